@@ -1,0 +1,275 @@
+"""Symbolic sizes: polynomials with integer coefficients over named symbols and floor divisions.
+
+``Dim`` is structural: two Dims are equal when their canonical polynomials are. Constants are plain ``int`` wherever
+possible, so a shape is a tuple of ``int | Dim``. Used by the IR (types), the compiler (strides, ranges) and the
+runtime (sizes instantiated once per batch size).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+
+Size = "int | Dim"
+Atom = "str | FloorDiv"
+
+
+class FloorDiv:
+    """The atom ``floor(numerator / divisor)`` with a positive integer divisor."""
+
+    __slots__ = ("divisor", "numerator")
+
+    def __init__(self, numerator: Dim, divisor: int):
+        self.numerator, self.divisor = numerator, divisor
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, FloorDiv)
+            and self.divisor == other.divisor
+            and self.numerator == other.numerator
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.numerator, self.divisor))
+
+    def __str__(self) -> str:
+        return f"(({self.numerator})//{self.divisor})"
+
+
+class Dim:
+    """A non-constant size: ``terms`` maps a sorted tuple of atoms (a monomial) to its coefficient."""
+
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms: Mapping[tuple, int]):
+        self.terms: dict[tuple, int] = dict(terms)
+        self._hash = hash(frozenset(self.terms.items()))
+
+    @staticmethod
+    def symbol(name: str) -> Dim:
+        """The size called `name`, a Python identifier."""
+        if not name.isidentifier():
+            raise ValueError(f"a symbolic size needs an identifier for its name, not {name!r}")
+        return Dim({(name,): 1})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dim) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __add__(self, other: int | Dim) -> int | Dim:
+        return _combine(self, other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: int | Dim) -> int | Dim:
+        return _combine(self, other, -1)
+
+    def __rsub__(self, other: int | Dim) -> int | Dim:
+        return _combine(-1 * self, other, 1)
+
+    def __neg__(self) -> int | Dim:
+        return -1 * self
+
+    def __mul__(self, other: int | Dim) -> int | Dim:
+        terms: dict[tuple, int] = {}
+        for monomial_a, a in self.terms.items():
+            for monomial_b, b in _terms(other).items():
+                key = tuple(sorted(monomial_a + monomial_b, key=str))
+                terms[key] = terms.get(key, 0) + a * b
+        return _make(terms)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, divisor: int | Dim) -> int | Dim:
+        """Exact where the division is; otherwise a FloorDiv atom (integer divisors only)."""
+        exact = divide(self, divisor)
+        if exact is not None:
+            return exact
+        if not isinstance(divisor, int) or divisor < 1:
+            raise ValueError(f"can't divide the symbolic size {self} by {divisor}")
+        return Dim({(FloorDiv(self, divisor),): 1})
+
+    def __mod__(self, divisor: int | Dim) -> int | Dim:
+        return self - (self // divisor) * divisor
+
+    def __str__(self) -> str:
+        parts = []
+        for monomial, coefficient in sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0]))):
+            factors = [str(a) for a in monomial]
+            if abs(coefficient) != 1 or not factors:
+                factors.insert(0, str(abs(coefficient)))
+            sign = "-" if coefficient < 0 else "+" if parts else ""
+            parts.append(sign + "*".join(factors))
+        return "".join(parts)
+
+    __repr__ = __str__
+
+    def symbols(self) -> set[str]:
+        """Names of all symbols the size depends on."""
+        found: set[str] = set()
+        for monomial in self.terms:
+            for atom in monomial:
+                found |= {atom} if isinstance(atom, str) else atom.numerator.symbols()
+        return found
+
+
+def _terms(value: int | Dim) -> dict[tuple, int]:
+    return value.terms if isinstance(value, Dim) else {(): int(value)}
+
+
+def _make(terms: dict[tuple, int]) -> int | Dim:
+    terms = {m: c for m, c in terms.items() if c}
+    if not terms:
+        return 0
+    if len(terms) == 1 and () in terms:
+        return terms[()]
+    return Dim(terms)
+
+
+def _combine(a: int | Dim, b: int | Dim, sign: int) -> int | Dim:
+    terms = dict(_terms(a))
+    for monomial, c in _terms(b).items():
+        terms[monomial] = terms.get(monomial, 0) + sign * c
+    return _make(terms)
+
+
+def divide(a: int | Dim, b: int | Dim) -> int | Dim | None:
+    """``a / b`` when it is exact for every value of the symbols, else None. `b` is an int or a single monomial."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b if b and a % b == 0 else None
+    if a == b:
+        return 1
+    divisor = _terms(b)
+    if len(divisor) != 1:
+        return None
+    ((monomial, coefficient),) = divisor.items()
+    if coefficient == 0:
+        return None
+    terms = {}
+    for m, c in _terms(a).items():
+        rest = list(m)
+        for atom in monomial:
+            if atom not in rest:
+                return None
+            rest.remove(atom)
+        if c % coefficient:
+            return None
+        terms[tuple(rest)] = c // coefficient
+    return _make(terms)
+
+
+def product(sizes: Iterable[int | Dim]) -> int | Dim:
+    """The product of sizes; 1 for none."""
+    return reduce(lambda a, b: a * b, sizes, 1)
+
+
+def ceil_div(a: int | Dim, b: int) -> int | Dim:
+    """``ceil(a / b)``."""
+    return (a + (b - 1)) // b
+
+
+def evaluate(size: int | Dim, values: Mapping[str, int]) -> int:
+    """The number that `size` is under an assignment of its symbols."""
+    if isinstance(size, int):
+        return size
+    total = 0
+    for monomial, coefficient in size.terms.items():
+        for atom in monomial:
+            if isinstance(atom, str):
+                coefficient *= values[atom]
+            else:
+                coefficient *= evaluate(atom.numerator, values) // atom.divisor
+        total += coefficient
+    return total
+
+
+def substitute(size: int | Dim, values: Mapping[str, int | Dim]) -> int | Dim:
+    """`size` with some symbols replaced by numbers or other sizes."""
+    if isinstance(size, int):
+        return size
+    total: int | Dim = 0
+    for monomial, coefficient in size.terms.items():
+        term: int | Dim = coefficient
+        for atom in monomial:
+            if isinstance(atom, str):
+                term = term * values.get(atom, Dim.symbol(atom))
+            else:
+                term = term * (substitute(atom.numerator, values) // atom.divisor)
+        total = total + term
+    return total
+
+
+_TOKEN = re.compile(r"\s*(//|[A-Za-z_]\w*|\d+|[-+*()])")
+
+
+def parse(text: str) -> int | Dim:
+    """Reads what ``str(size)`` printed. ValueError on anything else; never evaluates Python."""
+    tokens, position = [], 0
+    text = text.strip()
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if not match:
+            raise ValueError(f"not a size: {text!r}")
+        tokens.append(match.group(1))
+        position = match.end()
+    tokens.append("")
+    cursor = [0]
+
+    def peek() -> str:
+        return tokens[cursor[0]]
+
+    def take() -> str:
+        cursor[0] += 1
+        return tokens[cursor[0] - 1]
+
+    def atom(depth: int) -> int | Dim:
+        token = take()
+        if depth > 50:
+            raise ValueError(f"not a size: {text!r} is nested too deeply")
+        if token == "(":
+            value = total(depth + 1)
+            if take() != ")":
+                raise ValueError(f"not a size: {text!r}")
+            return value
+        if token == "-":
+            return -1 * atom(depth + 1)
+        if token.isdigit():
+            return int(token)
+        if token.isidentifier():
+            return Dim.symbol(token)
+        raise ValueError(f"not a size: {text!r}")
+
+    def chain(operand: Callable[[int], int | Dim], operators: tuple[str, ...], depth: int) -> int | Dim:
+        value = operand(depth)
+        while peek() in operators:
+            operator, right = take(), operand(depth)
+            value = {
+                "*": lambda a, b: a * b,
+                "//": lambda a, b: a // b,
+                "+": lambda a, b: a + b,
+                "-": lambda a, b: a - b,
+            }[operator](value, right)
+        return value
+
+    def factor(depth: int) -> int | Dim:
+        return chain(atom, ("*", "//"), depth)
+
+    def total(depth: int) -> int | Dim:
+        return chain(factor, ("+", "-"), depth)
+
+    try:
+        value = total(0)
+    except ZeroDivisionError:
+        raise ValueError(f"not a size: {text!r}") from None
+    if peek():
+        raise ValueError(f"not a size: {text!r}")
+    return value
+
+
+def gcd_constant(size: int | Dim) -> int:
+    """The largest integer known to divide `size` whatever its symbols are."""
+    return math.gcd(*(abs(c) for c in _terms(size).values()))

@@ -1,0 +1,47 @@
+"""Every error graphflow raises on purpose.
+
+Each class also derives from the built-in exception that PyTorch or NumPy users would catch, so existing
+``except ValueError`` code keeps working.
+"""
+
+from __future__ import annotations
+
+
+class GraphflowError(Exception):
+    """Base of all errors that graphflow raises on purpose."""
+
+
+class ShapeError(GraphflowError, ValueError):
+    """Operand shapes that an operation can't combine."""
+
+
+class DTypeError(GraphflowError, TypeError):
+    """Operand dtypes that an operation can't combine, or a value of a kind that has no dtype here."""
+
+
+class DeviceError(GraphflowError, RuntimeError):
+    """A device that doesn't exist on this machine, or operands on different devices."""
+
+
+class GradientError(GraphflowError, RuntimeError):
+    """A gradient that was asked for and doesn't exist."""
+
+
+class TraceError(GraphflowError, RuntimeError):
+    """Python code that can't be turned into a static graph."""
+
+
+class CompileError(GraphflowError, RuntimeError):
+    """A graph that could not be turned into machine code."""
+
+
+class FormatError(GraphflowError, ValueError):
+    """A file that isn't what it should be: truncated, altered, or of an unknown version."""
+
+
+class JobError(GraphflowError, ValueError):
+    """A batch job description or its data that can't be run."""
+
+
+class VerifyError(GraphflowError, AssertionError):
+    """A graph that breaks one of the IR's invariants; always a mistake inside graphflow."""

@@ -1,0 +1,113 @@
+"""Program: what the compiler hands to the runtime. Frozen plain data; nothing here runs anything.
+
+A Program is a command buffer. Every command names a kernel (machine code with the uniform signature
+``void kernel(int64* args, int64 lo, int64 hi, uint8* scratch)``), the words of its argument block, and the range
+``[0, extent)`` that may be cut anywhere at multiples of ``grain`` and shared among threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from graphflow.dims import Dim
+from graphflow.dtypes import DType
+
+Role = Literal["input", "state", "output", "temp"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Storage of one contiguous row-major array.
+
+    ``input`` and ``state`` come from the caller, ``output`` is handed to the caller fresh on every run, ``temp``
+    lives in the arena from command ``first`` to command ``last``, both inclusive.
+    """
+
+    role: Role
+    dtype: DType
+    shape: tuple[int | Dim, ...]
+    name: str
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True)
+class BufferArg:
+    """The address of a buffer's element ``offset`` (counted in elements of the buffer's dtype)."""
+
+    buffer: int
+    offset: int | Dim = 0
+
+
+@dataclass(frozen=True)
+class SizeArg:
+    """A size, stride or count."""
+
+    value: int | Dim
+
+
+@dataclass(frozen=True)
+class FunctionArg:
+    """The address of another kernel's machine code (pack and epilogue functions of a contraction)."""
+
+    kernel: int
+
+
+@dataclass(frozen=True)
+class BlockArg:
+    """The address of a nested argument block."""
+
+    args: tuple[Arg, ...]
+
+
+Arg = BufferArg | SizeArg | FunctionArg | BlockArg
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Machine code of one function: an object file that defines ``symbol``, and what it was made from."""
+
+    name: str
+    symbol: str
+    digest: str
+    object_code: bytes
+    source: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """One kernel over one range.
+
+    ``barrier`` means that all earlier commands must be complete before this one starts. ``scratch`` is the number of
+    bytes of per-thread scratch memory (64-byte aligned) the kernel needs. ``work`` estimates the whole range in
+    nanoseconds of one core, so that the executor can keep small commands on one thread.
+    """
+
+    kernel: int
+    args: tuple[Arg, ...]
+    extent: int | Dim
+    grain: int | Dim
+    barrier: bool
+    label: str
+    scratch: int | Dim = 0
+    work: int | Dim = 0
+    bytes: int | Dim = 0
+    flops: int | Dim = 0
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything the executor needs: kernels, buffers and the commands in order.
+
+    ``inputs``, ``states`` and ``outputs`` are indices into ``buffers`` in calling order.
+    """
+
+    name: str
+    symbols: tuple[str, ...]
+    kernels: tuple[Kernel, ...]
+    buffers: tuple[Buffer, ...]
+    commands: tuple[Command, ...]
+    inputs: tuple[int, ...]
+    states: tuple[int, ...]
+    outputs: tuple[int, ...]
