@@ -1,0 +1,532 @@
+"""The scalar language of kernel bodies: its types, operators and helper functions, as LLVM instructions.
+
+Each `Operation` has a typing rule and an emitter and knows nothing of the front end that reads the text.
+Arithmetic keeps the operands' type: two int32 give an int32 that wraps, an integer literal takes the other
+operand's type, an integer meeting a float becomes that float type, and the wider type wins within a kind.
+Signed and unsigned operands don't mix unless the signed one is wider. Float arithmetic is IEEE with one
+liberty, contraction of a product and a sum into a fused multiply-add.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.ir as ll
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number type. `kind` is f(loat), i(nteger, signed), u(nsigned) or b(ool)."""
+
+    code: str
+    kind: str
+    bits: int
+
+    @property
+    def value(self) -> ll.Type:
+        """The LLVM type of a value in a register."""
+        if self.kind == "f":
+            return ll.FloatType() if self.bits == 32 else ll.DoubleType()
+        return ll.IntType(1 if self.kind == "b" else self.bits)
+
+    @property
+    def storage(self) -> ll.Type:
+        """The LLVM type of a value in memory (a bool takes a byte there)."""
+        return ll.IntType(8) if self.kind == "b" else self.value
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """The address of elements of type `element`."""
+
+    element: Scalar
+
+    @property
+    def code(self) -> str:
+        """The type's name in a parameter list."""
+        return self.element.code + "*"
+
+    @property
+    def value(self) -> ll.Type:
+        """The LLVM type of a value in a register."""
+        return ll.PointerType(self.element.storage)
+
+
+@dataclass(frozen=True)
+class Literal:
+    """An integer written in the text; it has no width of its own."""
+
+    number: int
+    code: str = "an integer literal"
+
+    @property
+    def value(self) -> ll.Type:
+        """The LLVM type of a value in a register."""
+        return ll.IntType(64)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What `range(...)` makes: start, stop and step, each an i64."""
+
+    code: str = "range"
+
+
+Type = Scalar | Pointer | Literal | Range
+
+SCALARS: dict[str, Scalar] = {
+    s.code: s
+    for s in (
+        Scalar("b8", "b", 8),
+        *(Scalar(f"{k}{bits}", k, bits) for k in "iu" for bits in (8, 16, 32, 64)),
+        Scalar("f32", "f", 32),
+        Scalar("f64", "f", 64),
+    )
+}
+BOOL, I64, F32, F64 = SCALARS["b8"], SCALARS["i64"], SCALARS["f32"], SCALARS["f64"]
+FLOATS = (F32, F64)
+INTS = tuple(s for s in SCALARS.values() if s.kind in "iu")
+
+Emit = Callable[[ll.IRBuilder, tuple[Any, ...], list[ll.Value]], ll.Value]
+Resolve = Callable[[tuple[Type, ...]], Type | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """Something a body can do: `resolve` gives the result's type (None: not for these operands)."""
+
+    name: str
+    resolve: Resolve
+    emit: Emit
+
+
+OPERATORS: dict[Any, Operation] = {}  # by the function of Python's `operator` module (or bool)
+FUNCTIONS: dict[str, Operation] = {}  # by the name used in bodies
+
+
+def parse(code: str) -> Scalar | Pointer:
+    """The type that a parameter list calls `code`, e.g. ``"f32*"`` or ``"i64"``; KeyError if there's none."""
+    return Pointer(SCALARS[code[:-1]]) if code.endswith("*") else SCALARS[code]
+
+
+def promote(a: Type, b: Type) -> Scalar | None:
+    """The type in which two numbers meet, or None if they don't."""
+    if isinstance(a, Literal) and isinstance(b, Literal):
+        return I64
+    if isinstance(a, Literal):
+        a, b = b, a
+    if not isinstance(a, Scalar):
+        return None
+    if isinstance(b, Literal):
+        return I64 if a.kind == "b" else a
+    if not isinstance(b, Scalar):
+        return None
+    if a == b:
+        return a
+    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
+    if rank[a.kind] != rank[b.kind]:
+        return a if rank[a.kind] > rank[b.kind] else b
+    if a.kind == b.kind:
+        return a if a.bits > b.bits else b
+    signed, unsigned = (a, b) if a.kind == "i" else (b, a)
+    return signed if signed.bits > unsigned.bits else None
+
+
+def _intrinsic(b: ll.IRBuilder, name: str, result: ll.Type, args: list[ll.Value], **flags: Any) -> ll.Value:
+    kind = ll.FunctionType(result, [a.type for a in args])
+    module = b.module
+    function = module.globals.get(name) or ll.Function(module, kind, name)
+    return b.call(function, args, **flags)
+
+
+def _float_to_int(b: ll.IRBuilder, value: ll.Value, source: Scalar, to: Scalar) -> ll.Value:
+    sign = "u" if to.kind == "u" else "s"
+    return _intrinsic(b, f"llvm.fpto{sign}i.sat.i{to.bits}.{source.code}", to.value, [value])
+
+
+def convert(b: ll.IRBuilder, value: ll.Value, source: Type, to: Scalar) -> ll.Value:
+    """`value` as a `to`. Floats become integers by truncation, out of range by saturation, NaN by 0."""
+    if isinstance(source, Literal):
+        number = source.number
+        if to.kind == "f":
+            return ll.Constant(to.value, float(number))
+        return ll.Constant(to.value, number != 0 if to.kind == "b" else number)
+    assert isinstance(source, Scalar)
+    if source == to:
+        return value
+    if to.kind == "b":
+        zero = ll.Constant(source.value, 0)
+        return b.fcmp_unordered("!=", value, zero) if source.kind == "f" else b.icmp_signed("!=", value, zero)
+    if source.kind == "f":
+        if to.kind == "f":
+            return b.fptrunc(value, to.value) if source.bits > to.bits else b.fpext(value, to.value)
+        return _float_to_int(b, value, source, to)
+    unsigned = source.kind in "bu"
+    if to.kind == "f":
+        return b.uitofp(value, to.value) if unsigned else b.sitofp(value, to.value)
+    if source.kind != "b" and source.bits == to.bits:
+        return value
+    if source.kind != "b" and source.bits > to.bits:
+        return b.trunc(value, to.value)
+    return b.zext(value, to.value) if unsigned else b.sext(value, to.value)
+
+
+def _operator(*keys: Any) -> Callable[[tuple[Resolve, Emit]], None]:
+    def add(rule: tuple[Resolve, Emit]) -> None:
+        for key in keys:
+            OPERATORS[key] = Operation(key.__name__, *rule)
+
+    return add
+
+
+def _function(name: str, resolve: Resolve, emit: Emit) -> None:
+    FUNCTIONS[name] = Operation(name, resolve, emit)
+
+
+def _fixed(result: Type, *params: Scalar) -> Resolve:
+    """A rule for operands that convert to the given types: numbers, as many as `params`."""
+
+    def resolve(args: tuple[Type, ...]) -> Type | None:
+        fits = len(args) == len(params) and all(isinstance(a, Scalar | Literal) for a in args)
+        return result if fits else None
+
+    return resolve
+
+
+def _converted(emit: Callable[..., ll.Value], *params: Scalar) -> Emit:
+    return lambda b, types, values: emit(
+        b, *(convert(b, v, t, p) for v, t, p in zip(values, types, params, strict=True))
+    )
+
+
+def define(name: str, result: Scalar, params: tuple[Scalar, ...], emit: Callable[..., ll.Value]) -> None:
+    """Make a function of bodies with fixed parameter types; ``emit(builder, *values)`` writes its code."""
+    _function(name, _fixed(result, *params), _converted(emit, *params))
+
+
+def _meet(kinds: str) -> Resolve:
+    def resolve(args: tuple[Type, ...]) -> Type | None:
+        met = promote(args[0], args[1]) if len(args) == 2 else None
+        return met if met is not None and met.kind in kinds else None
+
+    return resolve
+
+
+def _both(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> tuple[Scalar, list[ll.Value]]:
+    met = promote(types[0], types[1])
+    assert met is not None
+    return met, [convert(b, v, t, met) for v, t in zip(values, types, strict=True)]
+
+
+def _arithmetic(name: str) -> tuple[Resolve, Emit]:
+    def resolve(args: tuple[Type, ...]) -> Type | None:
+        if name in ("add", "sub") and isinstance(args[0], Pointer) and isinstance(args[1], Scalar | Literal):
+            whole = isinstance(args[1], Literal) or args[1].kind in "iu"
+            return args[0] if whole else None
+        return _meet("iuf")(args)
+
+    def emit(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+        if isinstance(types[0], Pointer):
+            index = convert(b, values[1], types[1], I64)
+            return b.gep(values[0], [b.neg(index) if name == "sub" else index], inbounds=True)
+        met, (x, y) = _both(b, types, values)
+        if met.kind == "f":
+            return getattr(b, "f" + name)(x, y, flags=("contract",))
+        return getattr(b, name)(x, y)
+
+    return resolve, emit
+
+
+for _name in ("add", "sub", "mul"):
+    _operator(getattr(operator, _name), getattr(operator, "i" + _name))(_arithmetic(_name))
+
+
+def _true_divide(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+    met = promote(types[0], types[1])
+    at = met if met is not None and met.kind == "f" else F64
+    x, y = (convert(b, v, t, at) for v, t in zip(values, types, strict=True))
+    return b.fdiv(x, y, flags=("contract",))
+
+
+def _true_divide_type(args: tuple[Type, ...]) -> Type | None:
+    met = promote(args[0], args[1])
+    return None if met is None else met if met.kind == "f" else F64
+
+
+_operator(operator.truediv, operator.itruediv)((_true_divide_type, _true_divide))
+
+
+def _divide_parts(b: ll.IRBuilder, at: Scalar, x: ll.Value, y: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
+    """Quotient and remainder rounded down, and whether `y` is zero; nothing traps."""
+    zero, one = ll.Constant(at.value, 0), ll.Constant(at.value, 1)
+    by_zero = b.icmp_signed("==", y, zero)
+    if at.kind == "u":
+        safe = b.select(by_zero, one, y)
+        return b.udiv(x, safe), b.urem(x, safe), by_zero
+    minus = b.icmp_signed("==", y, ll.Constant(at.value, -1))  # the one quotient that overflows is by -1
+    safe = b.select(b.or_(by_zero, minus), one, y)
+    quotient, rest = b.sdiv(x, safe), b.srem(x, safe)
+    down = b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, safe), zero))
+    quotient = b.select(down, b.sub(quotient, one), quotient)
+    rest = b.select(down, b.add(rest, safe), rest)
+    return b.select(minus, b.sub(zero, x), quotient), rest, by_zero
+
+
+def _floor_divide(at: Scalar) -> Callable[..., ll.Value]:
+    def emit(b: ll.IRBuilder, x: ll.Value, y: ll.Value) -> ll.Value:
+        quotient, _, by_zero = _divide_parts(b, at, x, y)
+        return b.select(by_zero, ll.Constant(at.value, 0), quotient)
+
+    return emit
+
+
+def _modulo(at: Scalar) -> Callable[..., ll.Value]:
+    def emit(b: ll.IRBuilder, x: ll.Value, y: ll.Value) -> ll.Value:
+        _, rest, by_zero = _divide_parts(b, at, x, y)
+        return b.select(by_zero, ll.Constant(at.value, 0), rest)
+
+    return emit
+
+
+def _at_met(make: Callable[[Scalar], Callable[..., ll.Value]]) -> Emit:
+    def emit(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+        met, both = _both(b, types, values)
+        return make(met)(b, *both)
+
+    return emit
+
+
+_operator(operator.floordiv, operator.ifloordiv)((_meet("iu"), _at_met(_floor_divide)))
+_operator(operator.mod, operator.imod)((_meet("iu"), _at_met(_modulo)))
+
+
+def _bitwise(name: str) -> Emit:
+    return lambda b, types, values: getattr(b, name)(*_both(b, types, values)[1])
+
+
+for _key, _inplace, _name in (
+    (operator.and_, operator.iand, "and_"),
+    (operator.or_, operator.ior, "or_"),
+    (operator.xor, operator.ixor, "xor"),
+):
+    _operator(_key, _inplace)((_meet("iub"), _bitwise(_name)))
+
+
+def _shift_type(args: tuple[Type, ...]) -> Type | None:
+    value, by = args
+    whole = isinstance(by, Literal) or (isinstance(by, Scalar) and by.kind in "iu")
+    value = I64 if isinstance(value, Literal) else value
+    return value if whole and isinstance(value, Scalar) and value.kind in "iu" else None
+
+
+def _shift(left: bool) -> Emit:
+    """Shifts; a count of the width or more gives 0 (or the sign, shifting right), as in NumPy."""
+
+    def emit(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+        at = I64 if isinstance(types[0], Literal) else types[0]
+        x, by = convert(b, values[0], types[0], at), convert(b, values[1], types[1], at)
+        zero, last = ll.Constant(at.value, 0), ll.Constant(at.value, at.bits - 1)
+        beyond = b.icmp_unsigned(">", by, last)
+        by = b.select(beyond, last, by)
+        if not left and at.kind == "i":
+            return b.ashr(x, by)
+        return b.select(beyond, zero, b.shl(x, by) if left else b.lshr(x, by))
+
+    return emit
+
+
+_operator(operator.lshift, operator.ilshift)((_shift_type, _shift(left=True)))
+_operator(operator.rshift, operator.irshift)((_shift_type, _shift(left=False)))
+
+
+def _compare(sign: str) -> tuple[Resolve, Emit]:
+    def resolve(args: tuple[Type, ...]) -> Type | None:
+        return None if promote(args[0], args[1]) is None else BOOL
+
+    def emit(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+        met, (x, y) = _both(b, types, values)
+        if met.kind == "f":
+            return (b.fcmp_unordered if sign == "!=" else b.fcmp_ordered)(sign, x, y)
+        return (b.icmp_signed if met.kind == "i" else b.icmp_unsigned)(sign, x, y)
+
+    return resolve, emit
+
+
+for _key, _name in (
+    (operator.eq, "=="),
+    (operator.ne, "!="),
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+):
+    _operator(_key)(_compare(_name))
+
+
+def _one(kinds: str) -> Resolve:
+    def resolve(args: tuple[Type, ...]) -> Type | None:
+        at = I64 if isinstance(args[0], Literal) else args[0]
+        return at if len(args) == 1 and isinstance(at, Scalar) and at.kind in kinds else None
+
+    return resolve
+
+
+def _negate(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+    at = I64 if isinstance(types[0], Literal) else types[0]
+    x = convert(b, values[0], types[0], at)
+    return b.fneg(x) if at.kind == "f" else b.neg(x)
+
+
+def _truth(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+    return convert(b, values[0], types[0], BOOL)
+
+
+def _is_number(args: tuple[Type, ...]) -> Type | None:
+    return BOOL if len(args) == 1 and isinstance(args[0], Scalar | Literal) else None
+
+
+_operator(operator.neg)((_one("if"), _negate))
+_operator(operator.pos)((_one("iuf"), lambda b, types, values: values[0]))
+_operator(operator.invert)((_one("iub"), lambda b, types, values: b.not_(values[0])))
+_operator(operator.not_)((_is_number, lambda b, types, values: b.not_(_truth(b, types, values))))
+_operator(bool)((_is_number, _truth))
+
+
+def _is_index(index: Type) -> bool:
+    return isinstance(index, Literal) or (isinstance(index, Scalar) and index.kind in "iu")
+
+
+def _element(args: tuple[Type, ...]) -> Type | None:
+    pointer, index = args
+    return pointer.element if isinstance(pointer, Pointer) and _is_index(index) else None
+
+
+def _load(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+    element = types[0].element
+    value = b.load(b.gep(values[0], [convert(b, values[1], types[1], I64)], inbounds=True))
+    return b.icmp_signed("!=", value, ll.Constant(value.type, 0)) if element.kind == "b" else value
+
+
+def _store_type(args: tuple[Type, ...]) -> Type | None:
+    pointer, index, value = args
+    fits = isinstance(pointer, Pointer) and _is_index(index) and isinstance(value, Scalar | Literal)
+    return value if fits else None
+
+
+def _store(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+    element = types[0].element
+    value = convert(b, values[2], types[2], element)
+    if element.kind == "b":
+        value = b.zext(value, element.storage)
+    return b.store(value, b.gep(values[0], [convert(b, values[1], types[1], I64)], inbounds=True))
+
+
+_operator(operator.getitem)((_element, _load))
+_operator(operator.setitem)((_store_type, _store))
+
+
+# -- functions -------------------------------------------------------------------------------------------------
+
+
+def _select_type(args: tuple[Type, ...]) -> Type | None:
+    if len(args) != 3 or args[0] != BOOL:
+        return None
+    return args[1] if args[1] == args[2] and isinstance(args[1], Pointer) else promote(args[1], args[2])
+
+
+def _select(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
+    both = values[1:] if isinstance(types[1], Pointer) else _both(b, types[1:], values[1:])[1]
+    return b.select(values[0], *both)
+
+
+_function("select", _select_type, _select)
+_function("offset", *(lambda rule: (rule.resolve, rule.emit))(OPERATORS[operator.add]))
+
+
+def _entry_alloca(b: ll.IRBuilder, element: Scalar, count: int) -> ll.Value:
+    with b.goto_entry_block():
+        made = b.alloca(ll.ArrayType(element.storage, count))
+        made.align = 64
+        zero = ll.Constant(ll.IntType(32), 0)
+        return b.gep(made, [zero, zero], inbounds=True)
+
+
+def _define_cast(to: Scalar) -> None:
+    define(to.code, to, (to,), lambda b, x: x)
+    pointer = Pointer(to)
+    _function(
+        f"ptr_{to.code}",
+        lambda args: pointer if len(args) == 1 and isinstance(args[0], Pointer) else None,
+        lambda b, types, values: b.bitcast(values[0], pointer.value),
+    )
+    _function(
+        f"stack_{to.code}",
+        lambda args: pointer if len(args) == 1 and isinstance(args[0], Literal) and args[0].number > 0 else None,
+        lambda b, types, values: _entry_alloca(b, to, types[0].number),
+    )
+
+
+def _flagged(name: str) -> Callable[..., ll.Value]:
+    """A float operation that may be reordered with its like: what lets a reduction run in vector lanes."""
+    return lambda b, x, y: getattr(b, name)(x, y, flags=("reassoc", "contract"))
+
+
+def _extreme(name: str, at: Scalar, *flags: str) -> Callable[..., ll.Value]:
+    """IEEE 754-2019 maximum or minimum: NaN if either operand is."""
+    return lambda b, x, y: _intrinsic(b, f"llvm.{name}.{at.code}", at.value, [x, y], fastmath=flags)
+
+
+def _define_float(at: Scalar) -> None:
+    code, pair = at.code, (at, at)
+    define(f"acc_add_{code}", at, pair, _flagged("fadd"))
+    define(f"acc_mul_{code}", at, pair, _flagged("fmul"))
+    for short, name in (("max", "maximum"), ("min", "minimum")):
+        define(f"acc_{short}_{code}", at, pair, _extreme(name, at, "nsz"))
+        define(f"{name}_{code}", at, pair, _extreme(name, at, "nsz"))
+    define(f"fma_{code}", at, (at,) * 3, lambda b, *v: _intrinsic(b, f"llvm.fma.{code}", at.value, list(v)))
+    as_int = SCALARS[f"u{at.bits}"]
+    define(f"bits_{code}", at, (as_int,), lambda b, x: b.bitcast(x, at.value))
+    define(f"bits_{as_int.code}", as_int, (at,), lambda b, x: b.bitcast(x, as_int.value))
+
+
+def _smaller_or_larger(at: Scalar, sign: str) -> Callable[..., ll.Value]:
+    name = ("u" if at.kind == "u" else "s") + ("max" if sign == ">" else "min")
+    return lambda b, x, y: _intrinsic(b, f"llvm.{name}.i{at.bits}", at.value, [x, y])
+
+
+def _high_product(at: Scalar) -> Callable[..., ll.Value]:
+    wide = ll.IntType(2 * at.bits)
+
+    def emit(b: ll.IRBuilder, x: ll.Value, y: ll.Value) -> ll.Value:
+        product = b.mul(b.zext(x, wide), b.zext(y, wide))
+        return b.trunc(b.lshr(product, ll.Constant(wide, at.bits)), at.value)
+
+    return emit
+
+
+def _define_int(at: Scalar) -> None:
+    code, pair = at.code, (at, at)
+    define(f"floordiv_{code}", at, pair, _floor_divide(at))
+    define(f"mod_{code}", at, pair, _modulo(at))
+    define(f"acc_add_{code}", at, pair, lambda b, x, y: b.add(x, y))
+    define(f"acc_mul_{code}", at, pair, lambda b, x, y: b.mul(x, y))
+    for short, name, sign in (("max", "maximum", ">"), ("min", "minimum", "<")):
+        for spelled in (f"acc_{short}_{code}", f"{name}_{code}"):
+            define(spelled, at, pair, _smaller_or_larger(at, sign))
+    if at.kind == "i":
+        no = ll.Constant(ll.IntType(1), 0)
+        define(f"abs_{code}", at, (at,), lambda b, x: _intrinsic(b, f"llvm.abs.i{at.bits}", at.value, [x, no]))
+    else:
+        define(f"mullo_{code}", at, pair, lambda b, x, y: b.mul(x, y))
+        define(f"mulhi_{code}", at, pair, _high_product(at))
+
+
+for _scalar in SCALARS.values():
+    _define_cast(_scalar)
+for _scalar in FLOATS:
+    _define_float(_scalar)
+for _scalar in INTS:
+    _define_int(_scalar)
