@@ -1,0 +1,62 @@
+"""Contractions: the matrix product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, broadcast_shapes, equal_size, format_shape, register
+from graphflow.compiler.ops.family import FLOAT, require_kind, require_same
+from graphflow.compiler.ops.movement import permute
+from graphflow.errors import DTypeError, ShapeError
+
+
+def _infer_matmul(a: TensorType, b: TensorType) -> TensorType:
+    dtype = require_same((a, b))
+    require_kind(dtype, FLOAT)
+    if a.ndim < 2 or b.ndim < 2:
+        raise ShapeError("needs operands of at least two dimensions")
+    try:
+        equal_size(a.shape[-1], b.shape[-2])
+    except ShapeError:
+        raise ShapeError(
+            f"inner sizes differ: {format_shape(a.shape)} @ {format_shape(b.shape)} needs {a.shape[-1]} == {b.shape[-2]}; "
+            "transpose one operand (.mT) if its sizes are the other way round"
+        ) from None
+    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return TensorType(dtype, (*batch, a.shape[-2], b.shape[-1]))
+
+
+def transpose(x: Node) -> Node:
+    """`x` with its last two dimensions exchanged."""
+    n = len(x.shape)
+    return permute(x, dims=(*range(n - 2), n - 1, n - 2))
+
+
+def _numpy_matmul(a: np.ndarray, b: np.ndarray) -> Any:
+    with np.errstate(all="ignore"):
+        return np.matmul(a, b)
+
+
+def _samples(rng: np.random.Generator) -> list[Sample]:
+    shapes = [((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((1, 4), (4, 1)), ((0, 4), (4, 3)), ((3, 0), (0, 2))]
+    return [
+        Sample((rng.standard_normal(a).astype(t), rng.standard_normal(b).astype(t)), gradient=t == "float64")
+        for t in ("float32", "float64")
+        for a, b in shapes
+    ]
+
+
+matmul = register(Op(
+    "matmul", "contract", _infer_matmul, _numpy_matmul,
+    lambda g, out, a, b: (matmul(g, transpose(b)), matmul(transpose(a), g)),
+    _samples,
+    lambda rng: [
+        BadSample((np.ones((2, 3)), np.ones((2, 3))), {}, ShapeError, "inner sizes differ"),
+        BadSample((np.ones((2, 3)), np.ones(3)), {}, ShapeError, "at least two dimensions"),
+        BadSample((np.ones((2, 3)), np.ones((3, 2), np.float32)), {}, DTypeError, "different dtypes"),
+        BadSample((np.ones((2, 3), int), np.ones((3, 2), int)), {}, DTypeError, "needs a dtype of kind"),
+    ],
+    arity=2,
+))  # fmt: skip

@@ -1,0 +1,279 @@
+"""Primitives on corresponding elements: reference, gradient and element expression side by side."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, broadcast_shapes, register
+from graphflow.compiler.ops.family import ANY, INTEGRAL, NUMERIC, Elementwise, by_kind, elementwise, require_same
+from graphflow.dtypes import ALL, DType, bool_, by_name
+from graphflow.errors import DTypeError, ShapeError
+
+
+def _quiet(function: Any) -> Any:
+    """IEEE results without NumPy's warnings: NaN and Inf are values here, not accidents."""
+
+    def reference(*arrays: np.ndarray) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*arrays)
+
+    return reference
+
+
+def _math(function: Any) -> Any:
+    """A reference for functions that only the math module has, in float64."""
+    vectorized = np.vectorize(function, otypes=[np.float64])
+
+    def reference(x: np.ndarray) -> Any:
+        return vectorized(x.astype(np.float64)).astype(x.dtype) if x.size else x
+
+    return reference
+
+
+# ---------------------------------------------------------------------------------------------- arithmetic
+
+add = elementwise("add", _quiet(np.add), {"bool": "({0} | {1})", "int": "({0} + {1})", "float": "({0} + {1})"},
+                  lambda g, out, x, y: (g, g), arity=2, kinds=ANY)
+sub = elementwise("sub", _quiet(np.subtract), "({0} - {1})", lambda g, out, x, y: (g, -g), arity=2, kinds=NUMERIC)
+mul = elementwise("mul", _quiet(np.multiply), {"bool": "({0} & {1})", "int": "({0} * {1})", "float": "({0} * {1})"},
+                  lambda g, out, x, y: (g * y, g * x), arity=2, kinds=ANY)
+div = elementwise("div", _quiet(np.divide), "({0} / {1})", lambda g, out, x, y: (g / y, -g * out / y), arity=2,
+                  domain=(0.5, 3.0), cost=4)
+neg = elementwise("neg", np.negative, "(-{0})", lambda g, out, x: (-g,), kinds=NUMERIC)
+
+
+def _pow_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
+    # PyTorch's conventions at the edges: d/dx x**0 is 0 everywhere, d/dy 0**y is 0 for y >= 0.
+    gx = where(eq(y, 0.0), 0.0, g * y * pow_(x, y - 1.0))
+    gy = where(bitwise_and(eq(x, 0.0), ge(y, 0.0)), 0.0, g * out * log(x))
+    return gx, gy
+
+
+def _numpy_pow(x: np.ndarray, y: np.ndarray) -> Any:
+    with np.errstate(all="ignore"):
+        if x.dtype.kind == "f":
+            return np.power(x, y)
+        # Negative integer exponents: what PyTorch gives, 0 but for the bases 1 and -1.
+        power = np.power(x, np.maximum(y, 0))
+        parity = np.where(y % 2 == 0, 1, x)
+        inverse = np.where(np.abs(x) == 1, parity, 0)
+        return np.where(y < 0, inverse, power).astype(x.dtype)
+
+
+pow_ = elementwise("pow", _numpy_pow, {"int": "pow_i64(i64({0}), i64({1}))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
+                  arity=2, kinds=NUMERIC, domain=(0.5, 3.0), cost=40)
+floor_divide = elementwise(
+    "floor_divide", _quiet(np.floor_divide),
+    {"int": "floordiv_i64(i64({0}), i64({1}))", "float": "floordivide_{t}({0}, {1})"}, arity=2, kinds=NUMERIC,
+    domain=(0.5, 9.0), smooth=False, cost=6)
+remainder = elementwise(
+    "remainder", _quiet(np.remainder), {"int": "mod_i64(i64({0}), i64({1}))", "float": "remainder_{t}({0}, {1})"},
+    lambda g, out, x, y: (g, -g * floor(x / y)), arity=2, kinds=NUMERIC, domain=(0.7, 1.3), smooth=False, cost=8)
+abs_ = elementwise("abs", np.abs, {"int": "abs({0})", "float": "abs_{t}({0})"}, lambda g, out, x: (g * sign(x),),
+                  kinds=NUMERIC, smooth=False)
+sign = elementwise("sign", np.sign, {"int": "i64(i64({0}) > 0) - i64(i64({0}) < 0)", "float": "sign_{t}({0})"},
+                   lambda g, out, x: (None,), kinds=NUMERIC, smooth=False)
+maximum = elementwise(
+    "maximum", np.maximum,
+    {"bool": "({0} | {1})", "int": "select({0} > {1}, {0}, {1})", "float": "maximum_{t}({0}, {1})"},
+    lambda g, out, x, y: _split_tie(g, gt(x, y), lt(x, y)), arity=2, kinds=ANY)
+minimum = elementwise(
+    "minimum", np.minimum,
+    {"bool": "({0} & {1})", "int": "select({0} < {1}, {0}, {1})", "float": "minimum_{t}({0}, {1})"},
+    lambda g, out, x, y: _split_tie(g, lt(x, y), gt(x, y)), arity=2, kinds=ANY)
+
+
+def _split_tie(g: Node, first: Node, second: Node) -> tuple[Node, Node]:
+    """The winner takes the cotangent; equal operands share it, as in PyTorch."""
+    half = 0.5 * g
+    return where(first, g, where(second, 0.0, half)), where(second, g, where(first, 0.0, half))
+
+
+# ---------------------------------------------------------------------------------------------- rounding
+
+floor = elementwise("floor", np.floor, "floor_{t}({0})", lambda g, out, x: (None,), smooth=False)
+ceil = elementwise("ceil", np.ceil, "ceil_{t}({0})", lambda g, out, x: (None,), smooth=False)
+round_ = elementwise("round", np.round, "round_{t}({0})", lambda g, out, x: (None,), smooth=False,
+                    doc="Halves go to the even neighbour.")
+trunc = elementwise("trunc", np.trunc, "trunc_{t}({0})", lambda g, out, x: (None,), smooth=False)
+
+# ---------------------------------------------------------------------------------------------- exponentials
+
+exp = elementwise("exp", _quiet(np.exp), "exp_{t}({0})", lambda g, out, x: (g * out,), cost=12)
+exp2 = elementwise("exp2", _quiet(np.exp2), "exp2_{t}({0})", lambda g, out, x: (g * out * math.log(2),), cost=12)
+expm1 = elementwise("expm1", _quiet(np.expm1), "expm1_{t}({0})", lambda g, out, x: (g * (out + 1.0),), cost=16)
+log = elementwise("log", _quiet(np.log), "log_{t}({0})", lambda g, out, x: (g / x,), domain=(0.1, 5), cost=14)
+log1p = elementwise("log1p", _quiet(np.log1p), "log1p_{t}({0})", lambda g, out, x: (g / (x + 1.0),), domain=(-0.9, 5),
+                    cost=16)
+log2 = elementwise("log2", _quiet(np.log2), "log2_{t}({0})", lambda g, out, x: (g / (x * math.log(2)),),
+                   domain=(0.1, 5), cost=14)
+log10 = elementwise("log10", _quiet(np.log10), "log10_{t}({0})", lambda g, out, x: (g / (x * math.log(10)),),
+                    domain=(0.1, 5), cost=14)
+sqrt = elementwise("sqrt", _quiet(np.sqrt), "sqrt_{t}({0})", lambda g, out, x: (0.5 * g / out,), domain=(0.1, 5), cost=6)
+rsqrt = elementwise("rsqrt", _quiet(lambda x: x.dtype.type(1) / np.sqrt(x)), "rsqrt_{t}({0})",
+                    lambda g, out, x: (-0.5 * g * out / x,), domain=(0.1, 5), cost=8)
+
+# ---------------------------------------------------------------------------------------------- trigonometry
+
+sin = elementwise("sin", _quiet(np.sin), "sin_{t}({0})", lambda g, out, x: (g * cos(x),), cost=20)
+cos = elementwise("cos", _quiet(np.cos), "cos_{t}({0})", lambda g, out, x: (-g * sin(x),), cost=20)
+tan = elementwise("tan", _quiet(np.tan), "tan_{t}({0})", lambda g, out, x: (g * (1.0 + out * out),),
+                  domain=(-1, 1), cost=30)
+asin = elementwise("asin", _quiet(np.arcsin), "asin_{t}({0})", lambda g, out, x: (g * rsqrt(1.0 - x * x),),
+                   domain=(-0.9, 0.9), cost=20)
+acos = elementwise("acos", _quiet(np.arccos), "acos_{t}({0})", lambda g, out, x: (-g * rsqrt(1.0 - x * x),),
+                   domain=(-0.9, 0.9), cost=20)
+atan = elementwise("atan", np.arctan, "atan_{t}({0})", lambda g, out, x: (g / (1.0 + x * x),), cost=20)
+atan2 = elementwise("atan2", np.arctan2, "atan2_{t}({0}, {1})",
+                    lambda g, out, y, x: (g * x / (x * x + y * y), -g * y / (x * x + y * y)), arity=2,
+                    domain=(0.3, 3), cost=30)
+sinh = elementwise("sinh", _quiet(np.sinh), "sinh_{t}({0})", lambda g, out, x: (g * cosh(x),), cost=20)
+cosh = elementwise("cosh", _quiet(np.cosh), "cosh_{t}({0})", lambda g, out, x: (g * sinh(x),), cost=20)
+tanh = elementwise("tanh", np.tanh, "tanh_{t}({0})", lambda g, out, x: (g * (1.0 - out * out),), cost=16)
+asinh = elementwise("asinh", np.arcsinh, "asinh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x + 1.0),), cost=24)
+acosh = elementwise("acosh", _quiet(np.arccosh), "acosh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x - 1.0),),
+                    domain=(1.2, 4), cost=24)
+atanh = elementwise("atanh", _quiet(np.arctanh), "atanh_{t}({0})", lambda g, out, x: (g / (1.0 - x * x),),
+                    domain=(-0.8, 0.8), cost=24)
+
+
+def _numpy_sigmoid(x: np.ndarray) -> Any:
+    with np.errstate(all="ignore"):
+        e = np.exp(-np.abs(x))
+        return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
+
+
+sigmoid = elementwise("sigmoid", _numpy_sigmoid, "sigmoid_{t}({0})", lambda g, out, x: (g * out * (1.0 - out),), cost=14)
+erf = elementwise("erf", _math(math.erf), "erf_{t}({0})",
+                  lambda g, out, x: (g * exp(-(x * x)) * (2 / math.sqrt(math.pi)),), cost=20)
+erfc = elementwise("erfc", _math(math.erfc), "erfc_{t}({0})",
+                   lambda g, out, x: (-g * exp(-(x * x)) * (2 / math.sqrt(math.pi)),), cost=24)
+
+# ---------------------------------------------------------------------------------------------- comparison and logic
+
+
+def _comparison(name: str, numpy: Any, symbol: str) -> Op:
+    return elementwise(name, numpy, f"({{0}} {symbol} {{1}})", arity=2, kinds=ANY, result=bool_, smooth=False)
+
+
+eq = _comparison("eq", np.equal, "==")
+ne = _comparison("ne", np.not_equal, "!=")
+lt = _comparison("lt", np.less, "<")
+le = _comparison("le", np.less_equal, "<=")
+gt = _comparison("gt", np.greater, ">")
+ge = _comparison("ge", np.greater_equal, ">=")
+
+bitwise_and = elementwise("bitwise_and", np.bitwise_and, "({0} & {1})", arity=2, kinds=INTEGRAL)
+bitwise_or = elementwise("bitwise_or", np.bitwise_or, "({0} | {1})", arity=2, kinds=INTEGRAL)
+bitwise_xor = elementwise("bitwise_xor", np.bitwise_xor, "({0} ^ {1})", arity=2, kinds=INTEGRAL)
+bitwise_not = elementwise("bitwise_not", np.invert, {"bool": "(not {0})", "int": "(~{0})"}, kinds=INTEGRAL)
+left_shift = elementwise("left_shift", np.left_shift, "({0} << {1})", arity=2, kinds=("int",), domain=(0, 5))
+right_shift = elementwise("right_shift", np.right_shift, "({0} >> {1})", arity=2, kinds=("int",), domain=(0, 5))
+
+isnan = elementwise("isnan", np.isnan, "({0} != {0})", result=bool_)
+isinf = elementwise("isinf", np.isinf, "isinf_{t}({0})", result=bool_)
+isfinite = elementwise("isfinite", np.isfinite, "isfinite_{t}({0})", result=bool_)
+
+
+# ---------------------------------------------------------------------------------------------- where, cast, detach
+
+
+def _infer_where(condition: TensorType, x: TensorType, y: TensorType) -> TensorType:
+    if condition.dtype is not bool_:
+        raise DTypeError(f"the condition has to be bool, got {condition.dtype}; compare it with != 0")
+    return TensorType(require_same((x, y)), broadcast_shapes(condition.shape, x.shape, y.shape))
+
+
+def _where_samples(rng: np.random.Generator) -> list[Sample]:
+    found = []
+    for dtype in ALL:
+        x, y = ((rng.standard_normal(s) * 4).astype(dtype.numpy) for s in ((3, 4), (4,)))
+        found.append(Sample((rng.integers(0, 2, (3, 1)).astype(bool), x, y), gradient=dtype.is_floating_point))
+    return found
+
+
+where = register(Op(
+    "where", "elementwise", _infer_where, np.where,
+    lambda g, out, c, x, y: (None, where(c, g, 0.0), where(c, 0.0, g)),
+    _where_samples,
+    lambda rng: [
+        BadSample((np.ones(3), np.ones(3), np.ones(3)), {}, DTypeError, "has to be bool"),
+        BadSample((np.ones(3, bool), np.ones(4), np.ones(3)), {}, ShapeError, "don't broadcast"),
+    ],
+    Elementwise(by_kind("select({0}, {1}, {2})")), 3,
+))  # fmt: skip
+
+
+def _numpy_cast(x: np.ndarray, dtype: DType) -> Any:
+    with np.errstate(all="ignore"):
+        if x.dtype.kind == "f" and dtype.kind == "int":
+            return _float_to_int(x, dtype)
+        return x.astype(dtype.numpy)
+
+
+def _float_to_int(x: np.ndarray, dtype: DType) -> np.ndarray:
+    """Truncation; NaN gives 0 and what doesn't fit in int64 its nearest end, then the low bits are kept."""
+    whole = np.trunc(np.nan_to_num(x.astype(np.float64), nan=0.0, posinf=2.0**63, neginf=-(2.0**63)))
+    inside = (whole >= -(2.0**63)) & (whole < 2.0**63)
+    ends = np.where(whole > 0, np.int64(2**63 - 1), np.int64(-(2**63)))
+    return np.where(inside, np.where(inside, whole, 0).astype(np.int64), ends).astype(dtype.numpy)
+
+
+def _cast_samples(rng: np.random.Generator) -> list[Sample]:
+    values = np.array([[0.0, 1.0, 2.5, 100.25], [3.75, 7.5, 0.25, 1e-3]])
+    return [
+        Sample((values.astype(a.numpy),), {"dtype": b}, gradient=a.name == b.name == "float64") for a in ALL for b in ALL
+    ]
+
+
+cast = register(Op(
+    "cast", "elementwise",
+    lambda x, dtype: TensorType(dtype, x.shape),
+    _numpy_cast,
+    lambda g, out, x, dtype: (cast(g, dtype=x.dtype),),
+    _cast_samples,
+    None,
+    Elementwise({"bool": "cast_{o}({0})", "int": "cast_{o}({0})", "float": "cast_{o}({0})"}), 1,
+))  # fmt: skip
+
+detach = register(Op(
+    "detach", "elementwise",
+    lambda x: x,
+    lambda x: x,
+    lambda g, out, x: (None,),
+    lambda rng: [Sample((rng.standard_normal((2, 3)),), gradient=False)],
+    None,
+    Elementwise(by_kind("{0}"), 0), 1,
+    "The same value, cut off from gradients.",
+))  # fmt: skip
+
+
+def _const_samples(rng: np.random.Generator) -> list[Sample]:
+    values = [(0.5, "float32"), (-0.0, "float64"), (math.inf, "float32"), (math.nan, "float64"), (-7, "int32"), (True, "bool")]
+    return [Sample((), {"value": v, "dtype": by_name(t)}) for v, t in values]
+
+
+const = register(Op(
+    "const", "const",
+    lambda value, dtype: TensorType(dtype, ()),
+    lambda value, dtype: np.asarray(value, dtype.numpy),
+    None, _const_samples, None, None, 0,
+    "A 0-d constant; the value may be a symbolic size.",
+))  # fmt: skip
+
+
+def _no_value(**attrs: Any) -> Any:
+    raise AssertionError("an input has no value of its own")
+
+
+input_ = register(Op(
+    "input", "input",
+    lambda name, dtype, shape, uid: TensorType(dtype, shape),
+    _no_value, None, lambda rng: [], None, None, 0,
+    "A graph's argument or state.",
+))  # fmt: skip
+
+

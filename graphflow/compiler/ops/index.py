@@ -1,0 +1,199 @@
+"""Reading and adding at computed positions. An index counts from the end when negative, and is checked when used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphflow.compiler.indexing import Shape
+from graphflow.compiler.ir import (
+    BadSample,
+    Node,
+    Op,
+    Sample,
+    TensorType,
+    constant,
+    equal_size,
+    format_shape,
+    register,
+)
+from graphflow.compiler.ops import elementwise as el
+from graphflow.compiler.ops.movement import reshape
+from graphflow.dims import Dim
+from graphflow.dtypes import DType, int64
+from graphflow.errors import DTypeError, ShapeError
+
+Size = int | Dim
+
+
+def _require_index(dtype: DType) -> None:
+    if dtype is not int64:
+        raise DTypeError(f"the index has to be int64, got {dtype}; convert with .long()")
+
+
+def _require_dim(dim: int, ndim: int) -> None:
+    if not 0 <= dim < ndim:
+        raise ShapeError(f"dimension {dim} is out of range for {ndim} dimensions")
+
+
+def iota_along(size: Size, dim: int, ndim: int) -> Node:
+    """0 … size-1 along `dim` of `ndim` dimensions, size 1 in the others."""
+    return reshape(iota(size=size), shape=tuple(size if d == dim else 1 for d in range(ndim)))
+
+
+iota = register(Op(
+    "iota", "generator",
+    lambda size: TensorType(int64, (size,)),
+    lambda size: np.arange(size, dtype=np.int64),
+    None,
+    lambda rng: [Sample((), {"size": n}, gradient=False) for n in (0, 1, 5)],
+    None, None, 0,
+    "0, 1, … size-1.",
+))  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- gather along a dim
+
+
+def _infer_gather(x: TensorType, index: TensorType, dim: int) -> TensorType:
+    _require_index(index.dtype)
+    _require_dim(dim, x.ndim)
+    if index.ndim != x.ndim:
+        raise ShapeError(f"the index {format_shape(index.shape)} needs as many dimensions as {format_shape(x.shape)}")
+    shape = [
+        index.shape[d] if d == dim else equal_size(x.shape[d], index.shape[d]) for d in range(x.ndim)
+    ]
+    return TensorType(x.dtype, tuple(shape))
+
+
+def _check(index: np.ndarray, size: int) -> None:
+    if index.size and (index.min() < -size or index.max() >= size):
+        bad = index[(index < -size) | (index >= size)].flat[0]
+        raise IndexError(f"index {bad} is out of range for a dimension of size {size}")
+
+
+def _numpy_gather(x: np.ndarray, index: np.ndarray, dim: int) -> Any:
+    _check(index, x.shape[dim])
+    return np.take_along_axis(x, index, dim)
+
+
+def _gather_vjp(g: Node, out: Node, x: Node, index: Node, dim: int) -> tuple[Node, None]:
+    size = x.shape[dim]
+    if index.shape[dim] == 1:  # one element a row, as cross-entropy has: a comparison fuses, a scatter doesn't
+        wrapped = el.where(el.lt(index, 0), index + constant(size, int64), index)
+        return el.where(el.eq(iota_along(size, dim, len(x.shape)), wrapped), g, 0.0), None
+    return scatter_add(g, index, dim=dim, size=size), None
+
+
+gather = register(Op(
+    "gather", "gather", _infer_gather, _numpy_gather, _gather_vjp,
+    lambda rng: [
+        Sample((rng.standard_normal(s), rng.integers(-s[d], s[d], i)), {"dim": d})
+        for s, i, d in [((3, 4), (3, 1), 1), ((3, 4), (3, 6), 1), ((5, 2), (3, 2), 0), ((4,), (7,), 0), ((3, 4), (3, 0), 1)]
+    ],
+    lambda rng: [
+        BadSample((np.ones((2, 3)), np.zeros((2, 1))), {"dim": 1}, DTypeError, "has to be int64"),
+        BadSample((np.ones((2, 3)), np.zeros(2, int)), {"dim": 1}, ShapeError, "as many dimensions"),
+        BadSample((np.ones((2, 3)), np.zeros((3, 1), int)), {"dim": 1}, ShapeError, "differ"),
+    ],
+    arity=2,
+    doc="out[i, j] = x[i, index[i, j]] for dim 1, and so on.",
+))  # fmt: skip
+
+
+def _infer_scatter_add(src: TensorType, index: TensorType, dim: int, size: Size) -> TensorType:
+    _require_index(index.dtype)
+    _require_dim(dim, src.ndim)
+    if src.ndim != index.ndim:
+        raise ShapeError(f"the index {format_shape(index.shape)} needs as many dimensions as {format_shape(src.shape)}")
+    shape = [equal_size(a, b) for a, b in zip(src.shape, index.shape, strict=True)]
+    return TensorType(src.dtype, tuple(size if d == dim else s for d, s in enumerate(shape)))
+
+
+def _numpy_scatter_add(src: np.ndarray, index: np.ndarray, dim: int, size: int) -> Any:
+    _check(index, size)
+    shape = (*src.shape[:dim], size, *src.shape[dim + 1 :])
+    result = np.zeros(shape, src.dtype)
+    where = list(np.indices(src.shape, sparse=True))
+    where[dim] = index
+    np.add.at(result, tuple(where), src)
+    return result
+
+
+scatter_add = register(Op(
+    "scatter_add", "scatter", _infer_scatter_add, _numpy_scatter_add,
+    lambda g, out, src, index, dim, size: (gather(g, index, dim=dim), None),
+    lambda rng: [
+        Sample((rng.standard_normal(s), rng.integers(-n, n, s)), {"dim": d, "size": n})
+        for s, d, n in [((3, 4), 1, 5), ((6, 2), 0, 3), ((7,), 0, 2), ((0, 3), 0, 2)]
+    ],
+    lambda rng: [
+        BadSample((np.ones((2, 3)), np.zeros((2, 2), int)), {"dim": 1, "size": 4}, ShapeError, "differ"),
+        BadSample((np.ones(2), np.zeros(2)), {"dim": 0, "size": 4}, DTypeError, "has to be int64"),
+    ],
+    arity=2,
+    doc="Zeros with out[i, index[i, j]] += src[i, j] for dim 1, and so on.",
+))  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- take whole slices
+
+
+def _infer_take(x: TensorType, index: TensorType, dim: int) -> TensorType:
+    _require_index(index.dtype)
+    _require_dim(dim, x.ndim)
+    return TensorType(x.dtype, (*x.shape[:dim], *index.shape, *x.shape[dim + 1 :]))
+
+
+def _numpy_take(x: np.ndarray, index: np.ndarray, dim: int) -> Any:
+    _check(index, x.shape[dim])
+    return np.take(x, index, axis=dim)
+
+
+take = register(Op(
+    "take", "gather", _infer_take, _numpy_take,
+    lambda g, out, x, index, dim: (put_add(g, index, dim=dim, size=x.shape[dim]), None),
+    lambda rng: [
+        Sample((rng.standard_normal(s), rng.integers(-s[d], s[d], i)), {"dim": d})
+        for s, i, d in [((5, 3), (4,), 0), ((5, 3), (2, 6), 0), ((2, 4, 3), (3,), 1), ((4,), (), 0), ((4, 2), (0,), 0)]
+    ],
+    lambda rng: [
+        BadSample((np.ones((2, 3)), np.zeros(2)), {"dim": 0}, DTypeError, "has to be int64"),
+        BadSample((np.ones(3), np.zeros(2, int)), {"dim": 1}, ShapeError, "out of range"),
+    ],
+    arity=2,
+    doc="x's slices along dim at the positions in index (NumPy's take): rows of an embedding table.",
+))  # fmt: skip
+
+
+def _infer_put_add(src: TensorType, index: TensorType, dim: int, size: Size) -> TensorType:
+    _require_index(index.dtype)
+    _require_dim(dim, max(src.ndim - index.ndim + 1, 1))
+    middle = src.shape[dim : dim + index.ndim]
+    if len(middle) != index.ndim:
+        raise ShapeError(f"{format_shape(src.shape)} has no room for the index {format_shape(index.shape)} at {dim}")
+    for a, b in zip(middle, index.shape, strict=True):
+        equal_size(a, b)
+    shape: Shape = (*src.shape[:dim], size, *src.shape[dim + index.ndim :])
+    return TensorType(src.dtype, shape)
+
+
+def _numpy_put_add(src: np.ndarray, index: np.ndarray, dim: int, size: int) -> Any:
+    _check(index, size)
+    result = np.zeros((*src.shape[:dim], size, *src.shape[dim + index.ndim :]), src.dtype)
+    np.add.at(result, (slice(None),) * dim + (index,), src)
+    return result
+
+
+put_add = register(Op(
+    "put_add", "scatter", _infer_put_add, _numpy_put_add,
+    lambda g, out, src, index, dim, size: (take(g, index, dim=dim), None),
+    lambda rng: [
+        Sample((rng.standard_normal(s), rng.integers(-n, n, i)), {"dim": d, "size": n})
+        for s, i, d, n in [((4, 3), (4,), 0, 5), ((2, 6, 3), (2, 6), 0, 4), ((2, 3, 3), (3,), 1, 2), ((0, 2), (0,), 0, 3)]
+    ],
+    lambda rng: [BadSample((np.ones((2, 3)), np.zeros(3, int)), {"dim": 0, "size": 4}, ShapeError, "differ")],
+    arity=2,
+    doc="Zeros of size `size` along dim with src's slices added at the positions in index.",
+))  # fmt: skip

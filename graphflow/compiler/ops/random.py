@@ -1,0 +1,67 @@
+"""Counter-based random bits: element i of a draw depends on (seed, offset + i) alone, never on who computes it.
+
+Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). The key is the
+64-bit seed, the counter the 64-bit element number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphflow.compiler.indexing import Shape
+from graphflow.compiler.ir import BadSample, Op, Sample, TensorType, register
+from graphflow.dtypes import int64
+from graphflow.errors import DTypeError, ShapeError
+
+ROUNDS = 10
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+_MASK = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+
+
+def philox(seed: int, counters: np.ndarray) -> list[np.ndarray]:
+    """The four 32-bit words (in uint64 arrays) for every 64-bit counter."""
+    counters = counters.astype(np.uint64)
+    zero = np.zeros_like(counters)
+    c0, c1, c2, c3 = counters & _MASK, counters >> _SHIFT, zero, zero
+    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    m0, m1 = map(np.uint64, MULTIPLIERS)
+    for _ in range(ROUNDS):
+        p0, p1 = m0 * c0, m1 * c2
+        c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ np.uint64(k0), p1 & _MASK, (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1), p0 & _MASK
+        k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
+    return [c0, c1, c2, c3]
+
+
+def _infer(key: TensorType, shape: Shape, word: int) -> TensorType:
+    if key.dtype is not int64:
+        raise DTypeError(f"the key has to be int64, got {key.dtype}")
+    if key.shape != (2,):
+        raise ShapeError(f"the key has to be (seed, offset), shape (2,), got {key.shape}")
+    if not 0 <= word < 4:
+        raise ShapeError(f"there are four words for every counter, no word {word}")
+    return TensorType(int64, shape)
+
+
+def _reference(key: np.ndarray, shape: tuple[int, ...], word: int) -> Any:
+    seed, offset = int(key[0]) & (2**64 - 1), int(key[1])
+    counters = np.arange(int(np.prod(shape)), dtype=np.int64) + np.int64(offset)
+    return philox(seed, counters.view(np.uint64))[word].astype(np.int64).reshape(shape)
+
+
+random_bits = register(Op(
+    "random_bits", "generator", _infer, _reference, None,
+    lambda rng: [
+        Sample((np.array(k, np.int64),), {"shape": s, "word": w}, gradient=False)
+        for k, s, w in [((0, 0), (5,), 0), ((123456789012345, 7), (3, 4), 1), ((-1, 2**40), (2, 0), 2), ((1, -3), (), 3)]
+    ],
+    lambda rng: [
+        BadSample((np.zeros(2),), {"shape": (3,), "word": 0}, DTypeError, "has to be int64"),
+        BadSample((np.zeros(3, np.int64),), {"shape": (3,), "word": 0}, ShapeError, "shape (2,)"),
+    ],
+    arity=1,
+    doc="32 random bits per element as an int64 in [0, 2**32); the key is (seed, offset).",
+))  # fmt: skip
