@@ -1,0 +1,251 @@
+"""Instance: a program at one assignment of its symbolic sizes, laid out in memory and ready to run."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+
+import numpy as np
+
+from graphflow.errors import ShapeError, VerifyError
+from graphflow.runtime import arena, native, schedule
+from graphflow.runtime.buffers import ALIGNMENT, OutputPool, aligned_bytes, array_at
+from graphflow.runtime.layout import Layout, evaluator
+from graphflow.runtime.locks import ForkLock
+from graphflow.runtime.program import Command, Program
+from graphflow.runtime.threads import get_num_threads, pool
+
+Callback = Callable[[int, Command, Callable[[int], np.ndarray]], None]
+
+_KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+
+
+class Slab:
+    """Memory for temporary buffers, shared by instances of one program that don't run at the same time.
+
+    Whoever runs an instance holds the lock of its slab.
+    """
+
+    __slots__ = ("address", "lock", "memory", "size")
+
+    def __init__(self, size: int):
+        self.size = size
+        self.memory, self.address = aligned_bytes(max(size, 1))
+        self.lock = ForkLock()
+
+
+class _Words:
+    """A zeroed array of int64 words on a cache line of its own."""
+
+    __slots__ = ("address", "values")
+
+    def __init__(self, *shape: int):
+        memory, self.address = aligned_bytes(8 * max(prod(shape), 1))
+        self.values = array_at(memory, self.address, shape, np.dtype(np.int64))
+        self.values[...] = 0
+
+
+class Instance:
+    """The arena plan, argument blocks, command array and pointer patches of `program` for the symbols'
+    `values`.
+
+    ``arena_bytes`` is the memory of all temporary buffers, ``scratch_bytes`` that of one thread's scratch
+    memory, ``shapes`` the shape of every buffer. `run` may be called from any thread: the lock lets one in at
+    a time.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        layout: Layout,
+        functions: Sequence[int],
+        values: Mapping[str, int],
+        slab: Callable[[int], Slab],
+    ):
+        self._program = program
+        self._size = size = evaluator(values)
+        self.values = dict(values)
+        self.shapes = [tuple(size(s) for s in buffer.shape) for buffer in program.buffers]
+        for buffer, shape in zip(program.buffers, self.shapes, strict=True):
+            if any(s < 0 for s in shape):
+                raise ShapeError(f"{program.name}: with {self._told()}, {buffer.name} would have the shape {shape}")
+        self.temp_offsets, self.arena_bytes = self._plan_arena()
+        self.slab = slab(self.arena_bytes)
+        self.lock = self.slab.lock
+        self._plan = _Words(native.PLAN_WORDS)
+        self._fill_blocks(layout)
+        self._fill_commands(layout, functions)
+        self.scratch_bytes = max((size(c.scratch) for c in program.commands), default=0)
+        self._outputs = [
+            OutputPool(self.shapes[i], program.buffers[i].dtype.numpy) for i in program.outputs
+        ]
+        inputs, states, outputs = len(program.inputs), len(program.states), len(program.outputs)
+        self._pointers = _Words(inputs + states + outputs)
+        self._bound: list[int] | None = None
+        self._pack_inputs = _packer(self._pointers, 0, inputs)
+        self._pack_states = _packer(self._pointers, inputs, states)
+        self._pack_outputs = _packer(self._pointers, inputs + states, outputs)
+        self._threads = 0
+        self._run = native.native().run
+
+    def _told(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.values.items()) or "no symbols"
+
+    def _bytes(self, buffer: int) -> int:
+        return prod(self.shapes[buffer]) * self._program.buffers[buffer].dtype.itemsize
+
+    def _plan_arena(self) -> tuple[dict[int, int], int]:
+        intervals = arena.live_intervals(self._program)
+        temps = list(intervals)
+        offsets, total = arena.plan([intervals[t] for t in temps], [self._bytes(t) for t in temps], ALIGNMENT)
+        return dict(zip(temps, offsets, strict=True)), total
+
+    def _fill_blocks(self, layout: Layout) -> None:
+        program = self._program
+        self._blocks = _Words(layout.count)
+        temps = {buffer: self.slab.address + offset for buffer, offset in self.temp_offsets.items()}
+        left = layout.fill(self._blocks.values, self._blocks.address, self._size, temps)
+        place = {b: i for i, b in enumerate((*program.inputs, *program.states, *program.outputs))}
+        self._place = place
+        rows = [(self._blocks.address + 8 * word, place[buffer], shift) for word, buffer, shift in left]
+        self._patches = _Words(len(rows), native.PATCH_WORDS)
+        if rows:
+            self._patches.values[...] = rows
+        plan = self._plan.values
+        plan[native.PATCHES], plan[native.PATCH_COUNT] = self._patches.address, len(rows)
+
+    def _fill_commands(self, layout: Layout, functions: Sequence[int]) -> None:
+        program = self._program
+        commands = program.commands
+        self._commands = _Words(len(commands), native.COMMAND_WORDS)
+        words = self._commands.values
+        self._cost = []
+        for row, command, block in zip(words, commands, layout.blocks, strict=True):
+            extent, grain = self._size(command.extent), self._size(command.grain)
+            if grain < 1 and extent > 0:
+                raise VerifyError(f"{program.name}: with {self._told()}, {command.label} has the grain {grain}")
+            self._cost.append((max(extent, 0), grain, self._size(command.work)))
+            row[native.KERNEL] = functions[command.kernel]
+            row[native.ARGS] = self._blocks.address + 8 * block
+            row[native.EXTENT] = extent
+        plan = self._plan.values
+        plan[native.COMMANDS], plan[native.COMMAND_COUNT] = self._commands.address, len(commands)
+
+    def _share(self, threads: int) -> None:
+        """Cuts the commands' ranges for at most `threads` threads."""
+        cuts = [schedule.cut(extent, grain, work, threads) for extent, grain, work in self._cost]
+        active = max((c.threads for c in cuts), default=1)
+        met = schedule.meetings([c.barrier for c in self._program.commands], [c.threads for c in cuts])
+        # each command's counters start on a cache line of their own
+        row = -(-active // 8) * 8
+        shared = [i for i, c in enumerate(cuts) if c.threads > 1]
+        self._counters = _Words(len(shared), row)
+        words = self._commands.values
+        for index, (c, meet) in enumerate(zip(cuts, met, strict=True)):
+            words[index, native.BARRIER] = meet
+            words[index, native.THREADS : native.CHUNK + 1] = c.threads, c.share, c.chunk
+        for number, index in enumerate(shared):
+            words[index, native.COUNTERS] = self._counters.address + 8 * row * number
+        stride = -(-self.scratch_bytes // ALIGNMENT) * ALIGNMENT
+        self._scratch, scratch = aligned_bytes(max(stride * active, 1))
+        plan = self._plan.values
+        plan[native.ACTIVE] = active
+        plan[native.SCRATCH], plan[native.SCRATCH_STRIDE] = scratch, stride
+        plan[native.COUNTER_AREA], plan[native.COUNTER_BYTES] = self._counters.address, 8 * row * len(shared)
+        self._active, self._threads = active, threads
+
+    def run(self, pointers: Sequence[int]) -> None:
+        """One run. `pointers` are the addresses of the inputs, states and outputs, in the program's order.
+
+        They must point to C-contiguous, aligned arrays of the right dtype and of the shapes in ``shapes``,
+        which stay alive during the call: nothing is checked here but their number.
+        """
+        if len(pointers) != len(self._place):
+            raise ValueError(f"{self._program.name} takes {len(self._place)} pointers, not {len(pointers)}")
+        with self.lock:
+            self._pointers.values[:] = pointers
+            self._bound = None
+            self.execute()
+
+    def start(self, inputs: Sequence[int], states: list[int]) -> list[np.ndarray]:
+        """Puts the pointers in place and returns fresh outputs. The caller holds the lock, and calls `execute` next."""
+        self._pack_inputs(*inputs)
+        if states is not self._bound:
+            self._pack_states(*states)
+            self._bound = states
+        results = []
+        addresses = []
+        for output in self._outputs:
+            array, address = output.take()
+            results.append(array)
+            addresses.append(address)
+        self._pack_outputs(*addresses)
+        return results
+
+    def execute(self) -> None:
+        """Runs all commands on what `start` was given; the caller holds the lock."""
+        threads = get_num_threads()
+        if threads != self._threads:
+            self._share(threads)
+        if self._active > 1:
+            lent = pool.lend(self._active)
+            if lent:
+                try:
+                    self._run(self._plan.address, self._pointers.address, lent, None)
+                finally:
+                    pool.give_back()
+                return
+        self._run(self._plan.address, self._pointers.address, None, None)
+
+    def execute_profiled(self) -> np.ndarray:
+        """`execute`, with all threads waiting for each other around every command; nanoseconds by command (int64)."""
+        threads = get_num_threads()
+        if threads != self._threads:
+            self._share(threads)
+        times = np.zeros(max(len(self._program.commands), 1), np.int64)
+        lent = pool.lend(self._active) if self._active > 1 else 0
+        try:
+            self._run(self._plan.address, self._pointers.address, lent or None, times.ctypes.data)
+        finally:
+            if lent:
+                pool.give_back()
+        return times[: len(self._program.commands)]
+
+    def execute_stepwise(self, before: Callback | None, after: Callback | None) -> None:
+        """`execute` on the calling thread, with callbacks around every command."""
+        self._share(1)
+        plan = self._plan.values
+        count, plan[native.COMMAND_COUNT] = int(plan[native.COMMAND_COUNT]), 0
+        try:
+            # no commands: this only puts the pointers into the argument blocks
+            self._run(self._plan.address, self._pointers.address, None, None)
+        finally:
+            plan[native.COMMAND_COUNT] = count
+        for index, (command, row) in enumerate(zip(self._program.commands, self._commands.values, strict=True)):
+            if before is not None:
+                before(index, command, self.array)
+            if row[native.EXTENT] > 0:
+                kernel = _KERNEL(int(row[native.KERNEL]))
+                kernel(int(row[native.ARGS]), 0, int(row[native.EXTENT]), int(plan[native.SCRATCH]))
+            if after is not None:
+                after(index, command, self.array)
+
+    def array(self, buffer: int) -> np.ndarray:
+        """An array over a buffer's memory in the current run; the caller holds the lock and keeps the memory alive."""
+        shape, dtype = self.shapes[buffer], self._program.buffers[buffer].dtype.numpy
+        if buffer in self.temp_offsets:
+            return array_at(self.slab.memory, self.slab.address + self.temp_offsets[buffer], shape, dtype)
+        size = prod(shape) * dtype.itemsize
+        if size == 0 or buffer not in self._place:
+            return np.empty(shape, dtype)
+        address = int(self._pointers.values[self._place[buffer]])
+        return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype).reshape(shape)
+
+
+def _packer(words: _Words, start: int, count: int) -> Callable[..., None]:
+    """A function that stores `count` numbers from word `start` on."""
+    pack = struct.Struct(f"{count}q").pack_into
+    memory, offset = memoryview(words.values).cast("B"), 8 * start
+    return lambda *numbers: pack(memory, offset, *numbers)

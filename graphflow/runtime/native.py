@@ -1,0 +1,433 @@
+"""The machine code that runs a command array, and the words it reads.
+
+Everything here is an array of 64-bit words; the word numbers below are the one description of their layout.
+The code is a few functions of LLVM IR, the same for every program:
+
+``gf_run(plan, pointers, pool, profile)``
+    One whole run. Writes the caller's pointers into the argument blocks, then executes the commands in order.
+    With a pool, its workers execute the same array beside the caller; a null pool runs everything on the
+    caller. With a profile array, every command's nanoseconds are added to its entry, all threads waiting for
+    each other around it.
+``gf_worker(worker)``
+    What a worker thread executes: wait for a job, take part in it, until a job without a plan comes.
+``gf_stop(pool)``
+    Publishes that last job.
+
+All threads walk the same array. A command on one thread belongs to thread 0. For a command on n threads, each
+of them has a contiguous share of the range, takes it in chunks, and then helps the others finish theirs.
+Threads meet at barriers: they spin for a bounded time, then sleep on the pool's condition variable. Every
+store that somebody may sleep on is sequentially consistent and followed by a look at the number of sleepers,
+which a sleeper raises before it looks at the word a last time: so one of the two always sees the other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite
+from llvmlite import binding
+
+from graphflow.runtime import cache, loader
+from graphflow.runtime.locks import ForkLock
+
+# A command. RANGE_* are items of the parallel axis; COUNTERS is the address of one word per thread.
+KERNEL, ARGS, EXTENT, BARRIER, THREADS, SHARE, CHUNK, COUNTERS, COMMAND_WORDS = range(9)
+# A patch: store pointers[POINTER] + BYTES at the address SLOT.
+SLOT, POINTER, BYTES, PATCH_WORDS = range(4)
+# A plan: addresses and counts of the two arrays above, threads of its widest command, per-thread scratch
+# memory, and the memory of all counters, cleared before each run on several threads.
+(
+    COMMANDS,
+    COMMAND_COUNT,
+    PATCHES,
+    PATCH_COUNT,
+    ACTIVE,
+    SCRATCH,
+    SCRATCH_STRIDE,
+    COUNTER_AREA,
+    COUNTER_BYTES,
+    PLAN_WORDS,
+) = range(10)
+# A pool. What different threads write lies on different cache lines (8 words). JOB counts jobs in its upper
+# 48 bits and holds the number of threads that take part in its lower 16.
+JOB, ARRIVED, GENERATION, SLEEPERS, PLAN, PROFILE, SPIN = 0, 8, 16, 24, 32, 33, 34
+# Big enough for every platform's pthread_mutex_t and pthread_cond_t.
+MUTEX, CONDITION, POOL_WORDS = 64, 80, 96
+# A worker's own words; JOB_SEEN is the JOB word when it was started.
+WORKER_POOL, WORKER_INDEX, WORKER_JOB_SEEN, WORKER_HANDLE, WORKER_WORDS = 0, 1, 2, 3, 8
+
+_PAUSE = {
+    "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
+    "amd64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
+    "aarch64": ("declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"),
+    "arm64": ("declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"),
+}
+
+
+def _word(name: str, base: str, index: int | str) -> str:
+    """IR that names the address of a word."""
+    return f"%{name} = getelementptr i64, ptr %{base}, i64 {index}"
+
+
+def _read(name: str, base: str, index: int, kind: str = "i64") -> str:
+    """IR that loads a word into a name."""
+    return f"{_word(name + '.at', base, index)}\n  %{name} = load {kind}, ptr %{name}.at"
+
+
+def source() -> str:
+    """The LLVM IR of this module's functions for this machine's architecture and system."""
+    pause_declaration, pause = _PAUSE.get(platform.machine().lower(), ("", ""))
+    clock = 6 if sys.platform == "darwin" else 1  # CLOCK_MONOTONIC
+    return f"""
+{pause_declaration}
+declare i32 @clock_gettime(i32, ptr)
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare i64 @llvm.smin.i64(i64, i64)
+
+define internal i64 @now() noinline {{
+  %spec = alloca [2 x i64]
+  %status = call i32 @clock_gettime(i32 {clock}, ptr %spec)
+  {_read("seconds", "spec", 0)}
+  {_read("rest", "spec", 1)}
+  %whole = mul i64 %seconds, 1000000000
+  %time = add i64 %whole, %rest
+  ret i64 %time
+}}
+
+; returns when the word no longer holds `old`
+define internal void @await(ptr %pool, ptr %word, i64 %old) noinline {{
+entry:
+  {_read("spin", "pool", SPIN)}
+  %start = call i64 @now()
+  %limit = add i64 %start, %spin
+  br label %look
+look:
+  %round = phi i64 [0, %entry], [%next, %rest], [%next, %clock]
+  %value = load atomic i64, ptr %word acquire, align 8
+  %changed = icmp ne i64 %value, %old
+  br i1 %changed, label %done, label %rest
+rest:
+  {pause}
+  %next = add i64 %round, 1
+  %low = and i64 %next, 31
+  %due = icmp eq i64 %low, 0
+  br i1 %due, label %clock, label %look
+clock:
+  %time = call i64 @now()
+  %late = icmp sgt i64 %time, %limit
+  br i1 %late, label %sleep, label %look
+sleep:
+  {_word("mutex", "pool", MUTEX)}
+  {_word("condition", "pool", CONDITION)}
+  {_word("sleepers", "pool", SLEEPERS)}
+  %locked = call i32 @pthread_mutex_lock(ptr %mutex)
+  %more = atomicrmw add ptr %sleepers, i64 1 seq_cst
+  br label %check
+check:
+  %again = load atomic i64, ptr %word seq_cst, align 8
+  %woken = icmp ne i64 %again, %old
+  br i1 %woken, label %awake, label %doze
+doze:
+  %waited = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
+  br label %check
+awake:
+  %less = atomicrmw sub ptr %sleepers, i64 1 seq_cst
+  %unlocked = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %done
+done:
+  ret void
+}}
+
+; changes a word that others may await
+define internal void @publish(ptr %pool, ptr %word, i64 %value) {{
+entry:
+  store atomic i64 %value, ptr %word seq_cst, align 8
+  {_word("sleepers.at", "pool", SLEEPERS)}
+  %sleepers = load atomic i64, ptr %sleepers.at seq_cst, align 8
+  %any = icmp ne i64 %sleepers, 0
+  br i1 %any, label %wake, label %done
+wake:
+  {_word("mutex", "pool", MUTEX)}
+  {_word("condition", "pool", CONDITION)}
+  %locked = call i32 @pthread_mutex_lock(ptr %mutex)
+  %sent = call i32 @pthread_cond_broadcast(ptr %condition)
+  %unlocked = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %done
+done:
+  ret void
+}}
+
+; a null pool stands for a single thread
+define internal void @barrier(ptr %pool, i64 %count) noinline {{
+entry:
+  %single = icmp eq ptr %pool, null
+  br i1 %single, label %done, label %arrive
+arrive:
+  {_word("arrived", "pool", ARRIVED)}
+  {_word("generation", "pool", GENERATION)}
+  %current = load atomic i64, ptr %generation acquire, align 8
+  %before = atomicrmw add ptr %arrived, i64 1 acq_rel
+  %arrivals = add i64 %before, 1
+  %last = icmp eq i64 %arrivals, %count
+  br i1 %last, label %open, label %wait
+open:
+  store atomic i64 0, ptr %arrived monotonic, align 8
+  %next = add i64 %current, 1
+  call void @publish(ptr %pool, ptr %generation, i64 %next)
+  br label %done
+wait:
+  call void @await(ptr %pool, ptr %generation, i64 %current)
+  br label %done
+done:
+  ret void
+}}
+
+; this thread's part of one command
+define internal void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch) {{
+entry:
+  {_read("kernel", "command", KERNEL, "ptr")}
+  {_read("args", "command", ARGS, "ptr")}
+  {_read("extent", "command", EXTENT)}
+  {_read("planned", "command", THREADS)}
+  %threads = select i1 %single, i64 1, i64 %planned
+  %empty = icmp sle i64 %extent, 0
+  %idle = icmp sge i64 %thread, %threads
+  %nothing = or i1 %empty, %idle
+  br i1 %nothing, label %done, label %work
+work:
+  %alone = icmp eq i64 %threads, 1
+  br i1 %alone, label %whole, label %shares
+whole:
+  call void %kernel(ptr %args, i64 0, i64 %extent, ptr %scratch)
+  br label %done
+shares:
+  {_read("share", "command", SHARE)}
+  {_read("chunk", "command", CHUNK)}
+  {_read("counters", "command", COUNTERS, "ptr")}
+  br label %visit
+visit:
+  %round = phi i64 [0, %shares], [%next, %visited]
+  %offset = add i64 %thread, %round
+  %owner = urem i64 %offset, %threads
+  {_word("counter", "counters", "%owner")}
+  %first = mul i64 %owner, %share
+  %bound = add i64 %first, %share
+  %end = call i64 @llvm.smin.i64(i64 %bound, i64 %extent)
+  br label %take
+take:
+  %taken = atomicrmw add ptr %counter, i64 %chunk monotonic
+  %lo = add i64 %first, %taken
+  %left = icmp slt i64 %lo, %end
+  br i1 %left, label %run, label %visited
+run:
+  %far = add i64 %lo, %chunk
+  %hi = call i64 @llvm.smin.i64(i64 %far, i64 %end)
+  call void %kernel(ptr %args, i64 %lo, i64 %hi, ptr %scratch)
+  br label %take
+visited:
+  %next = add i64 %round, 1
+  %more = icmp slt i64 %next, %threads
+  br i1 %more, label %visit, label %done
+done:
+  ret void
+}}
+
+; the whole command array, as one of the threads that do so together
+define internal void @walk(ptr %plan, ptr %pool, i64 %thread, ptr %profile) noinline {{
+entry:
+  {_read("commands", "plan", COMMANDS, "ptr")}
+  {_read("count", "plan", COMMAND_COUNT)}
+  {_read("active", "plan", ACTIVE)}
+  {_read("area", "plan", SCRATCH, "ptr")}
+  {_read("stride", "plan", SCRATCH_STRIDE)}
+  %shift = mul i64 %thread, %stride
+  %scratch = getelementptr i8, ptr %area, i64 %shift
+  %single = icmp eq ptr %pool, null
+  %profiling = icmp ne ptr %profile, null
+  %leader = icmp eq i64 %thread, 0
+  %timing = and i1 %profiling, %leader
+  br label %loop
+loop:
+  %index = phi i64 [0, %entry], [%next, %finished]
+  %more = icmp slt i64 %index, %count
+  br i1 %more, label %step, label %end
+step:
+  %words = mul i64 %index, {COMMAND_WORDS}
+  {_word("command", "commands", "%words")}
+  {_read("flag", "command", BARRIER)}
+  %asked = icmp ne i64 %flag, 0
+  %meet = or i1 %asked, %profiling
+  br i1 %meet, label %wait, label %ready
+wait:
+  call void @barrier(ptr %pool, i64 %active)
+  br label %ready
+ready:
+  br i1 %timing, label %timed, label %plain
+plain:
+  call void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch)
+  br i1 %profiling, label %follow, label %finished
+follow:
+  call void @barrier(ptr %pool, i64 %active)
+  br label %finished
+timed:
+  %begin = call i64 @now()
+  call void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch)
+  call void @barrier(ptr %pool, i64 %active)
+  %stop = call i64 @now()
+  %taken = sub i64 %stop, %begin
+  {_word("entry.at", "profile", "%index")}
+  %so_far = load i64, ptr %entry.at
+  %sum = add i64 %so_far, %taken
+  store i64 %sum, ptr %entry.at
+  br label %finished
+finished:
+  %next = add i64 %index, 1
+  br label %loop
+end:
+  call void @barrier(ptr %pool, i64 %active)
+  ret void
+}}
+
+define void @gf_run(ptr %plan, ptr %pointers, ptr %pool, ptr %profile) {{
+entry:
+  {_read("patches", "plan", PATCHES, "ptr")}
+  {_read("patch_count", "plan", PATCH_COUNT)}
+  br label %patching
+patching:
+  %number = phi i64 [0, %entry], [%following, %patch]
+  %more = icmp slt i64 %number, %patch_count
+  br i1 %more, label %patch, label %patched
+patch:
+  %words = mul i64 %number, {PATCH_WORDS}
+  {_word("item", "patches", "%words")}
+  {_read("slot", "item", SLOT, "ptr")}
+  {_read("which", "item", POINTER)}
+  {_read("bytes", "item", BYTES)}
+  {_word("pointer.at", "pointers", "%which")}
+  %pointer = load i64, ptr %pointer.at
+  %address = add i64 %pointer, %bytes
+  store i64 %address, ptr %slot
+  %following = add i64 %number, 1
+  br label %patching
+patched:
+  %single = icmp eq ptr %pool, null
+  br i1 %single, label %start, label %share
+share:
+  {_read("area", "plan", COUNTER_AREA, "ptr")}
+  {_read("size", "plan", COUNTER_BYTES)}
+  {_read("active", "plan", ACTIVE)}
+  call void @llvm.memset.p0.i64(ptr %area, i8 0, i64 %size, i1 false)
+  {_word("plan.at", "pool", PLAN)}
+  store ptr %plan, ptr %plan.at
+  {_word("profile.at", "pool", PROFILE)}
+  store ptr %profile, ptr %profile.at
+  call void @post(ptr %pool, i64 %active)
+  br label %start
+start:
+  call void @walk(ptr %plan, ptr %pool, i64 0, ptr %profile)
+  ret void
+}}
+
+define internal void @post(ptr %pool, i64 %active) {{
+  {_word("job", "pool", JOB)}
+  %old = load atomic i64, ptr %job monotonic, align 8
+  %number = lshr i64 %old, 16
+  %raised = add i64 %number, 1
+  %shifted = shl i64 %raised, 16
+  %new = or i64 %shifted, %active
+  call void @publish(ptr %pool, ptr %job, i64 %new)
+  ret void
+}}
+
+define void @gf_stop(ptr %pool) {{
+  {_word("plan.at", "pool", PLAN)}
+  store ptr null, ptr %plan.at
+  call void @post(ptr %pool, i64 65535)
+  ret void
+}}
+
+define ptr @gf_worker(ptr %worker) {{
+entry:
+  {_read("pool", "worker", WORKER_POOL, "ptr")}
+  {_read("thread", "worker", WORKER_INDEX)}
+  {_read("first", "worker", WORKER_JOB_SEEN)}
+  {_word("job", "pool", JOB)}
+  br label %loop
+loop:
+  %seen = phi i64 [%first, %entry], [%word, %loop], [%word, %go]
+  call void @await(ptr %pool, ptr %job, i64 %seen)
+  %word = load atomic i64, ptr %job acquire, align 8
+  %active = and i64 %word, 65535
+  %mine = icmp slt i64 %thread, %active
+  br i1 %mine, label %join, label %loop
+join:
+  ; a job waits for all that take part, so these can't change before this thread has walked it
+  {_read("plan", "pool", PLAN, "ptr")}
+  %last = icmp eq ptr %plan, null
+  br i1 %last, label %leave, label %go
+go:
+  {_read("profile", "pool", PROFILE, "ptr")}
+  call void @walk(ptr %plan, ptr %pool, i64 %thread, ptr %profile)
+  br label %loop
+leave:
+  ret ptr null
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Native:
+    """The loaded functions. ``run`` takes four addresses and releases the GIL; ``worker`` is an address."""
+
+    run: Any
+    stop: Any
+    worker: int
+
+
+_native: Native | None = None
+_lock = ForkLock()
+
+
+def native() -> Native:
+    """This process's loaded functions, made on first use."""
+    global _native
+    if _native is None:
+        with _lock:
+            if _native is None:
+                _native = _load()
+    return _native
+
+
+def _load() -> Native:
+    text = source()
+    identity = "\n".join(("native", llvmlite.__version__, binding.get_process_triple(), text))
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    object_code, _ = cache.compile(digest, lambda: (_emit(text), {"kind": "native"}), counted=False)
+    symbols = ("gf_run", "gf_stop", "gf_worker")
+    image = loader.load_forever(object_code, symbols)
+    word = ctypes.c_void_p
+    return Native(
+        run=ctypes.CFUNCTYPE(None, word, word, word, word)(image["gf_run"]),
+        stop=ctypes.CFUNCTYPE(None, word)(image["gf_stop"]),
+        worker=image["gf_worker"],
+    )
+
+
+def _emit(text: str) -> bytes:
+    machine = loader.host_target()
+    module = binding.parse_assembly(text)
+    module.triple = machine.triple
+    module.verify()
+    options = binding.create_pipeline_tuning_options(speed_level=2)
+    builder = binding.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return bytes(machine.emit_object(module))

@@ -1,0 +1,59 @@
+"""How many threads each command gets, how its range is cut, and where threads have to meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# A command that takes less than this on one core (ns) stays on one thread; with more threads each gets at
+# least half.
+SERIAL_NS = 20_000
+# A thread's share of a command is cut into at most so many chunks, of at least so many nanoseconds each, so
+# that threads that are done early can help the others.
+MAX_CHUNKS = 4
+CHUNK_NS = 20_000
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How threads share ``[0, extent)``: thread t has ``[t * share, (t + 1) * share)``, and takes `chunk` at a time."""
+
+    threads: int
+    share: int
+    chunk: int
+
+
+def cut(extent: int, grain: int, work: int, threads: int) -> Cut:
+    """The Cut of a command of `work` nanoseconds for at most `threads` threads. All borders are multiples of `grain`."""
+    grain = max(grain, 1)
+    units = -(-extent // grain)
+    count = 1 if work < SERIAL_NS else min(threads, units, max(work // (SERIAL_NS // 2), 1))
+    if count <= 1:
+        return Cut(1, extent, extent)
+    share = -(-units // count)
+    chunks = max(1, min(MAX_CHUNKS, work // count // CHUNK_NS))
+    return Cut(count, share * grain, -(-share // chunks) * grain)
+
+
+def meetings(barriers: Sequence[bool], threads: Sequence[int]) -> list[bool]:
+    """Before which commands the threads have to meet, when `barriers` say before which all earlier ones must
+    be done.
+
+    Commands on one thread all run on the same one, in order; a barrier between two of them needs no meeting.
+    It is put off until a command comes that another thread could start too early, or too late.
+    """
+    met = []
+    # commands since the last meeting, before and after the latest barrier: were there any, were there shared
+    # ones
+    any_before = shared_before = any_since = shared_since = False
+    for barrier, count in zip(barriers, threads, strict=True):
+        if barrier:
+            any_before, shared_before = any_before or any_since, shared_before or shared_since
+            any_since = shared_since = False
+        shared = count > 1
+        meet = any_before if shared else shared_before
+        if meet:
+            any_before = shared_before = any_since = shared_since = False
+        any_since, shared_since = True, shared_since or shared
+        met.append(meet)
+    return met
