@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from graphflow.compiler.location import Loc
+from graphflow.compiler.location import Loc, user_loc
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import DTypeError, GradientError, GraphflowError, ShapeError, TraceError
@@ -240,7 +240,7 @@ def infer(op: Op, types: tuple[Type, ...], attrs: Attrs) -> Type:
         return op.infer(*types, **attrs)
     except (ShapeError, DTypeError) as error:
         operands = ", ".join(map(str, types)) or "none"
-        loc = current_loc()
+        loc = current_loc() or user_loc()
         where = f"\n  at {loc.describe()}" if loc else ""
         raise type(error)(f"{op.name}: {error}\n  operands: {operands}{where}") from None
 

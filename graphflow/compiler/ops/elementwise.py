@@ -250,6 +250,17 @@ detach = register(Op(
     "The same value, cut off from gradients.",
 ))  # fmt: skip
 
+alias = register(Op(
+    "alias", "elementwise",
+    lambda x, uid: x,
+    lambda x, uid: x,
+    lambda g, out, x, uid: (g,),
+    lambda rng: [Sample((rng.standard_normal((2, 3)),), {"uid": 0})],
+    None,
+    Elementwise(by_kind("{0}"), 0), 1,
+    "The same value under a name of its own, so that a derivative can be taken with respect to one use of it.",
+))  # fmt: skip
+
 
 def _const_samples(rng: np.random.Generator) -> list[Sample]:
     values = [(0.5, "float32"), (-0.0, "float64"), (math.inf, "float32"), (math.nan, "float64"), (-7, "int32"), (True, "bool")]

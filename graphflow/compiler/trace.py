@@ -1,0 +1,187 @@
+"""Tracing: what a function does to handles, written down as a graph.
+
+A ``Trace`` knows nothing of Tensors. It maps *handles* (any objects) to nodes: arguments get input nodes, concrete
+values that the function reaches become states the first time they are touched, and a handle that ends on another
+node than it began with is an update.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from graphflow.compiler.ir import Constraints, Graph, Node, Size, TensorType, constrained_by, input_node
+from graphflow.dims import Dim, evaluate
+from graphflow.errors import ShapeError, TraceError
+
+
+class Pin(BaseException):
+    """A symbol has to be a number after all; the trace starts again with it fixed.
+
+    Not an Exception, so that user code with a broad ``except`` can't swallow it.
+    """
+
+    def __init__(self, symbol: str, value: int, reason: str):
+        super().__init__(f"{symbol} = {value}: {reason}")
+        self.symbol, self.value, self.reason = symbol, value, reason
+
+
+@dataclass
+class State:
+    """A concrete value the traced function reached: its handle, its input node, and the node it holds now."""
+
+    handle: Any
+    node: Node
+    current: Node
+
+
+class Trace(Constraints):
+    """One run of the user's function over symbols.
+
+    `hints` are the sizes the symbols had at the call that caused the trace; without them (``gf.trace``) a symbol can
+    only be pinned where the program forces a number.
+    """
+
+    def __init__(self, name: str, hints: Mapping[str, int] | None):
+        self.name = name
+        self.hints = hints
+        self.args: list[Node] = []
+        self.states: dict[Hashable, State] = {}
+        self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
+
+    def add_arg(self, name: str, type_: TensorType) -> Node:
+        """An input node for the next argument."""
+        node = input_node(name, type_)
+        self.args.append(node)
+        return node
+
+    def node_of(self, key: Hashable, handle: Any, type_: TensorType, name: str | None) -> Node:
+        """The node that a concrete handle stands for now; it becomes a state when first seen."""
+        state = self.states.get(key)
+        if state is None:
+            node = input_node(self._state_name(name), type_)
+            state = self.states[key] = State(handle, node, node)
+        return state.current
+
+    def _state_name(self, name: str | None) -> str:
+        taken = {s.node.attrs["name"] for s in self.states.values()} | {a.attrs["name"] for a in self.args}
+        base = name or f"s{len(self.states)}"
+        candidate, count = base, 1
+        while candidate in taken:
+            count += 1
+            candidate = f"{base}_{count}"
+        return candidate
+
+    def rebind(self, key: Hashable, node: Node) -> None:
+        """Lets a state hold another node from here on."""
+        self.states[key].current = node
+
+    def depends_on(self, owner: object, read: Callable[[], Hashable]) -> None:
+        """Notes that the trace took Python values from `owner`; a later call compares them."""
+        self.static_reads.setdefault(id(owner), (read, read()))
+
+    # Constraints
+
+    def require_equal(self, a: Size, b: Size) -> Size:
+        """Pins a symbol where one side is a number that the other can be; ShapeError otherwise."""
+        size, number = (a, b) if isinstance(b, int) else (b, a)
+        if isinstance(size, Dim) and isinstance(number, int):
+            symbol, value = _solve(size, number)
+            if symbol is not None and (self.hints is None or self.hints[symbol] == value):
+                raise Pin(symbol, value, f"an operation needs {size} == {number}")
+        if isinstance(a, Dim) and isinstance(b, Dim) and self.hints is not None:
+            va, vb = evaluate(a, self.hints), evaluate(b, self.hints)
+            if va == vb:
+                symbol = sorted(a.symbols() | b.symbols())[0]
+                raise Pin(symbol, self.hints[symbol], f"an operation needs {a} == {b}")
+            for side, value in ((a, va), (b, vb)):
+                if value == 1:  # a size that broadcasts at this call is 1 in this variant
+                    symbol = sorted(side.symbols())[0]
+                    raise Pin(symbol, self.hints[symbol], f"an operation broadcasts {side}")
+        if self.hints is not None:
+            raise ShapeError(f"sizes {self.spell(a)} and {self.spell(b)} differ")
+        raise ShapeError(f"sizes {a} and {b} differ")
+
+    def spell(self, size: Size) -> str:
+        """A size as messages print it: with its value at this call."""
+        return f"{size} (= {evaluate(size, self.hints)} here)" if isinstance(size, Dim) and self.hints else str(size)
+
+    def pin(self, size: Size, reason: str) -> int:
+        """The number that `size` is; a symbolic one restarts the trace with its symbols fixed."""
+        if isinstance(size, int):
+            return size
+        symbol = sorted(size.symbols())[0]
+        if self.hints is None:
+            raise TraceError(f"{reason} needs the number behind the symbolic size {size}; give a number in the TensorSpec")
+        raise Pin(symbol, self.hints[symbol], reason)
+
+    def graph(self, outputs: tuple[Node, ...]) -> Graph:
+        """The finished graph; states that only were read have no update."""
+        states = tuple(s.node for s in self.states.values())
+        updates = tuple((i, s.current) for i, s in enumerate(self.states.values()) if s.current is not s.node)
+        return Graph(self.name, tuple(self.args), states, outputs, updates)
+
+
+def _solve(size: Dim, number: int) -> tuple[str | None, int]:
+    """The symbol's value for which a size linear in one symbol equals `number`; (None, 0) if there is none."""
+    symbols = size.symbols()
+    if len(symbols) != 1:
+        return None, 0
+    (symbol,) = symbols
+    at_zero, at_one = evaluate(size, {symbol: 0}), evaluate(size, {symbol: 1})
+    slope = at_one - at_zero
+    if slope == 0 or (number - at_zero) % slope:
+        return None, 0
+    value = (number - at_zero) // slope
+    if value < 0 or evaluate(size, {symbol: value}) != number:
+        return None, 0
+    return symbol, value
+
+
+_LOCAL = threading.local()
+
+
+def current_trace() -> Trace | None:
+    """The trace that operations in this thread add nodes to, if any."""
+    return getattr(_LOCAL, "trace", None)
+
+
+@contextmanager
+def tracing(trace: Trace | None) -> Iterator[None]:
+    """Operations inside add nodes to `trace`; with None they run at once on concrete values."""
+    outer = current_trace()
+    _LOCAL.trace = trace
+    try:
+        if trace is None:
+            yield
+        else:
+            with constrained_by(trace):
+                yield
+    finally:
+        _LOCAL.trace = outer
+
+
+def trace(
+    name: str,
+    hints: Mapping[str, int] | None,
+    run: Callable[[Trace, Mapping[str, int]], tuple[tuple[Node, ...], Any]],
+) -> tuple[Graph, Trace, dict[str, int], Any]:
+    """Runs ``run(trace, pinned)`` until no more symbols get pinned.
+
+    `run` makes the arguments (with pinned symbols as numbers), calls the user's function, and gives the output nodes
+    and whatever it wants handed through. Returns the graph, the trace, the pins and that.
+    """
+    pinned: dict[str, int] = {}
+    while True:
+        attempt = Trace(name, hints)
+        try:
+            with tracing(attempt):
+                outputs, payload = run(attempt, pinned)
+                return attempt.graph(outputs), attempt, pinned, payload
+        except Pin as pin:
+            if pin.symbol in pinned:
+                raise TraceError(f"can't fix the symbol {pin.symbol} twice: {pin}") from None
+            pinned[pin.symbol] = pin.value

@@ -1,0 +1,809 @@
+"""Tensor: the handle people hold, with two lives.
+
+Outside ``compile`` a Tensor holds a NumPy array; operations run at once and, when a gradient is wanted, the node they
+would have been is kept, so that ``backward`` can run the compiler's own autodiff over those nodes. While a function is
+traced, the same operations only add nodes. In-place methods rebind the handle, so a trace is functional by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from graphflow import dtypes
+from graphflow.compiler import interpret, ir
+from graphflow.compiler.indexing import Shape
+from graphflow.compiler.ir import OPS, Node, Op, TensorType
+from graphflow.compiler.location import user_loc
+from graphflow.compiler.passes.autodiff import vjp
+from graphflow.compiler.trace import Trace, current_trace, tracing
+from graphflow.dims import Dim
+from graphflow.dtypes import DType
+from graphflow.errors import GradientError, TraceError
+from graphflow.runtime.device import Device
+from graphflow.sizes import SymbolicSize
+
+_UIDS = itertools.count(1)
+
+
+class Storage:
+    """Memory that handles share, with a version that every in-place change advances."""
+
+    __slots__ = ("__weakref__", "version")
+
+    def __init__(self) -> None:
+        self.version = 0
+
+
+class Saved:
+    """The concrete value of an eager node, for backward to use if nobody has overwritten it meanwhile."""
+
+    __slots__ = ("array", "leaf", "storage", "version")
+
+    def __init__(self, array: np.ndarray, storage: Storage, leaf: weakref.ref[Tensor] | None = None):
+        self.array, self.storage, self.version, self.leaf = array, storage, storage.version, leaf
+
+
+_SAVED: weakref.WeakKeyDictionary[Node, Saved] = weakref.WeakKeyDictionary()
+
+
+class _Mode(threading.local):
+    grad_enabled = True
+
+
+_MODE = _Mode()
+
+# Advanced by everything that compiled variants depend on and that changes rarely: flags, a replaced array, module
+# attributes. A variant whose checks passed in this epoch needn't repeat them.
+_EPOCH = [0]
+
+
+def advance_epoch() -> None:
+    """Tells compiled functions to look again at the Python values they depend on."""
+    _EPOCH[0] += 1
+
+
+def epoch() -> int:
+    """The number of changes so far; see `advance_epoch`."""
+    return _EPOCH[0]
+
+
+def depends_on(owner: object, read: Callable[[], Hashable]) -> None:
+    """While tracing: notes that the function took plain Python values from `owner`; they are compared at every call.
+
+    Whoever changes such a value calls `advance_epoch`.
+    """
+    trace = current_trace()
+    if trace is not None:
+        trace.depends_on(owner, read)
+
+
+class GradTable:
+    """The ``.grad`` of handles as a trace sees them: what was read at the start, and what they hold now."""
+
+    def __init__(self) -> None:
+        self.initial: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.current: dict[int, tuple[Tensor, Tensor | None]] = {}
+
+    def get(self, tensor: Tensor) -> Tensor | None:
+        """The gradient at this point of the trace."""
+        if id(tensor) not in self.current:
+            self.initial[id(tensor)] = self.current[id(tensor)] = (tensor, tensor._grad)
+        return self.current[id(tensor)][1]
+
+    def set(self, tensor: Tensor, grad: Tensor | None) -> None:
+        """Replaces the gradient from here on."""
+        self.current[id(tensor)] = (tensor, grad)
+
+
+_GRADS: weakref.WeakKeyDictionary[Trace, GradTable] = weakref.WeakKeyDictionary()
+_LEAVES: weakref.WeakKeyDictionary[Trace, dict[Node, Tensor]] = weakref.WeakKeyDictionary()
+
+
+def grad_table(trace: Trace) -> GradTable:
+    """The gradients of a trace's handles."""
+    return _GRADS.setdefault(trace, GradTable())
+
+
+def _leaves_of(trace: Trace) -> dict[Node, Tensor]:
+    return _LEAVES.setdefault(trace, {})
+
+
+class Tensor:
+    """A multi-dimensional array of one dtype, with an optional gradient history.
+
+    Made by ``graphflow.tensor`` and the other creation functions. Its methods are PyTorch's.
+    """
+
+    __slots__ = (
+        "__dict__", "__weakref__", "_array", "_grad", "_leaf", "_node", "_node_version", "_requires_grad", "_storage",
+        "_trace", "name",
+    )  # fmt: skip
+    __array_priority__ = 1000
+
+    def __init__(self, array: np.ndarray, storage: Storage | None = None):
+        self._array: np.ndarray | None = array
+        self._storage = storage if storage is not None else Storage()
+        self._node: Node | None = None
+        self._node_version = 0
+        self._trace: Trace | None = None
+        self._requires_grad = False
+        self._leaf = True
+        self._grad: Tensor | None = None
+        self.name: str | None = None
+
+    @staticmethod
+    def of_node(node: Node, trace: Trace, requires_grad: bool = False, leaf: bool = False) -> Tensor:
+        """A handle on a traced value."""
+        tensor = Tensor.__new__(Tensor)
+        tensor._array = None
+        tensor._storage = Storage()
+        tensor._node = node
+        tensor._node_version = 0
+        tensor._trace = trace
+        tensor._requires_grad = requires_grad
+        tensor._leaf = leaf
+        tensor._grad = None
+        tensor.name = None
+        if leaf:
+            _leaves_of(trace)[node] = tensor
+        return tensor
+
+    # ------------------------------------------------------------------------------------------ what it is
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether the handle stands for a node of a trace rather than for numbers."""
+        return self._array is None
+
+    @property
+    def type_(self) -> TensorType:
+        """dtype and shape, sizes possibly symbolic."""
+        if self._array is None:
+            return self._node.type  # type: ignore[union-attr]
+        return TensorType(dtypes.as_dtype(self._array.dtype), self._array.shape)
+
+    @property
+    def dtype(self) -> DType:
+        """Element type."""
+        if self._array is None:
+            return self._node.type.dtype  # type: ignore[union-attr, no-any-return]
+        return dtypes.as_dtype(self._array.dtype)
+
+    @property
+    def shape(self) -> Size:
+        """Sizes; while tracing, symbolic ones behave as integers as long as nothing depends on their value."""
+        if self._array is None:
+            trace = self._trace
+            sizes = self._node.type.shape  # type: ignore[union-attr]
+            return Size(SymbolicSize(s, trace) if isinstance(s, Dim) else s for s in sizes)
+        return Size(self._array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self._node.type.shape) if self._array is None else self._array.ndim  # type: ignore[union-attr]
+
+    @property
+    def device(self) -> Device:
+        """Where the elements are."""
+        return _CPU
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor."""
+        return self._leaf or not self._requires_grad
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether ``backward`` computes a gradient for this tensor or for something it was made from."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Sets ``requires_grad`` in place."""
+        if requires_grad and not self.dtype.is_floating_point:
+            raise GradientError(f"only floating point tensors can require gradients, this one is {self.dtype}")
+        if not requires_grad and not self.is_leaf:
+            raise GradientError("requires_grad can only be turned off on leaf tensors; use .detach()")
+        if requires_grad != self._requires_grad:
+            self._requires_grad = requires_grad
+            self._node_version = -1 if self._array is not None else self._node_version
+            if self._array is None and self._leaf and requires_grad:
+                _leaves_of(self._trace)[self._node] = self  # type: ignore[index,arg-type]
+            advance_epoch()
+        return self
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The accumulated gradient, or None."""
+        trace = current_trace()
+        return grad_table(trace).get(self) if trace is not None else self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (not isinstance(value, Tensor) or value.type_ != self.type_):
+            got = value.type_ if isinstance(value, Tensor) else type(value).__name__
+            raise GradientError(f"a gradient has its tensor's dtype and shape, {self.type_}; got {got}")
+        trace = current_trace()
+        if trace is not None:
+            grad_table(trace).set(self, value)
+        else:
+            self._grad = value
+
+    @property
+    def grad_fn(self) -> GradFn | None:
+        """The operation that made this tensor, when a gradient flows through it."""
+        if self.is_leaf or self._node is None:
+            return None
+        return GradFn(self._node)
+
+    @property
+    def data(self) -> Tensor:
+        """A handle on the same memory without gradient history."""
+        if self._array is None:
+            return self.detach()
+        return Tensor(self._array, self._storage)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if self._array is None or value._array is None:
+            self._require_not_traced("assigning to .data", "use copy_() under no_grad()")
+        self._array, self._storage = value._array, value._storage
+        self._node, self._node_version = None, -1
+        advance_epoch()
+
+    # ------------------------------------------------------------------------------------------ nodes
+
+    def _key(self) -> Hashable:
+        """Identity of the memory: handles on the same elements are one state."""
+        array = self._array
+        assert array is not None
+        return (id(self._storage), array.__array_interface__["data"][0], array.shape, array.strides)
+
+    def _traced_node(self, trace: Trace) -> Node:
+        """This value as a node of `trace`."""
+        if self._array is None:
+            if self._trace is not trace:
+                self._leaked()
+            return self._node  # type: ignore[return-value]
+        if self._node is not None and self._node.op.name == "const":
+            return self._node
+        node = trace.node_of(self._key(), self, self.type_, self.name)
+        if self._requires_grad and self._leaf:
+            _leaves_of(trace).setdefault(node, self)
+        return node
+
+    def _history(self) -> Node:
+        """This concrete value as a node that backward can follow or stop at."""
+        assert self._array is not None
+        version = self._storage.version
+        if self._node is not None and self._node_version == version:
+            return self._node
+        if not self.is_leaf:
+            raise GradientError(
+                "a tensor needed for a gradient has been modified by an in-place operation on a view that shares "
+                "its memory; .clone() it before changing it"
+            )
+        node = ir.input_node(self.name or "leaf", self.type_)
+        leaf = weakref.ref(self) if self._requires_grad else None
+        _SAVED[node] = Saved(self._array, self._storage, leaf)
+        self._node, self._node_version = node, version
+        return node
+
+    def _leaked(self) -> None:
+        raise TraceError(
+            "a traced value is used outside the compiled function that made it; return it from that function "
+            "instead of storing it" + _where()
+        )
+
+    def _require_not_traced(self, what: str, instead: str) -> None:
+        if self._array is None or current_trace() is not None:
+            raise TraceError(f"{what} needs the numbers of a value that is only being traced; {instead}{_where()}")
+
+    def _concrete(self, what: str, instead: str) -> np.ndarray:
+        """The array, or an error that says what to do while tracing."""
+        trace = current_trace()
+        if self._array is None:
+            if trace is None or self._trace is not trace:
+                self._leaked()
+            raise TraceError(
+                f"{what} needs the numbers of a value that is only being traced; {instead}{_where()}"
+            )
+        if trace is not None and (self._node is None or self._node.op.name != "const"):
+            raise TraceError(
+                f"{what} inside a compiled function would be done once, at tracing, and never again; {instead}{_where()}"
+            )
+        return self._array
+
+    # ------------------------------------------------------------------------------------------ in place
+
+    def _assign(self, value: Tensor) -> Tensor:
+        """Makes this handle hold `value` (of the same type): the one primitive behind every in-place method."""
+        trace = current_trace()
+        if _MODE.grad_enabled and self._requires_grad and self._leaf:
+            raise GradientError(
+                "a leaf tensor that requires grad is being changed in place; do it under no_grad()" + _where()
+            )
+        if trace is not None:
+            return self._assign_traced(value, trace)
+        if self._array is None:
+            self._leaked()
+        source = value._array
+        assert source is not None and self._array is not None
+        if not self._array.flags.writeable:
+            raise GradientError("this tensor's memory is read-only or repeats elements (expand); .clone() it first")
+        np.copyto(self._array, source)
+        self._storage.version += 1
+        if self._requires_grad and not _MODE.grad_enabled:
+            self._node_version = -1 if self._leaf else self._node_version
+        elif value._requires_grad and _MODE.grad_enabled:
+            node = value._history()
+            self._node, self._requires_grad, self._leaf = node, True, False
+            self._node_version = self._storage.version
+            _SAVED[node] = Saved(self._array, self._storage)
+        return self
+
+    def _assign_traced(self, value: Tensor, trace: Trace) -> Tensor:
+        node = value._traced_node(trace)
+        if self._array is not None:
+            self._traced_node(trace)
+            trace.rebind(self._key(), node)
+            if self._requires_grad and self._leaf:
+                _leaves_of(trace)[node] = self
+            elif value._requires_grad:
+                raise GradientError(
+                    "a value that carries a gradient is written into a tensor that outlives the compiled function; "
+                    ".detach() it first" + _where()
+                )
+            return self
+        if self._trace is not trace:
+            self._leaked()
+        self._node = node
+        if value._requires_grad:
+            self._requires_grad, self._leaf = True, False
+        return self
+
+    # ------------------------------------------------------------------------------------------ gradients
+
+    def backward(
+        self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
+        """Accumulates d(self)/d(leaf), times `gradient` for non-scalars, into ``.grad`` of every leaf that wants it.
+
+        `retain_graph` is accepted for compatibility: graphs live as long as somebody holds a tensor of theirs.
+        """
+        seed = _seed(self, gradient)
+        trace = current_trace()
+        leaves = _reachable_leaves([self], trace)
+        grads = _differentiate([self], [seed], [n for n, _ in leaves], create_graph)
+        with no_grad() if not create_graph else enable_grad():
+            for (_, leaf), g in zip(leaves, grads, strict=True):
+                if g is not None:
+                    held = leaf.grad
+                    if held is None:
+                        leaf.grad = g
+                    elif create_graph:
+                        leaf.grad = apply(OPS["add"], held, g)
+                    else:
+                        held._assign(apply(OPS["add"], held, g))
+
+    def detach(self) -> Tensor:
+        """The same value, cut off from gradients; shares memory."""
+        if current_trace() is None:
+            if self._array is None:
+                self._leaked()
+            return Tensor(self._array, self._storage)  # type: ignore[arg-type]
+        return apply(OPS["detach"], self)
+
+    # ------------------------------------------------------------------------------------------ Python and NumPy
+
+    def numpy(self) -> np.ndarray:
+        """The elements as an array that shares memory with this tensor."""
+        array = self._concrete(".numpy()", "stay with graphflow's functions, which trace")
+        if self._requires_grad:
+            raise GradientError("can't call numpy() on a tensor that requires grad; use .detach().numpy()")
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self._concrete("a NumPy call", "use the graphflow function of the same name")
+        if self._requires_grad:
+            raise GradientError("can't make an array of a tensor that requires grad; use .detach()")
+        return np.array(array, dtype=dtype, copy=bool(copy)) if copy or dtype not in (None, array.dtype) else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.numpy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def item(self) -> bool | int | float:
+        """The one element as a Python number."""
+        array = self._concrete(".item()", "return the tensor and call .item() on the result")
+        if array.size != 1:
+            raise ValueError(f"only a tensor with one element converts to a number, this one has shape {array.shape}")
+        return array.item()  # type: ignore[no-any-return]
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self._concrete(".tolist()", "return the tensor and call .tolist() on the result").tolist()
+
+    def __bool__(self) -> bool:
+        hint = "write gf.where(condition, a, b) for values, gf.cond or gf.while_loop for control flow"
+        array = self._concrete("a Python branch on a tensor", hint)
+        if array.size != 1:
+            raise ValueError(f"the truth value of a tensor with shape {array.shape} is ambiguous; use .any() or .all()")
+        return bool(array.item())
+
+    def __int__(self) -> int:
+        self._concrete("int()", "keep it a tensor, e.g. with .long()")
+        return int(self.item())
+
+    def __float__(self) -> float:
+        self._concrete("float()", "keep it a tensor, e.g. with .float()")
+        return float(self.item())
+
+    def __index__(self) -> int:
+        self._concrete("use as an index", "use gf.take or x[index] with a tensor index")
+        value = self.item()
+        if isinstance(value, float):
+            raise TypeError("only integer tensors of one element can be used as an index")
+        return int(value)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self)))  # type: ignore[index]
+
+    __hash__ = object.__hash__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise GradientError("only leaf tensors can be deep-copied; .detach() it first")
+        array = self._concrete("a deep copy", "use .clone()")
+        copy = type(self)._from_array(array.copy())
+        memo[id(self)] = copy
+        copy._requires_grad = self._requires_grad
+        copy.name = self.name
+        return copy
+
+    @classmethod
+    def _from_array(cls, array: np.ndarray) -> Tensor:
+        tensor = cls.__new__(cls)
+        Tensor.__init__(tensor, array)
+        return tensor
+
+
+class Size(tuple):  # type: ignore[type-arg]
+    """A shape: a tuple with PyTorch's ``numel``."""
+
+    def numel(self) -> int:
+        """Number of elements."""
+        total = 1
+        for size in self:
+            total = total * size
+        return total
+
+    def __repr__(self) -> str:
+        return f"graphflow.Size({list(self)})"
+
+
+class GradFn:
+    """What ``Tensor.grad_fn`` shows: the operation, and the operations before it."""
+
+    def __init__(self, node: Node):
+        self._node = node
+
+    @property
+    def next_functions(self) -> tuple[tuple[GradFn | None, int], ...]:
+        """The operations that made the operands, as PyTorch gives them."""
+        return tuple((GradFn(n) if n.inputs else None, 0) for n in self._node.inputs if n.op.name != "const")
+
+    def name(self) -> str:
+        """PyTorch's name for the operation: ``MulBackward0``."""
+        return f"{GRAD_FN_NAMES.get(self._node, _camel(self._node.op.name))}Backward0"
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GradFn) and self._node is other._node
+
+    def __hash__(self) -> int:
+        return hash(self._node)
+
+
+# The public function that a node is the last step of, where it isn't its op: MeanBackward0, not DivBackward0.
+GRAD_FN_NAMES: weakref.WeakKeyDictionary[Node, str] = weakref.WeakKeyDictionary()
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+_CPU = Device("cpu")
+
+
+def _where() -> str:
+    loc = user_loc()
+    return f"\n  at {loc.describe()}" if loc else ""
+
+
+# ---------------------------------------------------------------------------------------------- applying ops
+
+
+def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
+    """One primitive on tensors: computed now, or added to the current trace."""
+    trace = current_trace()
+    wants_grad = any(t._requires_grad for t in tensors)
+    if trace is not None:
+        with ir.at(user_loc()):
+            node = ir.make_node(op, tuple(t._traced_node(trace) for t in tensors), attrs)
+            if wants_grad and not _MODE.grad_enabled and node.dtype.is_floating_point:
+                node = OPS["detach"](node)
+        flows = wants_grad and _MODE.grad_enabled and node.dtype.is_floating_point and op.name != "detach"
+        return Tensor.of_node(node, trace, flows)
+    arrays = []
+    for t in tensors:
+        if t._array is None:
+            t._leaked()
+        arrays.append(t._array)
+    type_ = ir.infer(op, tuple(t.type_ for t in tensors), attrs)
+    assert isinstance(type_, TensorType)
+    try:
+        value = np.asarray(op.numpy(*arrays, **attrs), type_.dtype.numpy)
+    except IndexError as error:
+        raise IndexError(f"{op.name}: {error}{_where()}") from None
+    storage = tensors[0]._storage if op.kind in ("view", "reshape") and np.may_share_memory(value, arrays[0]) else None
+    result = Tensor(value, storage)
+    if wants_grad and _MODE.grad_enabled and type_.dtype.is_floating_point and op.name != "detach":
+        with ir.at(user_loc()):
+            _record(result, ir.make_node(op, tuple(t._history() for t in tensors), attrs))
+    return result
+
+
+def _record(result: Tensor, node: Node) -> None:
+    """Keeps the node and value that backward will need."""
+    result._node, result._node_version = node, result._storage.version
+    result._requires_grad, result._leaf = True, False
+    _SAVED[node] = Saved(result._array, result._storage)  # type: ignore[arg-type]
+
+
+def constant(value: Any, dtype: DType) -> Tensor:
+    """A 0-d tensor that is part of the program, not a state: Python scalars in expressions."""
+    if isinstance(value, SymbolicSize):
+        value = value.size
+    node = ir.constant(value, dtype)
+    if isinstance(value, Dim):
+        trace = current_trace()
+        assert trace is not None
+        return Tensor.of_node(node, trace)
+    tensor = Tensor(np.asarray(node.attrs["value"], dtype.numpy))
+    tensor._node = node
+    return tensor
+
+
+def name_grad_fn(tensor: Tensor, name: str) -> Tensor:
+    """Lets ``grad_fn`` print the public function's name; gives the tensor back."""
+    if tensor._requires_grad and not tensor._leaf and tensor._node is not None:
+        GRAD_FN_NAMES.setdefault(tensor._node, name)
+    return tensor
+
+
+# ---------------------------------------------------------------------------------------------- differentiation
+
+
+def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
+    """The cotangent to start from."""
+    if not output._requires_grad:
+        raise GradientError("this tensor does not require grad and does not have a grad_fn" + _where())
+    if gradient is None:
+        if any(s != 1 for s in output.type_.shape):
+            raise GradientError(
+                f"grad can be implicitly created only for scalar outputs, this one has shape {tuple(output.shape)}; "
+                "pass backward(gradient) of that shape" + _where()
+            )
+        one = constant(1.0, output.dtype)
+        return apply(OPS["reshape"], one, shape=output.type_.shape) if output.ndim else one
+    if gradient.type_ != output.type_:
+        raise GradientError(
+            f"the gradient needs the output's dtype and shape, {output.type_}; got {gradient.type_}" + _where()
+        )
+    return gradient
+
+
+def _node_in(tensor: Tensor, trace: Trace | None) -> Node:
+    if trace is not None:
+        return tensor._traced_node(trace)
+    if tensor._array is None:
+        tensor._leaked()
+    return tensor._history()
+
+
+def _reachable_leaves(outputs: Sequence[Tensor], trace: Trace | None) -> list[tuple[Node, Tensor]]:
+    """(node, handle) of every leaf that requires grad and that the outputs may depend on."""
+    found = []
+    known = _leaves_of(trace) if trace is not None else {}
+    for node in ir.toposort([_node_in(t, trace) for t in outputs]):
+        if trace is not None:
+            leaf = known.get(node)
+        else:
+            saved = _SAVED.get(node)
+            leaf = saved.leaf() if saved is not None and saved.leaf is not None else None
+        if leaf is not None and leaf._requires_grad:
+            found.append((node, leaf))
+    return found
+
+
+def _differentiate(
+    outputs: Sequence[Tensor], seeds: Sequence[Tensor], wrt: Sequence[Node], create_graph: bool
+) -> list[Tensor | None]:
+    trace = current_trace()
+    nodes = [_node_in(t, trace) for t in outputs]
+    with ir.at(user_loc()):
+        grads = vjp(nodes, [_node_in(s, trace) for s in seeds], wrt)
+    if trace is not None:
+        return [None if g is None else _traced_grad(g, trace, create_graph) for g in grads]
+    wanted = [g for g in grads if g is not None]
+    values = iter(_evaluate_saved(wanted, nodes, create_graph))
+    return [None if g is None else _eager_grad(g, next(values), create_graph) for g in grads]
+
+
+def _traced_grad(node: Node, trace: Trace, create_graph: bool) -> Tensor:
+    return Tensor.of_node(node if create_graph else OPS["detach"](node), trace, create_graph)
+
+
+def _eager_grad(node: Node, value: np.ndarray, create_graph: bool) -> Tensor:
+    tensor = Tensor(value)
+    if create_graph:
+        _record(tensor, node)
+    return tensor
+
+
+def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) -> list[Any]:
+    """Values of gradient nodes, with forward values taken from what was saved; `keep` saves the new ones too."""
+    known: dict[Node, Any] = {}
+    for node in ir.toposort(roots, stop=_saved_nodes(forward) | _saved_nodes(roots)):
+        saved = _SAVED.get(node)
+        if saved is not None:
+            if saved.version != saved.storage.version:
+                raise GradientError(
+                    f"a value needed for the gradient has been modified by an in-place operation: the result of "
+                    f"{node.op.name}, {node.type}" + (f"\n  at {node.loc.describe()}" if node.loc else "")
+                )
+            known[node] = saved.array
+    fresh: dict[Node, Any] = {}
+    values = interpret.evaluate(roots, known, {}, fresh.__setitem__)
+    if keep:
+        for node, value in fresh.items():
+            if isinstance(value, np.ndarray):
+                _SAVED[node] = Saved(value, Storage())
+    # Every gradient gets memory of its own: rules may hand out a saved value, a view, or one array twice.
+    taken = {id(v) for v in known.values()}
+    for i, value in enumerate(values):
+        if id(value) in taken or value.base is not None or not value.flags.c_contiguous:
+            values[i] = value = np.array(value, order="C")
+        taken.add(id(value))
+    return values
+
+
+def _saved_nodes(roots: Sequence[Node]) -> set[Node]:
+    return {n for n in ir.toposort(roots) if n in _SAVED}
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of `outputs` with respect to `inputs`, as ``torch.autograd.grad``; ``.grad`` stays untouched."""
+    outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(outs))
+    trace = current_trace()
+    for t in ins:
+        if not t._requires_grad:
+            raise GradientError("one of the inputs does not require grad" + _where())
+    seeds = [_seed(o, g) for o, g in zip(outs, given, strict=True)]
+    found = _differentiate(outs, seeds, [_node_in(t, trace) for t in ins], create_graph)
+    if not allow_unused and any(g is None for g in found):
+        raise GradientError(
+            "one of the inputs was not used to compute the outputs; pass allow_unused=True to get None" + _where()
+        )
+    return tuple(found)
+
+
+# ---------------------------------------------------------------------------------------------- modes
+
+
+class _GradMode:
+    """Context manager and decorator that sets whether operations are recorded."""
+
+    def __init__(self, enabled: bool):
+        self._enabled = enabled
+        self._outer: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(_MODE.grad_enabled)
+        _MODE.grad_enabled = self._enabled
+
+    def __exit__(self, *exc: object) -> None:
+        _MODE.grad_enabled = self._outer.pop()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        enabled = self._enabled
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with _GradMode(enabled):
+                return function(*args, **kwargs)
+
+        return wrapped
+
+
+class no_grad(_GradMode):
+    """Operations inside are not recorded for gradients. ``with no_grad():`` or ``@no_grad()``."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+
+class enable_grad(_GradMode):
+    """Operations inside are recorded, also within ``no_grad``."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+
+class set_grad_enabled(_GradMode):
+    """``no_grad`` or ``enable_grad`` by a flag."""
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded now."""
+    return _MODE.grad_enabled
+
+
+@contextmanager
+def concrete() -> Iterator[None]:
+    """Operations inside run now, on numbers, even while a function is being traced.
+
+    For values that have to exist between calls, such as an optimizer's moments made at its first step.
+    """
+    with tracing(None):
+        yield
+
+
+def fresh_alias(tensor: Tensor) -> Tensor:
+    """The same value as a node of its own, with respect to which derivatives can be taken."""
+    trace = current_trace()
+    with enable_grad():
+        result = apply(OPS["alias"], tensor, uid=next(_UIDS))
+    if not result._requires_grad:
+        if trace is not None:
+            result._requires_grad, result._leaf = True, False
+        else:
+            with ir.at(user_loc()):
+                _record(result, ir.make_node(OPS["alias"], (tensor._history(),), {"uid": next(_UIDS)}))
+    return result
+
+
+__all__ = ["Shape", "Size", "Tensor", "concrete", "enable_grad", "grad", "no_grad", "set_grad_enabled"]
