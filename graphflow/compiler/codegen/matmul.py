@@ -1,0 +1,125 @@
+"""The matrix-product core: one kernel per element type and processor, for every product and convolution.
+
+``C[batch, m, n] = epilogue(sum over k of A[batch, m, k] * B[batch, k, n])`` for any sizes, strides and up to
+six batch dimensions, all of them words of the argument block (`Word`, `arguments`), so that the machine code
+is made once per machine. The scheme is Goto and van de Geijn's, "Anatomy of High-Performance Matrix
+Multiplication" (2008): a block of B is packed into panels that stay in the second-level cache, and
+micro-kernels keep tiles of C in registers. Here a strip of A is usually read where it lies, and edges have
+micro-kernels of their own size.
+
+The kernel has the usual signature ``void kernel(int64* args, int64 lo, int64 hi, uint8* scratch)``; `units`
+is the extent of its range and `scratch_bytes` its scratch. Every element of C is summed in an order that
+depends on K alone: in runs of equal length of at most `DEPTH` words of four bytes, each run from its first k
+to its last, and the runs one after another. So a result depends neither on how a range is cut, nor on the
+batch size, nor on neighbours.
+
+Two kinds of functions can take part, by address, with an argument block of their own:
+
+``void pack(int64* args, int64 batch, int64 row0, int64 rows, int64 k0, int64 depth, T* panel, int64 width)``
+    Where an operand comes from. Fills ``panel[k * width + r]`` with element (row0 + r, k0 + k) of A, or with
+    element (k0 + k, row0 + r) of B (rows of B's panels are columns of B), for r < rows and k < depth, where
+    rows <= width. Elements with rows <= r < width are never seen in a result, but what is left in memory may
+    be denormal numbers, which are slow, so they should be set to 0. Called once per strip of A and run of k,
+    with `width` the height of the register tile, and once per panel of B and run of k, with `width` a
+    multiple of the vector length.
+
+``void epilogue(int64* args, int64 batch, int64 m0, int64 m1, int64 n0, int64 n1, T* tile, int64 ld)``
+    What becomes of a finished tile. ``tile[(m - m0) * ld + (n - n0)]`` holds the complete sum for m0 <= m <
+    m1 and n0 <= n < n1. It may overwrite the tile. Each element of C is in exactly one call's tile. A tile
+    has the full width of what the thread computes together, some hundreds of columns, and at least as many
+    rows as the register tile.
+
+`batch` counts batch items in row-major order. Both are called by the threads that share the range, each on
+its part.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+
+import llvmlite.ir as ll
+
+from graphflow.compiler.codegen import llvm, matmul_driver, matmul_micro, matmul_pack
+from graphflow.compiler.codegen.matmul_arguments import MAX_BATCH_DIMS, Word, arguments
+from graphflow.compiler.codegen.matmul_blocking import DEPTH, Blocking, blocking
+from graphflow.compiler.codegen.matmul_ir import SCALARS
+from graphflow.dims import Dim, ceil_div, product
+from graphflow.dtypes import DType
+
+__all__ = [
+    "DEPTH",
+    "MAX_BATCH_DIMS",
+    "Blocking",
+    "Word",
+    "arguments",
+    "blocking",
+    "core",
+    "object_code",
+    "scratch_bytes",
+    "units",
+]
+
+
+def core(dtype: DType, target: llvm.Target | None = None) -> tuple[str, str]:
+    """The kernel's symbol and LLVM IR text for float32 or float64 on `target` (default: this machine).
+
+    The symbol ends in a digest of the text. KeyError for other dtypes.
+    """
+    return _core(dtype.name, target or llvm.host())
+
+
+@functools.cache
+def _core(dtype: str, target: llvm.Target) -> tuple[str, str]:
+    scalar = SCALARS[dtype]
+    plan = blocking(scalar.size, target)
+    module = ll.Module(name="matmul", context=ll.Context())
+    parts = matmul_driver.Parts(
+        micro=matmul_micro.define_all(module, scalar, plan),
+        pack_a=matmul_pack.define_narrow(module, scalar, plan.rows),
+        pack_b=matmul_pack.define_wide(module, scalar, plan.lanes),
+    )
+    placeholder = f"gf_matmul_{scalar.name}_digest"
+    matmul_driver.define(module, placeholder, scalar, plan, parts)
+    text = str(module)
+    digest = hashlib.sha256(f"{target.description}\n{text}".encode()).hexdigest()[:16]
+    symbol = f"gf_matmul_{scalar.name}_{digest}"
+    return symbol, text.replace(placeholder, symbol)
+
+
+def object_code(dtype: DType, target: llvm.Target | None = None) -> tuple[str, bytes]:
+    """The kernel's symbol and its object file. Takes about a second; callers cache it under the symbol."""
+    target = target or llvm.host()
+    symbol, text = core(dtype, target)
+    return symbol, llvm.emit([text], target)
+
+
+def units(
+    dtype: DType,
+    m: int | Dim,
+    n: int | Dim,
+    batch: tuple[int | Dim, ...] = (),
+    target: llvm.Target | None = None,
+) -> int | Dim:
+    """Extent of the kernel's range: how many pieces of C can be computed apart. It may be cut anywhere."""
+    plan = blocking(dtype.itemsize, target or llvm.host())
+    return product(batch) * ceil_div(m, plan.unit_rows) * ceil_div(n, plan.unit_columns)
+
+
+def scratch_bytes(
+    dtype: DType, m: int | Dim, n: int | Dim, k: int | Dim, target: llvm.Target | None = None
+) -> int:
+    """Bytes of scratch each thread needs: bounded by the caches' sizes, less where a small size is known."""
+    plan = blocking(dtype.itemsize, target or llvm.host())
+    columns, depth, rows = plan.columns, plan.depth, None
+    if isinstance(n, int):
+        columns = min(columns, -(-n // plan.lanes) * plan.lanes)
+    if isinstance(m, int):
+        rows = -(-m // plan.rows) * plan.rows
+    shallow = isinstance(k, int) and k <= plan.depth
+    if isinstance(k, int):
+        depth = min(depth, k)
+    tile = max(plan.small_tile if shallow else plan.large_tile, plan.rows * columns)
+    if rows is not None:
+        tile = min(tile, rows * columns)
+    return (plan.rows * plan.depth + columns * depth + tile) * dtype.itemsize

@@ -1,0 +1,85 @@
+"""How the matrix-product core cuts its work: register tile, cache blocks and units of parallel work."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphflow.compiler.codegen.llvm import Target
+
+#: Deepest run of k that is summed in registers. The same on every machine, because it decides the order of
+#: additions: what a product's bits are must not depend on the size of a cache.
+DEPTH = 512
+
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """Sizes in elements.
+
+    A register tile has up to `rows` rows and `vectors` vectors of `lanes` columns. A unit of parallel work is
+    `unit_rows` x `unit_columns` of C. One thread takes up to `columns` columns together, as that many columns
+    of B, `depth` deep, stay in the second-level cache. Where C isn't stored from registers, sums are kept in
+    a tile of at most `small_tile` elements if `depth` covers all of k, else `large_tile`. `masks`: the
+    processor has masked loads.
+    """
+
+    lanes: int
+    rows: int
+    vectors: int
+    depth: int
+    unit_rows: int
+    unit_columns: int
+    columns: int
+    small_tile: int
+    large_tile: int
+    masks: bool
+
+    @property
+    def panel(self) -> int:
+        """Columns of the widest register tile."""
+        return self.lanes * self.vectors
+
+
+def _cache_bytes(level: int, otherwise: int) -> int:
+    """Bytes of this machine's data cache of `level`; `otherwise` where the system doesn't tell."""
+    for index in sorted(_CACHES.glob("index*")):
+        try:
+            if (
+                int((index / "level").read_text()) != level
+                or (index / "type").read_text().strip() == "Instruction"
+            ):
+                continue
+            text = (index / "size").read_text().strip()
+            return int(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else int(text)
+        except (OSError, ValueError):
+            continue
+    return otherwise
+
+
+@functools.cache
+def blocking(itemsize: int, target: Target) -> Blocking:
+    """The blocking for elements of `itemsize` bytes on `target`, for the caches of this machine."""
+    lanes = target.lanes(itemsize)
+    many_registers = target.vector_bits >= 512 or not target.triple.startswith(("x86_64", "i386", "i686"))
+    rows, vectors = (8, 3) if many_registers else (6, 2)
+    panel = lanes * vectors
+    depth = DEPTH * 4 // itemsize
+    second = _cache_bytes(2, 1 << 20)
+    unit_columns = panel * 2
+    columns = max(2, second * 6 // 10 // (depth * itemsize) // unit_columns) * unit_columns
+    return Blocking(
+        lanes=lanes,
+        rows=rows,
+        vectors=vectors,
+        depth=depth,
+        unit_rows=rows * 4,
+        unit_columns=unit_columns,
+        columns=columns,
+        small_tile=(32 << 10) // itemsize,
+        large_tile=max(256 * columns, (512 << 10) // itemsize),
+        masks=target.vector_bits >= 512,
+    )

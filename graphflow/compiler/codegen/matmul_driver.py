@@ -1,0 +1,333 @@
+"""The outer loops of the matrix-product core: units of work, cache blocks, packing, tiles and epilogues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import llvmlite.ir as ll
+
+from graphflow.compiler.codegen.matmul_arguments import Word
+from graphflow.compiler.codegen.matmul_blocking import Blocking
+from graphflow.compiler.codegen.matmul_ir import I64, POINTER, VOID, Body, Scalar, const, internal
+
+#: ``void kernel(int64* args, int64 lo, int64 hi, uint8* scratch)``
+KERNEL = ll.FunctionType(VOID, [POINTER, I64, I64, POINTER])
+#: ``void pack(int64* args, int64 batch, int64 row0, int64 rows, int64 k0, int64 depth, T* panel, int64
+#: width)``
+PACK = ll.FunctionType(VOID, [POINTER, I64, I64, I64, I64, I64, POINTER, I64]).as_pointer()
+#: ``void epilogue(int64* args, int64 batch, int64 m0, int64 m1, int64 n0, int64 n1, T* tile, int64 ld)``
+EPILOGUE = ll.FunctionType(VOID, [POINTER, I64, I64, I64, I64, I64, POINTER, I64]).as_pointer()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the outer loops call."""
+
+    micro: dict[tuple[int, int], ll.Function]
+    pack_a: ll.Function
+    pack_b: ll.Function
+
+
+def define(module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, parts: Parts) -> None:
+    """Defines the exported kernel `name`."""
+    block = _define_block(module, scalar, blocking, parts)
+    function = ll.Function(module, KERNEL, name=name)
+    function.attributes.add("nounwind")
+    b = Body(function, scalar)
+    args, low, high, scratch = function.args
+    m, n = _word(b, args, Word.M), _word(b, args, Word.N)
+    in_m = b.ceil_div(m, const(blocking.unit_rows))
+    in_n = b.ceil_div(n, const(blocking.unit_columns))
+    per_batch = b.mul(in_m, in_n)
+    most = const(blocking.columns // blocking.unit_columns)
+    with _while_below(b, low, high) as unit:
+        batch = b.udiv(unit.index, per_batch)
+        within = b.urem(unit.index, per_batch)
+        column, row = b.udiv(within, in_m), b.urem(within, in_m)
+        left = b.sub(high, unit.index)
+        whole = b.and_(b.icmp_signed("==", row, const(0)), b.icmp_signed(">=", left, in_m))
+        fitting = b.min(b.udiv(left, in_m), b.min(most, b.sub(in_n, column)))
+        columns = b.select(whole, fitting, const(1))
+        rows = b.select(whole, in_m, b.min(b.sub(in_m, row), left))
+        m0 = b.mul(row, const(blocking.unit_rows))
+        n0 = b.mul(column, const(blocking.unit_columns))
+        m1 = b.min(m, b.add(m0, b.mul(rows, const(blocking.unit_rows))))
+        n1 = b.min(n, b.add(n0, b.mul(columns, const(blocking.unit_columns))))
+        b.call(block, [args, batch, m0, m1, n0, n1, scratch])
+        unit.advance = b.mul(rows, columns)
+    b.ret_void()
+
+
+@dataclass
+class _Walk:
+    """A loop whose step is found in its body."""
+
+    index: ll.Value
+    advance: ll.Value
+
+
+class _while_below:
+    """``while index < stop: ...; index += advance``."""
+
+    def __init__(self, b: Body, start: ll.Value, stop: ll.Value):
+        self.b, self.start, self.stop = b, start, stop
+
+    def __enter__(self) -> _Walk:
+        b = self.b
+        before = b.block
+        self.head = b.append_basic_block("units")
+        body = b.append_basic_block("unit")
+        self.after = b.append_basic_block("done")
+        b.branch(self.head)
+        b.position_at_end(self.head)
+        self.index = b.phi(I64)
+        self.index.add_incoming(self.start, before)
+        b.cbranch(b.icmp_signed("<", self.index, self.stop), body, self.after)
+        b.position_at_end(body)
+        self.walk = _Walk(self.index, const(1))
+        return self.walk
+
+    def __exit__(self, *error: object) -> None:
+        b = self.b
+        self.index.add_incoming(b.add(self.index, self.walk.advance), b.block)
+        b.branch(self.head)
+        b.position_at_end(self.after)
+
+
+def _word(b: Body, args: ll.Value, word: int) -> ll.Value:
+    return b.get(b.at(args, const(word), I64), I64)
+
+
+def _address(b: Body, args: ll.Value, word: int, of: ll.Type = POINTER) -> ll.Value:
+    return b.get(b.at(args, const(word), I64), of)
+
+
+@dataclass
+class _Block:
+    """Everything known while one block of C is computed."""
+
+    b: Body
+    blocking: Blocking
+    parts: Parts
+    args: ll.Value
+    batch: ll.Value
+    m0: ll.Value
+    m1: ll.Value
+    n0: ll.Value
+    n1: ll.Value
+    a: ll.Value
+    right: ll.Value
+    c: ll.Value
+
+    def word(self, word: int) -> ll.Value:
+        return _word(self.b, self.args, word)
+
+    def panels(self) -> tuple[ll.Value, ll.Value, ll.Value]:
+        """Vectors that the columns fill, panels they are dealt to as evenly as possible."""
+        b = self.b
+        vectors = b.ceil_div(b.sub(self.n1, self.n0), const(self.blocking.lanes))
+        count = b.ceil_div(vectors, const(self.blocking.vectors))
+        return vectors, count, b.udiv(vectors, count)
+
+
+def _define_block(module: ll.Module, scalar: Scalar, blocking: Blocking, parts: Parts) -> ll.Function:
+    """Defines the function that computes rows [m0, m1) and columns [n0, n1) of one batch item of C."""
+    function = internal(module, "block", [POINTER, *[I64] * 5, POINTER])
+    b = Body(function, scalar)
+    args, batch, m0, m1, n0, n1, scratch = function.args
+    a, right, c = _batch_item(b, args, batch)
+    block = _Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c)
+    _compute(block, scratch)
+    b.ret_void()
+    return function
+
+
+def _batch_item(b: Body, args: ll.Value, batch: ll.Value) -> list[ll.Value]:
+    """Addresses of A, B and C of batch item `batch`, the last batch dimension running fastest."""
+    dims = _word(b, args, Word.BATCH_DIMS)
+    with b.loop(const(0), dims, const(1), [batch, const(0), const(0), const(0)]) as turn:
+        rest, *offsets = turn.values
+        dimension = b.sub(b.sub(dims, const(1)), turn.index)
+        first = b.add(b.mul(dimension, const(4)), const(Word.BATCH))
+        words = [b.get(b.at(args, b.add(first, const(j)), I64), I64) for j in range(4)]
+        index = b.urem(rest, words[0])
+        offsets = [b.add(o, b.mul(index, stride)) for o, stride in zip(offsets, words[1:], strict=True)]
+        turn.values = [b.udiv(rest, words[0]), *offsets]
+    return [b.at(_address(b, args, word), offset) for word, offset in enumerate(turn.values[1:])]
+
+
+def _compute(s: _Block, scratch: ll.Value) -> None:
+    b, blocking = s.b, s.blocking
+    k = s.word(Word.K)
+    blocks = b.max(const(1), b.ceil_div(k, const(blocking.depth)))
+    deepest = b.ceil_div(k, blocks)
+    vectors, _, _ = s.panels()
+    padded = b.mul(vectors, const(blocking.lanes))
+    one = b.icmp_signed("==", blocks, const(1))
+
+    strip = scratch
+    panels = b.at(strip, const(blocking.rows * blocking.depth))
+    tile = b.at(panels, b.mul(deepest, padded))
+
+    epilogue = _address(b, s.args, Word.EPILOGUE, EPILOGUE)
+    unit_c = b.icmp_signed("==", s.word(Word.C_COLUMN), const(1))
+    straight = b.and_(b.is_null(epilogue), unit_c)
+    elements = b.select(one, const(blocking.small_tile), const(blocking.large_tile))
+    fitting = b.max(const(1), b.udiv(elements, b.mul(padded, const(blocking.rows))))
+    chunk = b.select(straight, b.sub(s.m1, s.m0), b.mul(fitting, const(blocking.rows)))
+    in_place = _b_in_place(s)
+
+    with b.loop(s.m0, s.m1, chunk) as rows:
+        first = rows.index
+        stop = b.min(b.add(first, chunk), s.m1)
+        c_row = b.select(straight, s.word(Word.C_ROW), padded)
+        into_c = b.at(b.at(s.c, b.mul(first, s.word(Word.C_ROW))), s.n0)
+        target = b.select(straight, into_c, tile)
+        with b.loop(const(0), blocks, const(1)) as depth:
+            k0 = b.mul(depth.index, deepest)
+            run = b.min(deepest, b.sub(k, k0))
+            fresh = b.or_(b.icmp_signed("==", first, s.m0), b.not_(one))
+            with b.if_then(b.and_(fresh, b.not_(in_place))):
+                _pack_b(s, k0, run, panels, deepest)
+            origin = b.at(s.right, b.mul(k0, s.word(Word.B_DEPTH)))
+            source = b.select(in_place, b.at(origin, s.n0), panels)
+            _strips(s, (first, stop), (k0, run, deepest), strip, (source, in_place), (target, c_row))
+        with b.if_then(b.not_(straight)):
+            _finish(s, epilogue, first, stop, tile, padded)
+
+
+def _b_in_place(s: _Block) -> ll.Value:
+    """Whether B is read where it lies: its columns are neighbours, complete vectors or loads can be masked,
+    and too
+    few rows of A come by to pay for a copy."""
+    b, blocking = s.b, s.blocking
+    plain = b.is_null(_address(b, s.args, Word.PACK_B))
+    unit = b.icmp_signed("==", s.word(Word.B_COLUMN), const(1))
+    few = b.icmp_signed("<=", b.sub(s.m1, s.m0), const(blocking.rows * 2))
+    result = b.and_(b.and_(plain, unit), few)
+    if not blocking.masks:
+        columns = b.sub(s.n1, s.n0)
+        complete = b.icmp_signed("==", b.urem(columns, const(blocking.lanes)), const(0))
+        result = b.and_(result, complete)
+    return result
+
+
+def _each_panel(s: _Block) -> tuple[ll.Value, ll.Value]:
+    """Number of panels, and how many of them are one vector wider than the rest."""
+    vectors, count, least = s.panels()
+    return count, s.b.sub(vectors, s.b.mul(least, count))
+
+
+def _panel_bounds(s: _Block, index: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
+    """First column (relative to n0), vectors, and columns that exist of panel `index`."""
+    b, lanes = s.b, const(s.blocking.lanes)
+    _, wider = _each_panel(s)
+    _, _, least = s.panels()
+    vectors = b.add(least, b.zext(b.icmp_signed("<", index, wider), I64))
+    start = b.mul(b.add(b.mul(index, least), b.min(index, wider)), lanes)
+    there = b.min(b.mul(vectors, lanes), b.sub(b.sub(s.n1, s.n0), start))
+    return start, vectors, there
+
+
+def _pack_b(s: _Block, k0: ll.Value, run: ll.Value, panels: ll.Value, deepest: ll.Value) -> None:
+    b = s.b
+    custom = _address(b, s.args, Word.PACK_B, PACK)
+    count, _ = _each_panel(s)
+    with b.loop(const(0), count, const(1)) as turn:
+        start, vectors, there = _panel_bounds(s, turn.index)
+        width = b.mul(vectors, const(s.blocking.lanes))
+        panel = b.at(panels, b.mul(start, deepest))
+        column = b.add(s.n0, start)
+        with b.if_else(b.is_null(custom)) as (then, otherwise):
+            with then:
+                k_stride, n_stride = s.word(Word.B_DEPTH), s.word(Word.B_COLUMN)
+                source = b.at(b.at(s.right, b.mul(k0, k_stride)), b.mul(column, n_stride))
+                b.call(s.parts.pack_b, [source, n_stride, k_stride, there, run, panel, width])
+            with otherwise:
+                own = _address(b, s.args, Word.PACK_B_ARGS)
+                b.call(custom, [own, s.batch, column, there, k0, run, panel, width])
+
+
+def _strips(
+    s: _Block,
+    rows: tuple[ll.Value, ll.Value],
+    depth: tuple[ll.Value, ll.Value, ll.Value],
+    strip: ll.Value,
+    source: tuple[ll.Value, ll.Value],
+    target: tuple[ll.Value, ll.Value],
+) -> None:
+    """Strip by strip of A, panel by panel of B, for one run of k."""
+    b, blocking = s.b, s.blocking
+    k0, run, deepest = depth
+    panels, in_place = source
+    c, c_row = target
+    custom = _address(b, s.args, Word.PACK_A, PACK)
+    a_row, a_k = s.word(Word.A_ROW), s.word(Word.A_DEPTH)
+    count, _ = _each_panel(s)
+    copied = _a_copied(s, count)
+    foreign = b.not_(b.is_null(custom))
+    packed = b.or_(copied, foreign)
+    with b.loop(rows[0], rows[1], const(blocking.rows)) as turn:
+        row = turn.index
+        there = b.min(b.sub(rows[1], row), const(blocking.rows))
+        here = b.at(b.at(s.a, b.mul(row, a_row)), b.mul(k0, a_k))
+        with b.if_then(packed), b.if_else(foreign) as (then, otherwise):
+            with then:
+                own = _address(b, s.args, Word.PACK_A_ARGS)
+                width = const(blocking.rows)
+                b.call(custom, [own, s.batch, row, there, k0, run, strip, width])
+            with otherwise:
+                b.call(s.parts.pack_a, [here, a_row, a_k, there, run, strip])
+        left = b.select(packed, strip, here)
+        left_row = b.select(packed, const(1), a_row)
+        left_k = b.select(packed, const(blocking.rows), a_k)
+        c_strip = b.at(c, b.mul(b.sub(row, rows[0]), c_row))
+        with b.loop(const(0), count, const(1)) as inner:
+            start, vectors, columns = _panel_bounds(s, inner.index)
+            width = b.mul(vectors, const(blocking.lanes))
+            right = b.at(panels, b.select(in_place, start, b.mul(start, deepest)))
+            right_k = b.select(in_place, s.word(Word.B_DEPTH), width)
+            last = b.sub(columns, b.sub(width, const(blocking.lanes)))
+            again = b.zext(b.icmp_signed(">", k0, const(0)), I64)
+            values = [run, left, left_row, left_k, right, right_k, b.at(c_strip, start), c_row, again, last]
+            _choose(s, there, vectors, values)
+
+
+def _a_copied(s: _Block, panels: ll.Value) -> ll.Value:
+    """Whether strips of A are copied before use: their k are scattered and several panels of B come by."""
+    b = s.b
+    scattered = b.icmp_signed("!=", s.word(Word.A_DEPTH), const(1))
+    return b.and_(scattered, b.icmp_signed(">=", panels, const(2)))
+
+
+def _choose(s: _Block, rows: ll.Value, vectors: ll.Value, values: list[ll.Value]) -> None:
+    """Calls the micro-kernel of a tile of that many rows and vectors."""
+    b, blocking = s.b, s.blocking
+    after = b.append_basic_block("tile_done")
+    key = b.add(b.mul(rows, const(blocking.vectors + 1)), vectors)
+    switch = b.switch(key, after)
+    for (height, width), function in s.parts.micro.items():
+        with b.goto_block(b.append_basic_block(f"tile_{height}x{width}")):
+            b.call(function, values)
+            switch.add_case(const(height * (blocking.vectors + 1) + width), b.block)
+            b.branch(after)
+    b.position_at_end(after)
+
+
+def _finish(
+    s: _Block, epilogue: ll.Value, first: ll.Value, stop: ll.Value, tile: ll.Value, padded: ll.Value
+) -> None:
+    """Hands a finished tile to the epilogue, or stores it into C."""
+    b = s.b
+    with b.if_else(b.is_null(epilogue)) as (then, otherwise):
+        with then:
+            row_stride, column_stride = s.word(Word.C_ROW), s.word(Word.C_COLUMN)
+            with b.loop(first, stop, const(1)) as outer:
+                line = b.at(tile, b.mul(b.sub(outer.index, first), padded))
+                target = b.at(s.c, b.mul(outer.index, row_stride))
+                with b.loop(s.n0, s.n1, const(1)) as inner:
+                    value = b.get(b.at(line, b.sub(inner.index, s.n0)))
+                    b.put(value, b.at(target, b.mul(inner.index, column_stride)))
+        with otherwise:
+            own = _address(b, s.args, Word.EPILOGUE_ARGS)
+            b.call(epilogue, [own, s.batch, first, stop, s.n0, s.n1, tile, padded])

@@ -1,0 +1,97 @@
+"""Micro-kernels of the matrix-product core: one register tile of C from a strip of A and a panel of B."""
+
+from __future__ import annotations
+
+import llvmlite.ir as ll
+
+from graphflow.compiler.codegen.matmul_blocking import Blocking
+from graphflow.compiler.codegen.matmul_ir import I64, POINTER, Body, Scalar, const, internal, zeros
+
+#: Parameters of a micro-kernel: depth; A, its row and k strides; B and its k stride; C and its row stride;
+#: whether to add to what C holds (else to overwrite it); and how many lanes of the last vector exist in C and
+#: B.
+PARAMETERS = (I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, I64, I64)
+
+
+def define_all(module: ll.Module, scalar: Scalar, blocking: Blocking) -> dict[tuple[int, int], ll.Function]:
+    """Defines the micro-kernel of every tile height and width, so that edges compute no absent rows."""
+    return {
+        (rows, vectors): _define(module, scalar, blocking, rows, vectors)
+        for rows in range(1, blocking.rows + 1)
+        for vectors in range(1, blocking.vectors + 1)
+    }
+
+
+def _define(module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, vectors: int) -> ll.Function:
+    function = internal(module, f"micro_{rows}x{vectors}", PARAMETERS)
+    b = Body(function, scalar)
+    depth, a, a_row, a_k, panel, b_k, c, c_row, accumulate, last = function.args
+    lanes = blocking.lanes
+    mask = b.mask(last, lanes)
+    offsets = [b.mul(a_row, const(r)) for r in range(rows)]
+    columns = [const(v * lanes) for v in range(vectors)]
+    targets = [b.at(c, b.mul(c_row, const(r))) for r in range(rows)]
+
+    def step(a_now: ll.Value, b_now: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
+        """One k: an outer product added to the tile."""
+        of = scalar.vector(lanes)
+        right = [b.get(b.at(b_now, column), of) for column in columns[:-1]]
+        edge = b.at(b_now, columns[-1])
+        right.append(b.masked_load(edge, mask) if blocking.masks else b.get(edge, of))
+        result = []
+        for r in range(rows):
+            left = b.splat(b.get(b.at(a_now, offsets[r])), lanes)
+            result += [b.multiply_add(left, right[v], sums[r * vectors + v]) for v in range(vectors)]
+        return result
+
+    start = [a, panel] + [zeros(scalar.vector(lanes))] * (rows * vectors)
+    with b.loop(const(0), depth, const(1), start) as turn:
+        a_now, b_now, *sums = turn.values
+        sums = step(a_now, b_now, sums)
+        turn.values = [b.at(a_now, a_k), b.at(b_now, b_k), *sums]
+    _store(b, blocking, vectors, targets, turn.values[2:], (accumulate, mask, last))
+    b.ret_void()
+    return function
+
+
+def _store(
+    b: Body,
+    blocking: Blocking,
+    vectors: int,
+    targets: list[ll.Value],
+    sums: list[ll.Value],
+    edge: tuple[ll.Value, ll.Value, ll.Value],
+) -> None:
+    """Writes or adds the tile to C, leaving memory right of its last column alone."""
+    accumulate, mask, last = edge
+    lanes = blocking.lanes
+    of = b.scalar.vector(lanes)
+
+    def write(add: bool, masked: bool) -> None:
+        for r, row in enumerate(targets):
+            for v in range(vectors):
+                where = b.at(row, const(v * lanes))
+                value = sums[r * vectors + v]
+                partial = masked and v == vectors - 1
+                if add:
+                    value = b.fadd(b.masked_load(where, mask) if partial else b.get(where, of), value)
+                if partial:
+                    b.masked_store(value, where, mask)
+                else:
+                    b.put(value, where)
+
+    def choose(masked: bool) -> None:
+        with b.if_else(b.icmp_signed("!=", accumulate, const(0))) as (then, otherwise):
+            with then:
+                write(True, masked)
+            with otherwise:
+                write(False, masked)
+
+    if blocking.masks:
+        choose(True)
+        return
+    with b.if_else(b.icmp_signed("<", last, const(lanes))) as (then, otherwise):
+        with then:
+            choose(True)
+        with otherwise:
+            choose(False)

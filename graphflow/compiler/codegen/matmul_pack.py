@@ -1,0 +1,151 @@
+"""Built-in packing of the matrix-product core: strided memory into panels.
+
+A panel holds `rows` rows of an operand (rows of A, columns of B) over a run of k, interleaved: element (r, k)
+lies at ``panel[k * width + r]``.
+"""
+
+from __future__ import annotations
+
+import llvmlite.ir as ll
+
+from graphflow.compiler.codegen.matmul_ir import I64, POINTER, Body, Scalar, const, internal
+
+#: Parameters of a built-in packer: source, its row and k strides, rows, depth, panel.
+PARAMETERS = (POINTER, I64, I64, I64, I64, POINTER)
+
+
+def define_narrow(module: ll.Module, scalar: Scalar, width: int) -> ll.Function:
+    """The packer of A: panels `width` wide. Rows that aren't there are left alone, nothing reads them."""
+    function = internal(module, "pack_a", PARAMETERS)
+    b = Body(function, scalar)
+    source, row, k_stride, rows, depth, panel = function.args
+    unit = b.icmp_signed("==", row, const(1))
+    with b.if_else(b.and_(unit, b.icmp_signed("==", rows, const(width)))) as (then, otherwise):
+        with then, b.loop(const(0), depth, const(1)) as turn:
+            values = b.get(b.at(source, b.mul(turn.index, k_stride)), scalar.vector(width))
+            b.put(values, b.at(panel, b.mul(turn.index, const(width))))
+        with otherwise:
+            _scalar(b, (source, row, k_stride, rows), (const(0), depth), panel, const(width))
+    b.ret_void()
+    return function
+
+
+def define_wide(module: ll.Module, scalar: Scalar, lanes: int) -> ll.Function:
+    """The packer of B: panels a multiple of `lanes` wide, the last parameter giving the width.
+
+    Beyond the operand's last row a panel repeats that row or holds zeros: lanes don't mix, and what these
+    compute is never stored.
+    """
+    function = internal(module, "pack_b", (*PARAMETERS, I64))
+    b = Body(function, scalar)
+    source, row, k_stride, rows, depth, panel, width = function.args
+    with b.loop(const(0), rows, const(lanes)) as group:
+        there = b.min(b.sub(rows, group.index), const(lanes))
+        part = (b.at(source, b.mul(group.index, row)), row, k_stride, there)
+        target = b.at(panel, group.index)
+        unit_k = b.icmp_signed("==", k_stride, const(1))
+        transposable = b.and_(unit_k, b.icmp_signed(">=", depth, const(lanes)))
+        with b.if_else(transposable) as (then, otherwise):
+            with then:
+                _transpose(b, part, depth, target, width, lanes)
+            with otherwise:
+                unit = b.icmp_signed("==", row, const(1))
+                full = b.icmp_signed("==", there, const(lanes))
+                with b.if_else(b.and_(unit, full)) as (copy, general):
+                    with copy, b.loop(const(0), depth, const(1)) as turn:
+                        values = b.get(b.at(part[0], b.mul(turn.index, k_stride)), scalar.vector(lanes))
+                        b.put(values, b.at(target, b.mul(turn.index, width)))
+                    with general:
+                        _clear(b, depth, target, width, lanes)
+                        _scalar(b, part, (const(0), depth), target, width)
+    b.ret_void()
+    return function
+
+
+def _clear(b: Body, depth: ll.Value, panel: ll.Value, width: ll.Value, lanes: int) -> None:
+    zero = ll.Constant(b.scalar.vector(lanes), [0.0] * lanes)
+    with b.loop(const(0), depth, const(1)) as turn:
+        b.put(zero, b.at(panel, b.mul(turn.index, width)))
+
+
+def _scalar(
+    b: Body,
+    part: tuple[ll.Value, ll.Value, ll.Value, ll.Value],
+    depths: tuple[ll.Value, ll.Value],
+    panel: ll.Value,
+    width: ll.Value,
+) -> None:
+    """Element by element, for any strides."""
+    source, row, k_stride, rows = part
+    with b.loop(*depths, const(1)) as outer:
+        line = b.at(source, b.mul(outer.index, k_stride))
+        target = b.at(panel, b.mul(outer.index, width))
+        with b.loop(const(0), rows, const(1)) as inner:
+            b.put(b.get(b.at(line, b.mul(inner.index, row))), b.at(target, inner.index))
+
+
+def _transpose(
+    b: Body,
+    part: tuple[ll.Value, ll.Value, ll.Value, ll.Value],
+    depth: ll.Value,
+    panel: ll.Value,
+    width: ll.Value,
+    lanes: int,
+) -> None:
+    """Rows contiguous along k: squares of lanes x lanes turned in registers.
+
+    The last square overlaps the one before it, so that a depth of at least `lanes` needs no remainder.
+    """
+    source, row, _, rows = part
+    final = b.sub(rows, const(1))
+    lines = [b.at(source, b.mul(b.min(const(r), final), row)) for r in range(lanes)]
+    with b.loop(const(0), depth, const(lanes)) as turn:
+        k = b.min(turn.index, b.sub(depth, const(lanes)))
+        square = _turned(b, [b.at(line, k) for line in lines], lanes)
+        for j, values in enumerate(square):
+            b.put(values, b.at(panel, b.mul(b.add(k, const(j)), width)))
+
+
+def _turned(b: Body, lines: list[ll.Value], lanes: int) -> list[ll.Value]:
+    """The columns of the square whose rows start at `lines`.
+
+    Sixteen-byte pieces are put into place while loading, which costs no shuffle; what is left is to turn
+    small squares within each sixteen bytes.
+    """
+    piece = 16 // b.scalar.size
+    of = b.scalar.vector(piece)
+    columns: list[ll.Value] = []
+    for q in range(lanes // piece):
+        gathered = []
+        for i in range(piece):
+            pieces = [b.get(b.at(lines[g * piece + i], const(q * piece)), of) for g in range(lanes // piece)]
+            gathered.append(_concatenated(b, pieces))
+        columns += _small_squares(b, gathered, lanes)
+    return columns
+
+
+def _concatenated(b: Body, parts: list[ll.Value]) -> ll.Value:
+    while len(parts) > 1:
+        count = parts[0].type.count
+        parts = [b.shuffle(x, y, range(2 * count)) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def _small_squares(b: Body, rows: list[ll.Value], lanes: int) -> list[ll.Value]:
+    """Turns the 4x4 (or 2x2) square in every sixteen bytes of the vectors `rows`."""
+    size = len(rows)
+
+    def interleave(x: ll.Value, y: ll.Value, run: int, high: int) -> ll.Value:
+        """Runs of `run` lanes alternately from the low (or high) half of each square row of x and y."""
+        picked: list[int] = []
+        for base in range(0, lanes, size):
+            for start in range(base + high * size // 2, base + (high + 1) * size // 2, run):
+                for origin in (0, lanes):
+                    picked += range(origin + start, origin + start + run)
+        return b.shuffle(x, y, picked)
+
+    if size == 2:
+        return [interleave(rows[0], rows[1], 1, 0), interleave(rows[0], rows[1], 1, 1)]
+    low = [interleave(rows[i], rows[i + 1], 1, 0) for i in (0, 2)]
+    high = [interleave(rows[i], rows[i + 1], 1, 1) for i in (0, 2)]
+    return [interleave(x, y, 2, half) for x, y in (low, high) for half in (0, 1)]
