@@ -3,7 +3,7 @@
 ===================== ======================================================================================
 GRAPHFLOW_DEBUG       0 (default) nothing, 1 pass timings, 2 per-kernel run table, 3 graphs, 4 kernel source
 GRAPHFLOW_NUM_THREADS threads that one step may use; default: the physical cores this process may run on
-GRAPHFLOW_CACHE       directory of compiled code, or ``off``; default: ``graphflow`` in the user's cache directory
+GRAPHFLOW_CACHE       directory of compiled code, or ``off``; default: graphflow in the user's cache
 GRAPHFLOW_CACHE_BYTES upper bound of that directory's size in bytes, with an optional K, M or G; default 1G
 ===================== ======================================================================================
 """
@@ -86,7 +86,7 @@ def _cache_bytes(environment: Mapping[str, str]) -> int:
         return DEFAULT_CACHE_BYTES
     match = re.fullmatch(r"([0-9]{1,15})([KMG]?)", text.upper())
     if not match:
-        raise ConfigError(f"GRAPHFLOW_CACHE_BYTES={text!r}: it takes a number of bytes such as 500M or 1073741824")
+        raise ConfigError(f"GRAPHFLOW_CACHE_BYTES={text!r}: it takes a number of bytes, like 500M")
     return int(match.group(1)) * _UNITS[match.group(2)]
 
 

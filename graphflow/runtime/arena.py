@@ -48,7 +48,9 @@ def mentioned(command: Command) -> set[int]:
     return found
 
 
-def plan(intervals: Sequence[tuple[int, int]], sizes: Sequence[int], alignment: int = 64) -> tuple[list[int], int]:
+def plan(
+    intervals: Sequence[tuple[int, int]], sizes: Sequence[int], alignment: int = 64
+) -> tuple[list[int], int]:
     """Offsets for buffers of `sizes` bytes, and the bytes they need together.
 
     Buffers whose intervals (both ends inclusive) meet get disjoint ranges; every offset is a multiple of
@@ -80,7 +82,7 @@ def plan(intervals: Sequence[tuple[int, int]], sizes: Sequence[int], alignment: 
 
 
 def _best_gap(starts: np.ndarray, ends: np.ndarray, size: int) -> int:
-    """The start of the smallest gap of at least `size` bytes between ranges sorted by start, or the end of all."""
+    """Start of the smallest gap of at least `size` bytes among ranges sorted by start, else their end."""
     if not len(starts):
         return 0
     reach = np.maximum.accumulate(ends)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from math import prod
 from sys import getrefcount
 
@@ -11,12 +12,12 @@ import numpy as np
 
 ALIGNMENT = 64
 
-_from_buffer = ctypes.c_char.from_buffer
+_from_buffer: Callable[[np.ndarray], ctypes.c_char] = ctypes.c_char.from_buffer  # type: ignore[assignment]
 _addressof = ctypes.addressof
 
 
 def aligned_bytes(size: int) -> tuple[np.ndarray, int]:
-    """Uninitialised memory of at least `size` bytes (uint8 array that owns it) and its first 64-byte aligned address."""
+    """Uninitialised memory (a uint8 array) and its first 64-byte aligned address, `size` bytes from there."""
     memory = np.empty(size + ALIGNMENT, np.uint8)
     address = int(memory.ctypes.data)
     return memory, -(-address // ALIGNMENT) * ALIGNMENT
@@ -71,7 +72,8 @@ class OutputPool:
             return self._first_array.view(), self._first_address
         if getrefcount(self._second) == _UNUSED:
             return self._second_array.view(), self._second_address
-        self._second, self._second_array, self._second_address = self._first, self._first_array, self._first_address
+        self._second, self._second_array = self._first, self._first_array
+        self._second_address = self._first_address
         self._first, self._first_array, self._first_address = self._allocate()
         return self._first_array.view(), self._first_address
 

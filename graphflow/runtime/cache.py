@@ -141,7 +141,7 @@ class Cache:
         elif state.st_uid != os.geteuid():
             self._fall_back(f"{directory} belongs to another user")
         elif state.st_mode & 0o022:
-            self._fall_back(f"{directory} can be written to by others (its mode is {state.st_mode & 0o777:o})")
+            self._fall_back(f"{directory} can be written to by others (mode {state.st_mode & 0o777:o})")
 
     def _read(self, digest: str) -> Entry | None:
         directory = self._directory
@@ -196,7 +196,7 @@ class Cache:
         return True
 
     def _trim(self, directory: Path) -> None:
-        """Removes the files unused longest until the rest take nine tenths of the limit, when all exceed it."""
+        """When all files exceed the limit, removes those unused longest until nine tenths of it are left."""
         files = []
         total = 0
         with contextlib.suppress(OSError), os.scandir(directory) as entries:

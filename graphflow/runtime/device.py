@@ -21,10 +21,7 @@ class Device:
     is there: see `check`.
     """
 
-    __slots__ = ("index", "type")
-
-    type: str
-    index: int | None
+    __slots__ = ("_index", "_type")
 
     def __init__(self, type: str | Device, index: int | None = None):
         if isinstance(type, Device):
@@ -41,14 +38,17 @@ class Device:
             index = int(match.group(2)) if match.group(2) is not None else index
         if index is not None and (not isinstance(index, int) or index < 0 or (name == "cpu" and index > 0)):
             raise DeviceError(f"{name!r} has no device number {index!r}")
-        object.__setattr__(self, "type", name)
-        object.__setattr__(self, "index", index)
+        self._type, self._index = name, index
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("a Device can't be changed")
+    @property
+    def type(self) -> str:
+        """``"cpu"`` or ``"cuda"``."""
+        return self._type
 
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError("a Device can't be changed")
+    @property
+    def index(self) -> int | None:
+        """The number among devices of this type, None for the current one."""
+        return self._index
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and (self.type, self.index) == (other.type, other.index)
@@ -56,7 +56,7 @@ class Device:
     def __hash__(self) -> int:
         return hash((self.type, self.index))
 
-    def __reduce__(self) -> tuple[type, tuple[str]]:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
         return Device, (str(self),)
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import operator
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +28,7 @@ from graphflow.runtime.validate import validate
 INSTANCES_KEPT = 16
 _SHAPES_KEPT = 64
 
-_from_buffer = ctypes.c_char.from_buffer
+_from_buffer: Callable[[np.ndarray], ctypes.c_char] = ctypes.c_char.from_buffer  # type: ignore[assignment]
 _addressof = ctypes.addressof
 
 
@@ -51,6 +51,7 @@ class _Kept:
     path compares: dtype, shape, and the address bits that must be zero.
     """
 
+    key: tuple[int, ...]
     values: dict[str, int]
     inputs: list[tuple[np.dtype, tuple[int, ...], int]]
     states: list[tuple[int, ...]]
@@ -67,18 +68,21 @@ class _States:
 
 
 class Executor:
-    """Runs a Program. Any number of Python threads may use one Executor, and many Executors, at the same time."""
+    """Runs a Program. Any number of Python threads may use one Executor, or several, at the same time."""
 
     def __init__(self, program: Program):
         validate(program)
         self.program = program
         self._codes = loader.load((k.digest, k.symbol, k.object_code) for k in program.kernels)
-        self._functions = [code.address for code in self._codes]
-        self._layout = Layout(program, self._functions)
+        self._layout = Layout(program, [code.address for code in self._codes])
         self._kept: OrderedDict[tuple[int, ...], _Kept] = OrderedDict()
         self._by_shapes: dict[tuple[tuple[int, ...], ...], _Kept] = {}
+        self._latest: _Kept | None = None
         self._slabs: list[Slab] = []
         self._states: _States | None = None
+        self._symbolic_states = any(
+            isinstance(size, Dim) for index in program.states for size in program.buffers[index].shape
+        )
         self._lock = ForkLock()
 
     @property
@@ -125,7 +129,10 @@ class Executor:
         states: Sequence[np.ndarray] = (),
         symbols: Mapping[str, int] | None = None,
     ) -> tuple[list[np.ndarray], list[CommandTime]]:
-        """`run`, with what each command took. Commands don't overlap here, so the sum may exceed a plain run's time."""
+        """`run`, with what each command took.
+
+        Commands don't overlap here, so that their sum may exceed the time of a plain run.
+        """
         kept, pointers, bound, _alive = self._arguments(inputs, states, symbols)
         instance = self._claim(kept)
         try:
@@ -158,7 +165,7 @@ class Executor:
         """
         kept, pointers, bound, _alive = self._arguments(inputs, states, symbols)
         # an instance of its own: this lasts long, and a callback may run this very Executor
-        instance = Instance(self.program, self._layout, self._functions, kept.values, Slab)
+        instance = Instance(self.program, self._layout, self._codes, kept.values, Slab)
         results = instance.start(pointers, bound.addresses)
         instance.execute_stepwise(before, after)
         _copy_back(bound)
@@ -167,13 +174,17 @@ class Executor:
     def _arguments(
         self, inputs: Sequence[np.ndarray], states: Sequence[np.ndarray], symbols: Mapping[str, int] | None
     ) -> tuple[_Kept, list[int], _States, object]:
-        """Checked arguments: what is kept for these sizes, input addresses, states, and what must outlive the run."""
+        """Checked: what is kept for these sizes, input addresses, states, and what must outlive the run."""
         bound = self._states
         if bound is None or bound.arrays is not states:
             bound = self._bind_states(states)
+        if self._symbolic_states:
+            return self._arguments_slowly(inputs, bound, symbols)
         try:
             if symbols is None:
                 kept = self._by_shapes[tuple([array.shape for array in inputs])]
+                if kept is not self._latest:
+                    self._touch(kept)
             else:
                 kept = self._keep(symbols)
             pointers = []
@@ -185,8 +196,7 @@ class Executor:
             else:
                 return kept, pointers, bound, inputs
         except (KeyError, TypeError, ValueError, BufferError, AttributeError):
-            # KeyError: new shapes; the others: an array that is empty, read-only, strided, or not an array at
-            # all
+            # KeyError: new shapes; the others: an array that is empty, read-only or strided, or isn't one
             pass
         return self._arguments_slowly(inputs, bound, symbols)
 
@@ -200,19 +210,21 @@ class Executor:
         for array, index in zip(inputs, program.inputs, strict=True):
             _check_array(program, index, array)
             usable.append(array if _is_usable(array) else np.array(array, order="C"))
-        inferred = symbols is None
-        values = self._infer(inputs, bound.arrays) if symbols is None else symbols
-        kept = self._keep(values)
+        kept = self._keep(self._infer(inputs, bound.arrays) if symbols is None else symbols)
         self._check_shapes(program.inputs, [shape for _, shape, _ in kept.inputs], inputs, kept)
         self._check_shapes(program.states, kept.states, bound.arrays, kept)
-        if inferred and not any(isinstance(s, Dim) for i in program.states for s in program.buffers[i].shape):
+        if symbols is None and not self._symbolic_states:
             if len(self._by_shapes) >= _SHAPES_KEPT:
                 self._by_shapes.clear()
             self._by_shapes[tuple([array.shape for array in inputs])] = kept
         return kept, [address_of(array) for array in usable], bound, usable
 
     def _check_shapes(
-        self, buffers: Sequence[int], expected: Sequence[tuple[int, ...]], arrays: Sequence[np.ndarray], kept: _Kept
+        self,
+        buffers: Sequence[int],
+        expected: Sequence[tuple[int, ...]],
+        arrays: Sequence[np.ndarray],
+        kept: _Kept,
     ) -> None:
         for index, shape, array in zip(buffers, expected, arrays, strict=True):
             if array.shape != shape:
@@ -236,7 +248,7 @@ class Executor:
         return values
 
     def _bind_states(self, states: Sequence[np.ndarray]) -> _States:
-        """Checks everything about states but the sizes of symbolic dimensions."""
+        """Checks everything about states, but for the shapes of those with symbolic dimensions."""
         program = self.program
         last = self._states
         arrays = states if type(states) is tuple else tuple(states)
@@ -251,16 +263,19 @@ class Executor:
         copies = []
         for array, index in zip(arrays, program.states, strict=True):
             _check_array(program, index, array)
+            buffer = program.buffers[index]
             if not array.flags.writeable:
-                raise ValueError(f"{program.name}: state {program.buffers[index].name!r} is read-only")
+                raise ValueError(f"{program.name}: state {buffer.name!r} is read-only")
+            if array.shape != buffer.shape and not self._symbolic_states:
+                problem = f"has the shape {array.shape}; it must have {buffer.shape}"
+                raise ShapeError(f"{program.name}: state {buffer.name!r} {problem}")
             if not _is_usable(array):
                 copy = np.array(array, order="C")
                 copies.append((array, copy))
                 array = copy
             addresses.append(address_of(array))
         bound = _States(arrays, addresses, copies)
-        static = all(isinstance(s, int) for i in program.states for s in program.buffers[i].shape)
-        if not copies and static:
+        if not copies:
             self._states = bound
         return bound
 
@@ -269,12 +284,12 @@ class Executor:
         try:
             key = tuple([values[name] for name in self.program.symbols])
         except KeyError as error:
-            raise ShapeError(
-                f"{self.program.name}: the size {error.args[0]!r} is no input's dimension; pass it in symbols="
-            ) from None
+            message = f"no dimension of an input is {error.args[0]!r}; pass its value in symbols="
+            raise ShapeError(f"{self.program.name}: {message}") from None
         with self._lock:
             kept = self._kept.get(key)
             if kept is not None:
+                self._latest = kept
                 self._kept.move_to_end(key)
                 return kept
             program = self.program
@@ -285,12 +300,19 @@ class Executor:
             for index in program.inputs:
                 dtype = program.buffers[index].dtype.numpy
                 inputs.append((dtype, shapes[index], dtype.alignment - 1))
-            kept = _Kept(numbers, inputs, [shapes[i] for i in program.states])
+            kept = _Kept(key, numbers, inputs, [shapes[i] for i in program.states])
             kept.instances.append(self._make(numbers, 0))
-            self._kept[key] = kept
+            self._kept[key] = self._latest = kept
             while len(self._kept) > INSTANCES_KEPT:
                 self._forget(next(iter(self._kept)))
             return kept
+
+    def _touch(self, kept: _Kept) -> None:
+        """Makes an assignment of the symbols the one used last."""
+        with self._lock:
+            if kept.key in self._kept:
+                self._kept.move_to_end(kept.key)
+                self._latest = kept
 
     def _make(self, values: dict[str, int], number: int) -> Instance:
         """An instance on the slab of this number, which grows where needed; the caller holds the lock."""
@@ -306,7 +328,7 @@ class Executor:
                     self._forget(key)
             return self._slabs[number]
 
-        return Instance(self.program, self._layout, self._functions, values, slab)
+        return Instance(self.program, self._layout, self._codes, values, slab)
 
     def _forget(self, key: tuple[int, ...]) -> None:
         kept = self._kept.pop(key)
@@ -322,7 +344,7 @@ class Executor:
             instance = self._make(kept.values, len(kept.instances))
             if not instance.lock.acquire(False):
                 # other sizes' callers have that slab too
-                instance = Instance(self.program, self._layout, self._functions, kept.values, Slab)
+                instance = Instance(self.program, self._layout, self._codes, kept.values, Slab)
                 instance.lock.acquire()
             else:
                 kept.instances.append(instance)

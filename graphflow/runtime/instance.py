@@ -6,6 +6,7 @@ import ctypes
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from graphflow.errors import ShapeError, VerifyError
 from graphflow.runtime import arena, native, schedule
 from graphflow.runtime.buffers import ALIGNMENT, OutputPool, aligned_bytes, array_at
 from graphflow.runtime.layout import Layout, evaluator
+from graphflow.runtime.loader import Code
 from graphflow.runtime.locks import ForkLock
 from graphflow.runtime.program import Command, Program
 from graphflow.runtime.threads import get_num_threads, pool
@@ -60,27 +62,26 @@ class Instance:
         self,
         program: Program,
         layout: Layout,
-        functions: Sequence[int],
+        codes: Sequence[Code],
         values: Mapping[str, int],
         slab: Callable[[int], Slab],
     ):
-        self._program = program
+        self._program, self._codes = program, codes
         self._size = size = evaluator(values)
         self.values = dict(values)
         self.shapes = [tuple(size(s) for s in buffer.shape) for buffer in program.buffers]
         for buffer, shape in zip(program.buffers, self.shapes, strict=True):
             if any(s < 0 for s in shape):
-                raise ShapeError(f"{program.name}: with {self._told()}, {buffer.name} would have the shape {shape}")
+                what = f"{buffer.name!r} would have the shape {shape}"
+                raise ShapeError(f"{program.name}: with {self._told()}, {what}")
         self.temp_offsets, self.arena_bytes = self._plan_arena()
         self.slab = slab(self.arena_bytes)
         self.lock = self.slab.lock
         self._plan = _Words(native.PLAN_WORDS)
         self._fill_blocks(layout)
-        self._fill_commands(layout, functions)
+        self._fill_commands(layout)
         self.scratch_bytes = max((size(c.scratch) for c in program.commands), default=0)
-        self._outputs = [
-            OutputPool(self.shapes[i], program.buffers[i].dtype.numpy) for i in program.outputs
-        ]
+        self._outputs = [OutputPool(self.shapes[i], program.buffers[i].dtype.numpy) for i in program.outputs]
         inputs, states, outputs = len(program.inputs), len(program.states), len(program.outputs)
         self._pointers = _Words(inputs + states + outputs)
         self._bound: list[int] | None = None
@@ -116,7 +117,7 @@ class Instance:
         plan = self._plan.values
         plan[native.PATCHES], plan[native.PATCH_COUNT] = self._patches.address, len(rows)
 
-    def _fill_commands(self, layout: Layout, functions: Sequence[int]) -> None:
+    def _fill_commands(self, layout: Layout) -> None:
         program = self._program
         commands = program.commands
         self._commands = _Words(len(commands), native.COMMAND_WORDS)
@@ -125,9 +126,10 @@ class Instance:
         for row, command, block in zip(words, commands, layout.blocks, strict=True):
             extent, grain = self._size(command.extent), self._size(command.grain)
             if grain < 1 and extent > 0:
-                raise VerifyError(f"{program.name}: with {self._told()}, {command.label} has the grain {grain}")
+                what = f"{command.label} has the grain {grain}"
+                raise VerifyError(f"{program.name}: with {self._told()}, {what}")
             self._cost.append((max(extent, 0), grain, self._size(command.work)))
-            row[native.KERNEL] = functions[command.kernel]
+            row[native.KERNEL] = self._codes[command.kernel].address
             row[native.ARGS] = self._blocks.address + 8 * block
             row[native.EXTENT] = extent
         plan = self._plan.values
@@ -170,7 +172,7 @@ class Instance:
             self.execute()
 
     def start(self, inputs: Sequence[int], states: list[int]) -> list[np.ndarray]:
-        """Puts the pointers in place and returns fresh outputs. The caller holds the lock, and calls `execute` next."""
+        """Takes pointers, returns fresh outputs; the caller holds the lock and calls `execute` next."""
         self._pack_inputs(*inputs)
         if states is not self._bound:
             self._pack_states(*states)
@@ -200,7 +202,7 @@ class Instance:
         self._run(self._plan.address, self._pointers.address, None, None)
 
     def execute_profiled(self) -> np.ndarray:
-        """`execute`, with all threads waiting for each other around every command; nanoseconds by command (int64)."""
+        """`execute` with all threads meeting around every command; nanoseconds by command (int64)."""
         threads = get_num_threads()
         if threads != self._threads:
             self._share(threads)
@@ -223,7 +225,8 @@ class Instance:
             self._run(self._plan.address, self._pointers.address, None, None)
         finally:
             plan[native.COMMAND_COUNT] = count
-        for index, (command, row) in enumerate(zip(self._program.commands, self._commands.values, strict=True)):
+        for index, command in enumerate(self._program.commands):
+            row = self._commands.values[index]
             if before is not None:
                 before(index, command, self.array)
             if row[native.EXTENT] > 0:
@@ -233,7 +236,10 @@ class Instance:
                 after(index, command, self.array)
 
     def array(self, buffer: int) -> np.ndarray:
-        """An array over a buffer's memory in the current run; the caller holds the lock and keeps the memory alive."""
+        """An array over a buffer's memory in the current run.
+
+        The caller holds the lock, and keeps inputs, states and outputs alive.
+        """
         shape, dtype = self.shapes[buffer], self._program.buffers[buffer].dtype.numpy
         if buffer in self.temp_offsets:
             return array_at(self.slab.memory, self.slab.address + self.temp_offsets[buffer], shape, dtype)
@@ -241,11 +247,13 @@ class Instance:
         if size == 0 or buffer not in self._place:
             return np.empty(shape, dtype)
         address = int(self._pointers.values[self._place[buffer]])
-        return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype).reshape(shape)
+        memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+        return np.ndarray(shape, dtype, memory)
 
 
 def _packer(words: _Words, start: int, count: int) -> Callable[..., None]:
     """A function that stores `count` numbers from word `start` on."""
     pack = struct.Struct(f"{count}q").pack_into
-    memory, offset = memoryview(words.values).cast("B"), 8 * start
+    memory: Any = words.values
+    offset = 8 * start
     return lambda *numbers: pack(memory, offset, *numbers)

@@ -7,8 +7,11 @@ it the code of its objects, goes when the last `Code` that came out of it goes.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
+import struct
+import sys
 import weakref
 from collections.abc import Iterable
 
@@ -26,32 +29,55 @@ def initialize_llvm() -> None:
     if not llvm_ready:
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
+        # kernels call it by name, and the interpreter may have it only in a scope of its own
+        with contextlib.suppress(RuntimeError):
+            binding.load_library_permanently("libm.so.6" if sys.platform == "linux" else "libm.dylib")
         llvm_ready = True
 
 
 def host_target() -> binding.TargetMachine:
-    """A plain target machine for this process: position independent code for the least of its architecture's CPUs."""
+    """A target machine for position independent code that any CPU of this architecture can run."""
     initialize_llvm()
     target = binding.Target.from_triple(binding.get_process_triple())
     return target.create_target_machine(opt=2, reloc="pic", codemodel="small")
 
 
+_ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183}
+
+
+def looks_loadable(object_code: bytes) -> bool:
+    """Whether bytes start like a 64-bit relocatable object of this machine, and aren't cut off.
+
+    An ELF file has its table of sections at its end, so that a lost end is seen. Of Mach-O only the start is checked.
+    """
+    if sys.platform == "darwin":
+        return object_code[:4] == b"\xcf\xfa\xed\xfe"
+    # System V ABI, figure 4-3: type and machine; offset of the section headers; their size and number
+    if len(object_code) < 64 or object_code[:6] != b"\x7fELF\x02\x01":
+        return False
+    kind, machine = struct.unpack_from("<HH", object_code, 16)
+    (sections,) = struct.unpack_from("<Q", object_code, 40)
+    size, count = struct.unpack_from("<HH", object_code, 58)
+    expected = _ELF_MACHINES.get(platform.machine().lower(), machine)
+    return kind == 1 and machine == expected and 64 <= sections <= len(object_code) - size * count
+
+
 class _Group:
-    """An engine and the objects in it. Code in a C call stack needs no reference: the caller's frame has one."""
+    """An engine and the objects in it."""
 
     def __init__(self) -> None:
         module = binding.parse_assembly("")
         # On ARM the sections of an object must lie near each other, which only llvmlite's own memory manager
         # sees to.
-        self.engine = binding.create_mcjit_compiler(module, host_target(), platform.machine() in ("aarch64", "arm64"))
+        near = platform.machine().lower() in ("aarch64", "arm64")
+        self.engine = binding.create_mcjit_compiler(module, host_target(), near)
         self.symbols: set[str] = set()
 
     def add(self, symbol: str, object_code: bytes) -> int:
-        try:
-            image = binding.ObjectFileRef.from_data(object_code)
-        except RuntimeError as error:
-            raise CompileError(f"the machine code of {symbol!r} is not an object file: {error}") from None
-        self.engine.add_object_file(image)
+        # LLVM ends the process when it is given anything else
+        if not looks_loadable(object_code):
+            raise CompileError(f"the machine code of {symbol!r} is not a whole object file for this machine")
+        self.engine.add_object_file(binding.ObjectFileRef.from_data(object_code))
         address = int(self.engine.get_function_address(symbol))
         if not address:
             raise CompileError(f"the object file for {symbol!r} does not define it")
@@ -98,7 +124,7 @@ def load(objects: Iterable[tuple[str, str, bytes]]) -> list[Code]:
 
 
 def load_forever(object_code: bytes, symbols: Iterable[str]) -> dict[str, int]:
-    """Loads an object whose code must never go, because threads may be inside it at exit; addresses by symbol."""
+    """Loads an object whose code must never go (threads may be in it at exit); addresses by symbol."""
     group = _Group()
     addresses = {}
     first, *others = symbols

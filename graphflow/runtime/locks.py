@@ -9,16 +9,20 @@ from types import TracebackType
 
 
 class ForkLock:
-    """A mutual exclusion lock. In a child of ``fork`` it starts free: its holder doesn't exist there."""
+    """A mutual exclusion lock. In a child of ``fork`` it starts free: its holder doesn't exist there.
 
-    __slots__ = ("__weakref__", "_lock", "acquire", "release")
+    A `reentrant` one lets the thread that has it in again.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "_lock", "_make", "acquire", "release")
+
+    def __init__(self, reentrant: bool = False) -> None:
+        self._make = threading.RLock if reentrant else threading.Lock
         self._renew()
         _all.add(self)
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = self._make()
         # bound methods as attributes spare the fast path a Python call
         self.acquire = self._lock.acquire
         self.release = self._lock.release

@@ -16,7 +16,7 @@ CHUNK_NS = 20_000
 
 @dataclass(frozen=True)
 class Cut:
-    """How threads share ``[0, extent)``: thread t has ``[t * share, (t + 1) * share)``, and takes `chunk` at a time."""
+    """How threads share a range: thread t has `share` items from ``t * share`` on, `chunk` at a time."""
 
     threads: int
     share: int
@@ -24,7 +24,7 @@ class Cut:
 
 
 def cut(extent: int, grain: int, work: int, threads: int) -> Cut:
-    """The Cut of a command of `work` nanoseconds for at most `threads` threads. All borders are multiples of `grain`."""
+    """The Cut of a command of `work` nanoseconds for up to `threads` threads, at multiples of `grain`."""
     grain = max(grain, 1)
     units = -(-extent // grain)
     count = 1 if work < SERIAL_NS else min(threads, units, max(work // (SERIAL_NS // 2), 1))

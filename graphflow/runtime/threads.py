@@ -29,7 +29,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def physical_cores(affinity: set[int], cpus: Path = _CPUS) -> int:
-    """How many physical cores the logical CPUs in `affinity` belong to, by sysfs; without it every CPU counts."""
+    """How many physical cores the CPUs in `affinity` belong to, by sysfs; without it each CPU counts."""
     cores = set()
     for number in affinity:
         try:
@@ -40,7 +40,7 @@ def physical_cores(affinity: set[int], cpus: Path = _CPUS) -> int:
 
 
 def quota_cores(cgroup: Path = _CGROUP) -> int | None:
-    """How many CPUs' worth of time this process's control group (version 2) may use, rounded up; None: no limit."""
+    """How many CPUs' time this process's control group (version 2) may use, rounded up; None: no limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
         return max(1, math.ceil(int(quota) / int(period)))
@@ -53,10 +53,13 @@ def default_threads() -> int:
     chosen = config.settings().threads
     if chosen is not None:
         return chosen
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    cores = physical_cores(os.sched_getaffinity(0))
+    cores = physical_cores(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else available_cpus()
     return min(cores, quota_cores() or cores)
+
+
+def available_cpus() -> int:
+    """How many logical CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _threads: int | None = None
@@ -77,25 +80,26 @@ def set_num_threads(count: int) -> None:
     """
     global _threads
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= config.MAX_THREADS:
-        raise ValueError(f"the number of threads is a whole number from 1 to {config.MAX_THREADS}, not {count!r}")
+        most = config.MAX_THREADS
+        raise ValueError(f"the number of threads is a whole number from 1 to {most}, not {count!r}")
     _threads = count
     # threads that nothing will use any more would still wake up for every job
     if pool.size > count:
-        pool.stop()
+        pool.stop(timeout=1.0)
 
 
 class Pool:
     """Native worker threads. `lend` and `give_back` go around a run; `stop` ends all workers."""
 
     def __init__(self) -> None:
-        self._lock = ForkLock()
+        # reentrant, so that Ctrl-C between taking and giving back doesn't lose it for its thread
+        self._lock = ForkLock(reentrant=True)
         self._forget()
 
     def _forget(self) -> None:
         self._state = np.zeros(native.POOL_WORDS + 8, np.int64)
         address = int(self._state.ctypes.data)
         self._address = -(-address // 64) * 64
-        self._state[native.SPIN + (self._address - address) // 8] = SPIN_NS
         self._workers: list[np.ndarray] = []
         self._ready = False
 
@@ -124,7 +128,7 @@ class Pool:
         self._lock.release()
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Ends all workers, once no caller has the pool; False when one still had it after `timeout` seconds."""
+        """Ends all workers once no caller has the pool; False when one has it for `timeout` seconds."""
         if not self._lock.acquire(True, -1 if timeout is None else timeout):
             return False
         try:
@@ -144,6 +148,9 @@ class Pool:
             process.pthread_mutex_init(ctypes.c_void_p(self._address + 8 * native.MUTEX), None)
             process.pthread_cond_init(ctypes.c_void_p(self._address + 8 * native.CONDITION), None)
             self._ready = True
+        # a thread that spins where there are more threads than CPUs keeps the one it waits for from running
+        spin = SPIN_NS if threads <= available_cpus() else 0
+        ctypes.c_int64.from_address(self._address + 8 * native.SPIN).value = spin
         entry = ctypes.c_void_p(native.native().worker)
         job = int(ctypes.c_int64.from_address(self._address + 8 * native.JOB).value)
         # workers inherit the mask, so signals go to threads that can handle them

@@ -12,7 +12,7 @@ _MAX_NESTING = 16
 
 
 def validate(program: Program) -> None:
-    """VerifyError when an index points nowhere, a role doesn't fit its list, or a size uses an unknown symbol."""
+    """VerifyError when an index points nowhere, a role doesn't fit its list, or a symbol is unknown."""
     _check_lists(program)
     known = set(program.symbols)
     for buffer in program.buffers:
