@@ -133,17 +133,28 @@ def assembly(ir_texts: list[str], target: Target | None = None) -> str:
 
 
 def undefined_symbols(object_code: bytes) -> set[str]:
-    """Names that an ELF object file refers to and doesn't define (tests allow only libm's)."""
-    reference = llvm.ObjectFileRef.from_data(object_code)
-    table = next((s for s in reference.sections() if s.name() == ".symtab"), None)
-    strings = next((s for s in reference.sections() if s.name() == ".strtab"), None)
-    if table is None or strings is None:
-        return set()
-    rows, names = table.data(), strings.data()
+    """Names that an ELF object file refers to and doesn't define."""
+    sections = llvm.ObjectFileRef.from_data(object_code).sections()
+    data = {section.name(): section.data() for section in sections if section.name()}
+    rows, names = data.get(b".symtab", b""), data.get(b".strtab", b"")
     found = set()
     for at in range(24, len(rows), 24):
         name = int.from_bytes(rows[at : at + 4], "little")
-        section = int.from_bytes(rows[at + 6 : at + 8], "little")
-        if section == 0 and name:
+        section_index = int.from_bytes(rows[at + 6 : at + 8], "little")
+        if section_index == 0 and name:
             found.add(names[name : names.index(b"\0", name)].decode())
     return found
+
+
+class Loaded:
+    """Object code in this process, for tests and tools; programs have the runtime's loader."""
+
+    def __init__(self, object_code: bytes) -> None:
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), host().machine())
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
+        self._engine.finalize_object()
+
+    def address(self, symbol: str) -> int:
+        """Where `symbol` is, while this object lives."""
+        found: int = self._engine.get_function_address(symbol)
+        return found

@@ -26,14 +26,30 @@ def _is_single(x: Value) -> bool:
 
 def exp_parts(c: Code, x: Value) -> tuple[Value, Value]:
     """(e^r - 1, n) with x = n ln 2 + r, |r| <= ln(2)/2; n is an integer of x's width."""
+    r, tail, n = _exp_pieces(c, x, precise=False)
+    return r + tail, n
+
+
+def _exp_pieces(c: Code, x: Value, precise: bool = True) -> tuple[Value, Value, Value]:
+    """(r, e^r - 1 - r, n) as above. `precise` has the second part make up for the rounding of r."""
     single = _is_single(x)
     high, low = _LN2_32 if single else _LN2_64
     magic = x.format.magic
     shifted = c.mad(x, float(tables.LOG2_E), magic)
     n = shifted - magic
-    r = c.mad(n, -low, c.mad(n, -high, x))
-    q = c.polynomial(r, tables.EXP_F32 if single else tables.EXP_F64)
-    return c.mad(r * r, q, r), shifted.bits() - x.format.raw(magic)
+    rough = c.mad(n, -high, x)  # exact
+    r = c.mad(n, -low, rough)
+    tail = (r * r) * c.polynomial(r, tables.EXP_F32 if single else tables.EXP_F64)
+    if precise:
+        tail = tail + c.mad(n, -low, rough - r)
+    return r, tail, shifted.bits() - x.format.raw(magic)
+
+
+def _quotient(c: Code, a: Value, b: Value, b_rest: Value) -> Value:
+    """a / (b + b_rest), nearly correctly rounded, for b_rest far below b."""
+    inverse = 1.0 / b
+    rough = a * inverse
+    return c.mad(c.mad(-rough, b_rest, c.mad(-rough, b, a)), inverse, rough)
 
 
 def scale(c: Code, x: Value, n: Value) -> Value:
@@ -63,22 +79,26 @@ def exp2(c: Code, x: Value) -> Value:
 def expm1(c: Code, x: Value) -> Value:
     """e^x - 1, accurate near 0."""
     low, high, tiny = (-18.0, 89.0, 2.0**-26) if _is_single(x) else (-38.0, 710.0, 2.0**-55)
-    less_one, n = exp_parts(c, c.at_most(c.at_least(x, low), high))
+    r, tail, n = _exp_pieces(c, c.at_most(c.at_least(x, low), high))
     half = c.power_of_two(n - 1)  # half the scale: 2^n itself overflows before the result does
-    result = c.mad(less_one, half, half - 0.5) * 2.0
+    result = c.mad(tail, half, c.mad(r, half, half - 0.5)) * 2.0
     return c.select(c.abs(x) < tiny, x, result)
 
 
 def sigmoid(c: Code, x: Value) -> Value:
     """1 / (1 + e^-x), with its tail of small values on the left kept."""
-    e = exp(c, -c.abs(x))
-    return c.select(x < 0.0, e, 1.0) / (e + 1.0)
+    size = c.at_most(c.abs(x), 104.0 if _is_single(x) else 746.0)
+    r, tail, n = _exp_pieces(c, -size)
+    e = scale(c, (r + tail) + 1.0, n)
+    below, rest = c.quick_two_sum(e.like(1.0), e)
+    return _quotient(c, c.select(x < 0.0, e, 1.0), below, rest)
 
 
 def tanh(c: Code, x: Value) -> Value:
     """tanh x = t / (t + 2), t = e^2x - 1."""
     t = expm1(c, c.at_most(c.abs(x) * 2.0, 20.0 if _is_single(x) else 40.0))
-    return c.copysign(t / (t + 2.0), x)
+    below = t + 2.0
+    return c.copysign(_quotient(c, t, below, t - (below - 2.0)), x)
 
 
 def _half_exp(c: Code, size: Value) -> Value:
@@ -95,15 +115,13 @@ def cosh(c: Code, x: Value) -> Value:
 
 
 def sinh(c: Code, x: Value) -> Value:
-    """sinh x: from e^|x| - 1 where that matters, else h - 1/(4h), h = e^|x| / 2."""
+    """sinh x: a polynomial up to 1, then h - 1/(4h), h = e^|x| / 2."""
     size = c.abs(x)
     h = _half_exp(c, size)
-    t = expm1(c, c.at_most(size, 2.0))
-    near = (t + t / (t + 1.0)) * 0.5
-    far = h - 0.25 / h
-    tiny = 2.0**-13 if _is_single(x) else 2.0**-27
-    result = c.select(size < 1.0, near, far)
-    return c.copysign(c.select(size < tiny, size, result), x)
+    near = c.at_most(size, 1.0)
+    z = near * near
+    near = c.mad(near * z, c.polynomial(z, tables.SINH_F32 if _is_single(x) else tables.SINH_F64), near)
+    return c.copysign(c.select(size < 1.0, near, h - 0.25 / h), x)
 
 
 # -- logarithms -------------------------------------------------------------------------------------------------
@@ -216,7 +234,7 @@ def asinh(c: Code, x: Value) -> Value:
     t = c.select(large, 1.0, a)
     square = t * t
     grown = t + square / (c.intrinsic("sqrt", square + 1.0) + 1.0)
-    result = _log1p_finite(c, c.select(large, a, grown), c.select(large, a.like(1.0), 0.0))
+    result = _log1p_finite(c, c.select(large, a - 1.0, grown), c.select(large, a.like(1.0), 0.0))
     result = c.select(a < math.inf, result, a)
     return c.copysign(c.select(a < 2.0**-28, a, result), wide).to(x.kind)
 
@@ -227,7 +245,7 @@ def acosh(c: Code, x: Value) -> Value:
     large = wide > 2.0**28
     t = c.select(large, 1.0, wide - 1.0)
     grown = t + c.intrinsic("sqrt", c.fma(t, t, t * 2.0))
-    result = _log1p_finite(c, c.select(large, wide, grown), c.select(large, wide.like(1.0), 0.0))
+    result = _log1p_finite(c, c.select(large, wide - 1.0, grown), c.select(large, wide.like(1.0), 0.0))
     ends = c.select(wide.equals(math.inf), wide, math.nan)
     proper = c.instruction(f"and i1 {(wide >= 1.0).name}, {(wide < math.inf).name}", "i1")
     return c.select(proper, result, ends).to(x.kind)
@@ -325,7 +343,10 @@ def pow(c: Code, x: Value, y: Value) -> Value:
 def _erfc_positive(c: Code, x: Value, coefficients: tuple[float, ...]) -> Value:
     """erfc x for x >= 0 in float64: e^-x^2 times a polynomial in (x-4)/(x+4), over 1 + 2x."""
     x = c.at_most(x, 28.0)
-    factor = c.polynomial((x - 4.0) / (x + 4.0), coefficients) / c.mad(x, 2.0, 1.0)
+    inverse = 1.0 / (x + 4.0)
+    q = (x - 4.0) * inverse
+    q = c.mad(c.mad(q, -x, c.mad(q + 1.0, -4.0, x)), inverse, q)  # what rounding took from the quotient
+    factor = c.polynomial(q, coefficients) / c.mad(x, 2.0, 1.0)
     square, rest = c.two_product(x, x)
     less_one, n = exp_parts(c, -square)
     grown = (less_one + 1.0) * factor
@@ -335,18 +356,25 @@ def _erfc_positive(c: Code, x: Value, coefficients: tuple[float, ...]) -> Value:
 def erfc(c: Code, x: Value) -> Value:
     """1 - erf x, with its small values on the right kept; float32 goes through float64."""
     wide = x.to("double")
-    coefficients = tables.ERFCX_MID if _is_single(x) else tables.ERFCX_F64
-    positive = _erfc_positive(c, c.abs(wide), coefficients)
+    size = c.abs(wide)
+    if _is_single(x):
+        positive = _erfc_positive(c, size, tables.ERFCX_MID)
+    else:
+        near = 1.0 - _erf_near(c, size, tables.ERF_F64)
+        positive = c.select(size < 0.5, near, _erfc_positive(c, size, tables.ERFCX_F64))
     return c.select(wide < 0.0, 2.0 - positive, positive).to(x.kind)
+
+
+def _erf_near(c: Code, size: Value, coefficients: tuple[float, ...]) -> Value:
+    z = c.at_most(size, 1.0)
+    return c.mad(size, c.polynomial(z * z, coefficients), size)
 
 
 def erf(c: Code, x: Value) -> Value:
     """The error function, 2/sqrt(pi) times the integral of e^-t^2 from 0 to x."""
     single = _is_single(x)
     size = c.abs(x)
-    z = c.at_most(size, 1.0)
-    z = z * z
-    near = c.mad(size, c.polynomial(z, tables.ERF_F32 if single else tables.ERF_F64), size)
+    near = _erf_near(c, size, tables.ERF_F32 if single else tables.ERF_F64)
     if single:
         t = c.at_most(size, 4.0)
         less_one, n = exp_parts(c, c.polynomial(t, tables.ERF_TAIL_F32))

@@ -84,7 +84,7 @@ def _reduce_double(c: Code, x: Value) -> tuple[Value, Value, Value]:
         c.two_product(m, _window(c, k, 48 * at, 48) * 2.0 ** (-46 - 48 * at)) for at in range(4)
     ]
     first = products[0][0]
-    first = first - _whole(c, first * 0.25)[0] * 4.0  # whole turns are of no account; this is exact
+    first = first - c.intrinsic("roundeven", first * 0.25) * 4.0  # whole turns don't count; this is exact
     total, rest = c.two_sum(first, products[0][1])
     total, lost = c.two_sum(total, products[1][0])
     rest, crumb = c.two_sum(rest, lost)
@@ -221,7 +221,8 @@ def asin(c: Code, x: Value) -> Value:
     """The arc sine; NaN outside [-1, 1]."""
     far, t, cube = _arc_sine_parts(c, x)
     high, low = _half_pi(x)
-    result = c.select(far, high - (2.0 * (t + cube) - low), t + cube)
+    head, lost = c.quick_two_sum(t.like(high), t * -2.0)
+    result = c.select(far, head - (2.0 * cube - (lost + low)), t + cube)
     return c.copysign(result, x)
 
 
