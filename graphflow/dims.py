@@ -37,6 +37,8 @@ class FloorDiv:
     def __str__(self) -> str:
         return f"(({self.numerator})//{self.divisor})"
 
+    __repr__ = __str__  # Dim orders its monomials by their text, which must not hold an address
+
 
 class Dim:
     """A non-constant size: ``terms`` maps a sorted tuple of atoms (a monomial) to its coefficient."""

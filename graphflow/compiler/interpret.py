@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,29 @@ from graphflow.dims import Dim, evaluate as evaluate_size
 from graphflow.errors import ShapeError
 
 
+@dataclass(frozen=True)
+class Closure:
+    """A sub-graph and the numbers that its symbolic sizes stand for; calling it runs the reference evaluator."""
+
+    graph: Graph
+    symbols: Mapping[str, int]
+
+    def __call__(self, *arrays: Any) -> list[Any]:
+        """Values of the sub-graph's outputs for its arguments' values."""
+        return evaluate(self.graph.outputs, dict(zip(self.graph.args, arrays, strict=True)), self.symbols)
+
+    def empty(self, output: int, length: int) -> np.ndarray:
+        """Uninitialised room for `length` values of an output, stacked along a new leading dimension."""
+        type_ = self.graph.outputs[output].type
+        return np.empty((length, *concrete(type_.shape, self.symbols)), type_.dtype.numpy)
+
+
 def concrete(value: Any, symbols: Mapping[str, int]) -> Any:
-    """An attribute with its symbolic sizes replaced by numbers."""
+    """An attribute with its symbolic sizes replaced by numbers; a sub-graph becomes a function of arrays."""
     if isinstance(value, Dim):
         return evaluate_size(value, symbols)
+    if isinstance(value, Graph):
+        return Closure(value, symbols)
     if isinstance(value, tuple):
         return tuple(concrete(v, symbols) for v in value)
     return value

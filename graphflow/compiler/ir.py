@@ -58,14 +58,18 @@ Type = TensorType | TupleType
 
 @dataclass(frozen=True)
 class Sample:
-    """Inputs on which tests run an op: arrays in operand order, attributes, and whether gradients are checked."""
+    """Inputs on which tests run an op: arrays in operand order, attributes, and whether gradients are checked.
 
-    inputs: tuple[np.ndarray, ...]
+    A tuple of arrays stands for an operand of a tuple type.
+    """
+
+    inputs: tuple[Any, ...]
     attrs: dict[str, Any] = field(default_factory=dict)
     gradient: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "inputs", tuple(map(np.asarray, self.inputs)))
+        arrays = (v if isinstance(v, tuple) else np.asarray(v) for v in self.inputs)
+        object.__setattr__(self, "inputs", tuple(arrays))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, broadcast_shapes, register
 from graphflow.compiler.ops.family import ANY, INTEGRAL, NUMERIC, Elementwise, by_kind, elementwise, require_same
+from graphflow.dims import Dim
 from graphflow.dtypes import ALL, DType, bool_, by_name
 from graphflow.errors import DTypeError, ShapeError
 
@@ -67,14 +68,14 @@ pow_ = elementwise("pow", _numpy_pow, {"int": "pow_i64(i64({0}), i64({1}))", "fl
                   arity=2, kinds=NUMERIC, domain=(0.5, 3.0), cost=40)
 floor_divide = elementwise(
     "floor_divide", _quiet(np.floor_divide),
-    {"int": "floordiv_i64(i64({0}), i64({1}))", "float": "floordivide_{t}({0}, {1})"}, arity=2, kinds=NUMERIC,
+    {"int": "floordiv_{t}({0}, {1})", "float": "floor_{t}(({0} - mod_{t}({0}, {1})) / {1})"}, arity=2, kinds=NUMERIC,
     domain=(0.5, 9.0), smooth=False, cost=6)
 remainder = elementwise(
-    "remainder", _quiet(np.remainder), {"int": "mod_i64(i64({0}), i64({1}))", "float": "remainder_{t}({0}, {1})"},
+    "remainder", _quiet(np.remainder), {"int": "mod_{t}({0}, {1})", "float": "mod_{t}({0}, {1})"},
     lambda g, out, x, y: (g, -g * floor(x / y)), arity=2, kinds=NUMERIC, domain=(0.7, 1.3), smooth=False, cost=8)
-abs_ = elementwise("abs", np.abs, {"int": "abs({0})", "float": "abs_{t}({0})"}, lambda g, out, x: (g * sign(x),),
+abs_ = elementwise("abs", np.abs, {"int": "select({0} < 0, -{0}, {0})", "float": "abs_{t}({0})"}, lambda g, out, x: (g * sign(x),),
                   kinds=NUMERIC, smooth=False)
-sign = elementwise("sign", np.sign, {"int": "i64(i64({0}) > 0) - i64(i64({0}) < 0)", "float": "sign_{t}({0})"},
+sign = elementwise("sign", np.sign, {"int": "{t}({0} > 0) - {t}({0} < 0)", "float": "sign_{t}({0})"},
                    lambda g, out, x: (None,), kinds=NUMERIC, smooth=False)
 maximum = elementwise(
     "maximum", np.maximum,
@@ -146,6 +147,9 @@ def _numpy_sigmoid(x: np.ndarray) -> Any:
         return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
 
+relu = elementwise("relu", _quiet(lambda x: np.where(x <= 0, 0, x).astype(x.dtype)), "select({0} <= 0, {t}(0), {0})",
+                   lambda g, out, x: (where(le(out, 0.0), 0.0, g),), kinds=NUMERIC, smooth=False,
+                   doc="Its own primitive because the gradient then needs the result alone, which is stored anyway.")
 sigmoid = elementwise("sigmoid", _numpy_sigmoid, "sigmoid_{t}({0})", lambda g, out, x: (g * out * (1.0 - out),), cost=14)
 erf = elementwise("erf", _math(math.erf), "erf_{t}({0})",
                   lambda g, out, x: (g * exp(-(x * x)) * (2 / math.sqrt(math.pi)),), cost=20)
@@ -229,14 +233,17 @@ def _cast_samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _infer_cast(x: TensorType, dtype: DType) -> TensorType:
+    return TensorType(dtype, x.shape)
+
+
 cast = register(Op(
-    "cast", "elementwise",
-    lambda x, dtype: TensorType(dtype, x.shape),
+    "cast", "elementwise", _infer_cast,
     _numpy_cast,
     lambda g, out, x, dtype: (cast(g, dtype=x.dtype),),
     _cast_samples,
     None,
-    Elementwise({"bool": "cast_{o}({0})", "int": "cast_{o}({0})", "float": "cast_{o}({0})"}), 1,
+    Elementwise(by_kind("{o}({0})")), 1,
 ))  # fmt: skip
 
 detach = register(Op(
@@ -250,9 +257,12 @@ detach = register(Op(
     "The same value, cut off from gradients.",
 ))  # fmt: skip
 
+def _infer_alias(x: TensorType, uid: int) -> TensorType:
+    return x
+
+
 alias = register(Op(
-    "alias", "elementwise",
-    lambda x, uid: x,
+    "alias", "elementwise", _infer_alias,
     lambda x, uid: x,
     lambda g, out, x, uid: (g,),
     lambda rng: [Sample((rng.standard_normal((2, 3)),), {"uid": 0})],
@@ -267,12 +277,22 @@ def _const_samples(rng: np.random.Generator) -> list[Sample]:
     return [Sample((), {"value": v, "dtype": by_name(t)}) for v, t in values]
 
 
+def _infer_const(value: int | float | bool | Dim, dtype: DType) -> TensorType:
+    fits = {"bool": bool, "int": (int, Dim), "float": (float, Dim)}[dtype.kind]
+    if not isinstance(value, fits) or (isinstance(value, bool) and dtype is not bool_):
+        raise DTypeError(f"{value!r} is no value of {dtype}")
+    if dtype.kind == "int" and not isinstance(value, Dim):
+        ends = np.iinfo(dtype.numpy)
+        if not ends.min <= value <= ends.max:
+            raise DTypeError(f"{value} is outside {dtype}")
+    return TensorType(dtype, ())
+
+
 const = register(Op(
-    "const", "const",
-    lambda value, dtype: TensorType(dtype, ()),
+    "const", "const", _infer_const,
     lambda value, dtype: np.asarray(value, dtype.numpy),
     None, _const_samples, None, None, 0,
-    "A 0-d constant; the value may be a symbolic size.",
+    "A 0-d constant: a bool, int or float as the dtype is, or a symbolic size.",
 ))  # fmt: skip
 
 
@@ -280,9 +300,12 @@ def _no_value(**attrs: Any) -> Any:
     raise AssertionError("an input has no value of its own")
 
 
+def _infer_input(name: str, dtype: DType, shape: tuple[int | Dim, ...], uid: int) -> TensorType:
+    return TensorType(dtype, shape)
+
+
 input_ = register(Op(
-    "input", "input",
-    lambda name, dtype, shape, uid: TensorType(dtype, shape),
+    "input", "input", _infer_input,
     _no_value, None, lambda rng: [], None, None, 0,
     "A graph's argument or state.",
 ))  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, broadcast_shapes, register
 from graphflow.dims import Dim
 from graphflow.dtypes import ALL, FLOATS, INTS, DType, bool_, by_name
-from graphflow.errors import DTypeError
+from graphflow.errors import DTypeError, ShapeError
 
 Kinds = tuple[str, ...]
 ANY: Kinds = ("bool", "int", "float")
@@ -98,8 +98,6 @@ def _elementwise_samples(
 
 def _elementwise_bad(arity: int, kinds: Kinds) -> Callable[[np.random.Generator], list[BadSample]]:
     def samples(rng: np.random.Generator) -> list[BadSample]:
-        from graphflow.errors import ShapeError
-
         bad = []
         dtype = next(t for t in (*FLOATS, *INTS, bool_) if t.kind in kinds).numpy
         if arity > 1:

@@ -42,9 +42,12 @@ def iota_along(size: Size, dim: int, ndim: int) -> Node:
     return reshape(iota(size=size), shape=tuple(size if d == dim else 1 for d in range(ndim)))
 
 
+def _infer_iota(size: Size) -> TensorType:
+    return TensorType(int64, (size,))
+
+
 iota = register(Op(
-    "iota", "generator",
-    lambda size: TensorType(int64, (size,)),
+    "iota", "generator", _infer_iota,
     lambda size: np.arange(size, dtype=np.int64),
     None,
     lambda rng: [Sample((), {"size": n}, gradient=False) for n in (0, 1, 5)],

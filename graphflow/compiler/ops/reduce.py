@@ -50,6 +50,8 @@ def _reduction(
 
     def infer(x: TensorType, dims: tuple[int, ...]) -> TensorType:
         require_kind(x.dtype, kinds)
+        if dims != tuple(sorted(set(dims))):
+            raise ShapeError(f"the dimensions {dims} have to be in order, each of them once")
         for dim in dims:
             if not 0 <= dim < x.ndim:
                 raise ShapeError(f"dimension {dim} is out of range for {x.ndim} dimensions")

@@ -1,14 +1,19 @@
 """Reverse-mode differentiation: the gradient of a graph is more graph.
 
 The rules stand on the ops; this module only walks. Broadcasting is undone here, once, for every rule.
+
+The cotangent of a node with several results is a mapping from item to node that leaves out what has none: ``project``
+gives such a mapping, the rules of the ops with several results receive one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
-from graphflow.compiler.ir import OPS, Node, Shape, TensorType, at, toposort
+from graphflow.compiler.ir import OPS, Node, Shape, TensorType, TupleType, at, toposort
 from graphflow.errors import GradientError
+
+Cotangent = Node | Mapping[int, Node]
 
 
 def unbroadcast(g: Node, shape: Shape) -> Node:
@@ -27,7 +32,8 @@ def unbroadcast(g: Node, shape: Shape) -> Node:
 
 def is_differentiable(node: Node) -> bool:
     """Whether the node's value can carry a gradient at all."""
-    return not isinstance(node.type, TensorType) or node.type.dtype.is_floating_point
+    items = node.type.items if isinstance(node.type, TupleType) else (node.type,)
+    return any(item.dtype.is_floating_point for item in items)
 
 
 def vjp(
@@ -45,12 +51,10 @@ def vjp(
     targets = set(wrt)
     needed: set[Node] = set()
     for node in order:
-        if node in targets or (node not in stop and any(i in needed for i in node.inputs)):
-            if is_differentiable(node) and node.op.name != "detach":
-                needed.add(node)
-            elif node in targets:
-                needed.add(node)
-    totals: dict[Node, list[Node]] = {}
+        passes_on = node not in stop and node.op.name != "detach" and any(i in needed for i in node.inputs)
+        if is_differentiable(node) and (node in targets or passes_on):
+            needed.add(node)
+    totals: dict[Node, list[Cotangent]] = {}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if cotangent is not None and output in needed:
             totals.setdefault(output, []).append(cotangent)
@@ -62,7 +66,7 @@ def vjp(
         with at(node.loc):
             g = _total(terms, node)
             if node in targets:
-                found[node] = g
+                found[node] = g  # type: ignore[assignment]
             if node in stop or not any(i in needed for i in node.inputs):
                 continue
             _push(node, g, needed, totals)
@@ -73,7 +77,7 @@ def _are_leaves(nodes: Sequence[Node]) -> bool:
     return all(not n.inputs for n in nodes)
 
 
-def _push(node: Node, g: Node, needed: set[Node], totals: dict[Node, list[Node]]) -> None:
+def _push(node: Node, g: Cotangent, needed: set[Node], totals: dict[Node, list[Cotangent]]) -> None:
     """Applies the node's rule and hands each needed operand its share."""
     rule = node.op.vjp
     if rule is None:
@@ -89,10 +93,20 @@ def _push(node: Node, g: Node, needed: set[Node], totals: dict[Node, list[Node]]
             totals.setdefault(operand, []).append(share)
 
 
-def _total(terms: list[Node], node: Node) -> Node:
-    """The sum of a node's cotangents, as a balanced tree: accuracy, and depth log n instead of n."""
-    add: Callable[[Node, Node], Node] = OPS["add"] if isinstance(node.type, TensorType) else OPS["tuple_add"]
+def _total(terms: list[Cotangent], node: Node) -> Cotangent:
+    """The sum of a node's cotangents, item by item where it has several results."""
+    if not isinstance(node.type, TupleType):
+        return _sum(terms)  # type: ignore[arg-type]
+    items: dict[int, list[Node]] = {}
+    for term in terms:
+        for index, g in term.items():  # type: ignore[union-attr]
+            items.setdefault(index, []).append(g)
+    return {index: _sum(items[index]) for index in sorted(items)}
+
+
+def _sum(terms: list[Node]) -> Node:
+    """The sum as a balanced tree: accuracy, and depth log n instead of n."""
     while len(terms) > 1:
-        pairs = [add(a, b) for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
         terms = pairs + terms[len(pairs) * 2 :]
     return terms[0]

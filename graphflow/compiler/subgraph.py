@@ -1,0 +1,59 @@
+"""Functions inside a graph: making closed sub-graphs out of nodes, putting them back in line, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from graphflow.compiler.ir import OPS, Graph, Node, TensorType, constant, input_node, substitute, toposort
+from graphflow.compiler.passes import autodiff
+
+
+def close(name: str, args: Sequence[Node], outputs: Sequence[Node]) -> tuple[Graph, tuple[Node, ...]]:
+    """A sub-graph computing `outputs` from `args`, and the outside nodes it reads besides them.
+
+    What doesn't depend on `args` is computed outside, once: it becomes an argument of the sub-graph after `args`, in
+    the order of the returned nodes. Expressions of constants alone stay inside, where they cost nothing to pass.
+    """
+    inside = set(args)
+    closed: set[Node] = set()
+    captured: dict[Node, Node] = {}
+
+    def capture(node: Node) -> None:
+        if node not in inside and node not in closed and node not in captured:
+            captured[node] = input_node(str(node.attrs.get("name", f"captured{len(captured)}")), node.type, node.loc)
+
+    for node in toposort(outputs, stop=inside):
+        if node in inside:
+            continue
+        if any(i in inside for i in node.inputs):
+            inside.add(node)
+            for source in node.inputs:
+                capture(source)
+        elif node.op.name != "input" and all(i in closed for i in node.inputs):
+            closed.add(node)
+    for node in outputs:
+        capture(node)
+    graph = Graph(name, (*args, *captured.values()), (), tuple(substitute(outputs, captured)))
+    return graph, tuple(captured)
+
+
+def inline(graph: Graph, operands: Sequence[Node]) -> list[Node]:
+    """The sub-graph's outputs with `operands` in the place of its arguments."""
+    return substitute(graph.outputs, dict(zip(graph.args, operands, strict=True)))
+
+
+def zeros(type_: TensorType) -> Node:
+    """A node of zeros (False for bool)."""
+    zero = constant(0, type_.dtype)
+    return OPS["expand"](zero, shape=type_.shape) if type_.shape else zero
+
+
+def pull_back(graph: Graph, received: Mapping[int, Node]) -> list[Node | None]:
+    """Cotangents of the sub-graph's arguments, given those of some of its outputs by their numbers."""
+    return autodiff.vjp(graph.outputs, [received.get(k) for k in range(len(graph.outputs))], graph.args)
+
+
+def used(graph_args: Sequence[Node], outputs: Sequence[Node]) -> list[int]:
+    """Numbers of the arguments that the outputs depend on."""
+    reached = set(toposort(outputs))
+    return [i for i, arg in enumerate(graph_args) if arg in reached]

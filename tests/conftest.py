@@ -1,0 +1,36 @@
+"""Golden files and the settings of property tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+GOLDEN = Path(__file__).parent / "golden"
+
+# Examples come from the test's source alone, so that a run can be repeated; machines under load have no deadline.
+settings.register_profile("graphflow", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("graphflow")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds ``--update-golden``, which writes the golden files instead of comparing with them."""
+    parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing with them")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """``golden(name, text)`` compares a text with ``tests/golden/<name>``."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text + "\n", encoding="utf-8")
+            return
+        assert path.exists(), f"no golden file {path.name}; run pytest --update-golden and review what it writes"
+        assert text + "\n" == path.read_text(encoding="utf-8")
+
+    return check
