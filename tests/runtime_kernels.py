@@ -32,7 +32,8 @@ exit:
 }}
 """
 
-# per kernel: how many words of the block it reads (as %w0 %w1 ...: integers, as %p0 %p1 ...: pointers), and one round
+# per kernel: how many words of the block it reads (%w0, %w1 ... as integers, %p0, %p1 ... as pointers), one
+# round
 _BODIES = {
     # out[i] = a[i] + b[i]
     "add": (

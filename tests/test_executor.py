@@ -38,7 +38,7 @@ def _threads():
 
 
 def chain(work: int = 0) -> Program:
-    """y = (x + w) mirrored * 0.5 + v, through one temp, with an input, two states and an output of shape (n, 16)."""
+    """y = (x + w) mirrored * 0.5 + v, through one temp; one input, two states, one output."""
     flat = N * 16
     return program(
         ["add", "mirror"],
@@ -195,7 +195,7 @@ def test_errors_name_the_argument(used):
         executor.run([x], (w, v[:3]))
     with pytest.raises(ShapeError, match=r"'x' has the shape \(4, 16\); it must have \(3, 16\)"):
         executor.run([x], (w, v), {"n": 3})
-    with pytest.raises(TypeError, match="numpy.ndarray, not list"):
+    with pytest.raises(TypeError, match=r"numpy\.ndarray, not list"):
         executor.run([[1.0]], (w, v))
     with pytest.raises(TypeError, match=r"takes 1 input\(s\), not 2"):
         executor.run([x, x], (w, v))
@@ -451,7 +451,9 @@ def test_arena_plan(rows):
             alive = spans[i][0] <= spans[j][1] and spans[j][0] <= spans[i][1]
             if alive and sizes[i] and sizes[j]:
                 assert offset + sizes[i] <= offsets[j] or offsets[j] + sizes[j] <= offset
-    busiest = max((sum(p for p, (a, b) in zip(padded, spans) if a <= t <= b) for t in range(13)), default=0)
+    busiest = max(
+        (sum(p for p, (a, b) in zip(padded, spans, strict=True) if a <= t <= b) for t in range(13)), default=0
+    )
     assert busiest <= total <= sum(padded)
 
 

@@ -106,15 +106,17 @@ class Cache:
             return entry
         with self._lock:
             making = self._making.setdefault(digest, ForkLock())
-        with making:
-            entry = self._memory.get(digest) or self._read(digest)
-            if entry is None:
-                entry = make()
-                with self._lock:
-                    self._compiled += counted
-                self.put(digest, *entry)
-        with self._lock:
-            self._making.pop(digest, None)
+        try:
+            with making:
+                entry = self._memory.get(digest) or self._read(digest)
+                if entry is None:
+                    entry = make()
+                    with self._lock:
+                        self._compiled += counted
+                    self.put(digest, *entry)
+        finally:
+            with self._lock:
+                self._making.pop(digest, None)
         return entry
 
     def status(self) -> Status:

@@ -74,7 +74,7 @@ class Instance:
             if any(s < 0 for s in shape):
                 what = f"{buffer.name!r} would have the shape {shape}"
                 raise ShapeError(f"{program.name}: with {self._told()}, {what}")
-        self.temp_offsets, self.arena_bytes = self._plan_arena()
+        self.temp_offsets, self.arena_bytes = self._plan_arena(layout.intervals)
         self.slab = slab(self.arena_bytes)
         self.lock = self.slab.lock
         self._plan = _Words(native.PLAN_WORDS)
@@ -97,8 +97,7 @@ class Instance:
     def _bytes(self, buffer: int) -> int:
         return prod(self.shapes[buffer]) * self._program.buffers[buffer].dtype.itemsize
 
-    def _plan_arena(self) -> tuple[dict[int, int], int]:
-        intervals = arena.live_intervals(self._program)
+    def _plan_arena(self, intervals: Mapping[int, tuple[int, int]]) -> tuple[dict[int, int], int]:
         temps = list(intervals)
         offsets, total = arena.plan([intervals[t] for t in temps], [self._bytes(t) for t in temps], ALIGNMENT)
         return dict(zip(temps, offsets, strict=True)), total

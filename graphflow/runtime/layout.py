@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from graphflow.dims import Dim, evaluate
+from graphflow.runtime.arena import live_intervals
 from graphflow.runtime.program import Arg, BlockArg, BufferArg, FunctionArg, Program, SizeArg
 
 # Each command's block starts on a cache line, so that threads reading it touch no line that is written to.
@@ -20,7 +21,8 @@ _LINE_WORDS = 8
 class Layout:
     """The argument blocks of all commands, one after another in one array of words.
 
-    ``blocks[i]`` is the word at which command i's block starts.
+    ``blocks[i]`` is the word at which command i's block starts; ``intervals`` are the lives of the temp
+    buffers (see `live_intervals`), which don't depend on sizes either.
     """
 
     def __init__(self, program: Program, functions: Sequence[int]):
@@ -30,6 +32,7 @@ class Layout:
         self._sizes: list[tuple[int, Dim]] = []
         self._buffers: list[tuple[int, int, int | Dim]] = []  # word, buffer, offset in elements
         self.blocks = tuple(self._place(command.args) for command in program.commands)
+        self.intervals = live_intervals(program)
         self._itemsize = [buffer.dtype.itemsize for buffer in program.buffers]
 
     def _place(self, args: tuple[Arg, ...]) -> int:

@@ -48,7 +48,8 @@ _ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183}
 def looks_loadable(object_code: bytes) -> bool:
     """Whether bytes start like a 64-bit relocatable object of this machine, and aren't cut off.
 
-    An ELF file has its table of sections at its end, so that a lost end is seen. Of Mach-O only the start is checked.
+    An ELF file has its table of sections at its end, so that a lost end is seen. Of Mach-O only the start is
+    checked.
     """
     if sys.platform == "darwin":
         return object_code[:4] == b"\xcf\xfa\xed\xfe"
@@ -59,7 +60,7 @@ def looks_loadable(object_code: bytes) -> bool:
     (sections,) = struct.unpack_from("<Q", object_code, 40)
     size, count = struct.unpack_from("<HH", object_code, 58)
     expected = _ELF_MACHINES.get(platform.machine().lower(), machine)
-    return kind == 1 and machine == expected and 64 <= sections <= len(object_code) - size * count
+    return bool(kind == 1 and machine == expected and 64 <= sections <= len(object_code) - size * count)
 
 
 class _Group:
@@ -67,8 +68,7 @@ class _Group:
 
     def __init__(self) -> None:
         module = binding.parse_assembly("")
-        # On ARM the sections of an object must lie near each other, which only llvmlite's own memory manager
-        # sees to.
+        # on ARM the sections of an object must lie near each other, which llvmlite's memory manager sees to
         near = platform.machine().lower() in ("aarch64", "arm64")
         self.engine = binding.create_mcjit_compiler(module, host_target(), near)
         self.symbols: set[str] = set()
