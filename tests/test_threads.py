@@ -40,7 +40,7 @@ def marks(extent: int, grain: int, work: int = BIG):
 
 
 def counters(steps: int, length: int = 300):
-    """A program that adds 0, 1, 2, ... to all items, a barrier between any two, one in three on one thread."""
+    """A program that adds 0, 1, 2, ... to all items, with barriers, one command in three on one thread."""
     commands = [
         Command(0, (BufferArg(0), SizeArg(i)), length, 7, True, f"c{i}", work=0 if i % 3 == 1 else BIG)
         for i in range(steps)
