@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import operator
 import pkgutil
 import textwrap
@@ -293,7 +294,7 @@ class _Bare:
     """Stands where Numba wants a code library; gives it an empty module and keeps nothing."""
 
     def create_ir_module(self, name: str) -> ll.Module:
-        module = ll.Module(name)
+        module = ll.Module("graphflow")
         module.triple, module.data_layout = llvm.host().triple, llvm.data_layout(llvm.host())
         return module
 
@@ -377,7 +378,7 @@ _LOCK = threading.RLock()  # Numba's compiler isn't thread-safe
 def _contexts() -> tuple[_Typing, _Lowering, dict[str, Any]]:
     """The two contexts, and the global names that bodies see."""
     typing_context = _Typing()
-    names: dict[str, Any] = {"range": range, "__builtins__": {"range": range, "bool": bool}}
+    names: dict[str, Any] = {"range": range, "inf": math.inf, "nan": math.nan, "__builtins__": {"bool": bool}}
     for name, operation in scalars.FUNCTIONS.items():
         names[name] = operation
         typing_context.insert_global(operation, _Callee(operation))
@@ -412,6 +413,7 @@ def _add_entry(module: ll.Module, function: Function, symbol: str) -> None:
     body = module.globals["body"]
     body.linkage = "internal"
     body.attributes.add("nounwind")
+    body.attributes.add("noinline")  # its noalias parameters say more than the scopes inlining makes of them
     trailing = [scalars.parse(code).value for _, code in function.trailing]
     kind = ll.FunctionType(ll.VoidType(), [ll.PointerType(_WORD), *trailing])
     entry = ll.Function(module, kind, symbol)
@@ -458,7 +460,9 @@ def lower(function: Function) -> str:
                 f"The kernel is\n{function.source}"
             ) from None
     _add_entry(module, function, symbol(function))
-    return vecmath.link(str(module))
+    # or loops that fill and copy would become calls to libc
+    text = str(module).replace(" noinline", ' noinline "no-builtins"', 1)
+    return vecmath.link(text)
 
 
 def compile_function(function: Function) -> tuple[str, bytes]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any
 
 import llvmlite.ir as ll
 
@@ -89,10 +88,6 @@ def _call(name: str, result: ll.Type) -> Callable[..., ll.Value]:
         kind = ll.FunctionType(result, [v.type for v in values])
         return b.call(b.module.globals.get(name) or ll.Function(b.module, kind, name), values)
 
-    return emit
-
-
-def _test(emit: Callable[..., Any]) -> Callable[..., ll.Value]:
     return emit
 
 

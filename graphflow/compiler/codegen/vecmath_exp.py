@@ -325,7 +325,7 @@ def pow(c: Code, x: Value, y: Value) -> Value:
     half = y * 0.5
     whole = c.intrinsic("trunc", y).equals(y)
     even = c.intrinsic("trunc", half).equals(half)
-    odd = c.instruction(f"xor i1 {whole.name}, {even.name}", "i1")  # whole, and half of it isn't
+    odd = c.instruction(f"select i1 {even.name}, i1 false, i1 {whole.name}", "i1")
     negative = (x.bits() < 0)
     flip = c.instruction(f"and i1 {odd.name}, {negative.name}", "i1")
     result = c.select(flip, -result, result)
