@@ -76,8 +76,8 @@ def _core(dtype: str, target: llvm.Target) -> tuple[str, str]:
     module = ll.Module(name="matmul", context=ll.Context())
     parts = matmul_driver.Parts(
         micro=matmul_micro.define_all(module, scalar, plan),
-        pack_a=matmul_pack.define_narrow(module, scalar, plan.rows),
-        pack_b=matmul_pack.define_wide(module, scalar, plan.lanes),
+        pack_a=matmul_pack.define_narrow(module, scalar, plan),
+        pack_b=matmul_pack.define_wide(module, scalar, plan),
     )
     placeholder = f"gf_matmul_{scalar.name}_digest"
     matmul_driver.define(module, placeholder, scalar, plan, parts)
@@ -122,4 +122,4 @@ def scratch_bytes(
     tile = max(plan.small_tile if shallow else plan.large_tile, plan.rows * columns)
     if rows is not None:
         tile = min(tile, rows * columns)
-    return (plan.rows * plan.depth + columns * depth + tile) * dtype.itemsize
+    return (plan.unit_rows * depth + columns * depth + tile) * dtype.itemsize

@@ -12,6 +12,9 @@ from graphflow.compiler.codegen.llvm import Target
 #: additions: what a product's bits are must not depend on the size of a cache.
 DEPTH = 512
 
+#: Most rows of A that panels of B are packed for one at a time.
+PANELWISE_ROWS = 256
+
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -36,6 +39,7 @@ class Blocking:
     columns: int
     small_tile: int
     large_tile: int
+    panelwise_rows: int
     masks: bool
 
     @property
@@ -80,6 +84,7 @@ def blocking(itemsize: int, target: Target) -> Blocking:
         unit_columns=unit_columns,
         columns=columns,
         small_tile=(32 << 10) // itemsize,
-        large_tile=max(256 * columns, (512 << 10) // itemsize),
+        large_tile=max(PANELWISE_ROWS * columns, (512 << 10) // itemsize),
+        panelwise_rows=PANELWISE_ROWS,
         masks=target.vector_bits >= 512,
     )

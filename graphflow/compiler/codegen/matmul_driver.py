@@ -18,6 +18,9 @@ PACK = ll.FunctionType(VOID, [POINTER, I64, I64, I64, I64, I64, POINTER, I64]).a
 #: ``void epilogue(int64* args, int64 batch, int64 m0, int64 m1, int64 n0, int64 n1, T* tile, int64 ld)``
 EPILOGUE = ll.FunctionType(VOID, [POINTER, I64, I64, I64, I64, I64, POINTER, I64]).as_pointer()
 
+#: Up to this depth scattered strips of A stay in the nearest cache as they are.
+SHALLOW = 128
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -165,8 +168,8 @@ def _compute(s: _Block, scratch: ll.Value) -> None:
     padded = b.mul(vectors, const(blocking.lanes))
     one = b.icmp_signed("==", blocks, const(1))
 
-    strip = scratch
-    panels = b.at(strip, const(blocking.rows * blocking.depth))
+    strips = scratch
+    panels = b.at(strips, b.mul(deepest, const(blocking.unit_rows)))
     tile = b.at(panels, b.mul(deepest, padded))
 
     epilogue = _address(b, s.args, Word.EPILOGUE, EPILOGUE)
@@ -176,30 +179,50 @@ def _compute(s: _Block, scratch: ll.Value) -> None:
     fitting = b.max(const(1), b.udiv(elements, b.mul(padded, const(blocking.rows))))
     chunk = b.select(straight, b.sub(s.m1, s.m0), b.mul(fitting, const(blocking.rows)))
     in_place = _b_in_place(s)
+    copied = _a_copied(s, deepest)
+    few = b.icmp_signed("<=", b.sub(s.m1, s.m0), const(blocking.panelwise_rows))
+    kept = b.or_(straight, b.not_(one))
+    panelwise = b.and_(b.and_(few, kept), b.not_(b.or_(in_place, copied)))
 
     with b.loop(s.m0, s.m1, chunk) as rows:
         first = rows.index
         stop = b.min(b.add(first, chunk), s.m1)
-        c_row = b.select(straight, s.word(Word.C_ROW), padded)
         into_c = b.at(b.at(s.c, b.mul(first, s.word(Word.C_ROW))), s.n0)
         target = b.select(straight, into_c, tile)
-        with b.loop(const(0), blocks, const(1)) as depth:
-            k0 = b.mul(depth.index, deepest)
-            run = b.min(deepest, b.sub(k, k0))
-            fresh = b.or_(b.icmp_signed("==", first, s.m0), b.not_(one))
-            with b.if_then(b.and_(fresh, b.not_(in_place))):
-                _pack_b(s, k0, run, panels, deepest)
-            origin = b.at(s.right, b.mul(k0, s.word(Word.B_DEPTH)))
-            source = b.select(in_place, b.at(origin, s.n0), panels)
-            _strips(s, (first, stop), (k0, run, deepest), strip, (source, in_place), (target, c_row))
+        target_row = b.select(straight, s.word(Word.C_ROW), padded)
+        with b.loop(const(0), blocks, const(1)) as turn:
+            k0 = b.mul(turn.index, deepest)
+            run = _Run(first, stop, k0, b.min(deepest, b.sub(k, k0)), deepest, target, target_row)
+            with b.if_else(panelwise) as (then, otherwise):
+                with then:
+                    _panels_first(s, run, panels)
+                with otherwise:
+                    fresh = b.or_(b.icmp_signed("==", first, s.m0), b.not_(one))
+                    with b.if_then(b.and_(fresh, b.not_(in_place))):
+                        _pack_panels(s, run, panels)
+                    origin = b.at(b.at(s.right, b.mul(k0, s.word(Word.B_DEPTH))), s.n0)
+                    source = b.select(in_place, origin, panels)
+                    _strips_first(s, run, strips, (source, in_place), copied)
         with b.if_then(b.not_(straight)):
             _finish(s, epilogue, first, stop, tile, padded)
 
 
+@dataclass
+class _Run:
+    """One run of k over some rows of a block: rows, run, depth of panels, and where the sums go."""
+
+    first: ll.Value
+    stop: ll.Value
+    k0: ll.Value
+    depth: ll.Value
+    deepest: ll.Value
+    target: ll.Value
+    target_row: ll.Value
+
+
 def _b_in_place(s: _Block) -> ll.Value:
     """Whether B is read where it lies: its columns are neighbours, complete vectors or loads can be masked,
-    and too
-    few rows of A come by to pay for a copy."""
+    and too few rows of A come by to pay for a copy."""
     b, blocking = s.b, s.blocking
     plain = b.is_null(_address(b, s.args, Word.PACK_B))
     unit = b.icmp_signed("==", s.word(Word.B_COLUMN), const(1))
@@ -212,92 +235,133 @@ def _b_in_place(s: _Block) -> ll.Value:
     return result
 
 
-def _each_panel(s: _Block) -> tuple[ll.Value, ll.Value]:
-    """Number of panels, and how many of them are one vector wider than the rest."""
-    vectors, count, least = s.panels()
-    return count, s.b.sub(vectors, s.b.mul(least, count))
-
-
 def _panel_bounds(s: _Block, index: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
     """First column (relative to n0), vectors, and columns that exist of panel `index`."""
     b, lanes = s.b, const(s.blocking.lanes)
-    _, wider = _each_panel(s)
-    _, _, least = s.panels()
+    all_vectors, count, least = s.panels()
+    wider = b.sub(all_vectors, b.mul(least, count))
     vectors = b.add(least, b.zext(b.icmp_signed("<", index, wider), I64))
     start = b.mul(b.add(b.mul(index, least), b.min(index, wider)), lanes)
     there = b.min(b.mul(vectors, lanes), b.sub(b.sub(s.n1, s.n0), start))
     return start, vectors, there
 
 
-def _pack_b(s: _Block, k0: ll.Value, run: ll.Value, panels: ll.Value, deepest: ll.Value) -> None:
+def _pack_panels(s: _Block, run: _Run, panels: ll.Value) -> None:
+    """Packs the whole block of B."""
+    b = s.b
+    with b.loop(const(0), s.panels()[1], const(1)) as turn:
+        bounds = _panel_bounds(s, turn.index)
+        _pack_panel(s, run, bounds, b.at(panels, b.mul(bounds[0], run.deepest)))
+
+
+def _pack_panel(s: _Block, run: _Run, bounds: tuple[ll.Value, ll.Value, ll.Value], panel: ll.Value) -> None:
     b = s.b
     custom = _address(b, s.args, Word.PACK_B, PACK)
-    count, _ = _each_panel(s)
-    with b.loop(const(0), count, const(1)) as turn:
-        start, vectors, there = _panel_bounds(s, turn.index)
-        width = b.mul(vectors, const(s.blocking.lanes))
-        panel = b.at(panels, b.mul(start, deepest))
-        column = b.add(s.n0, start)
-        with b.if_else(b.is_null(custom)) as (then, otherwise):
-            with then:
-                k_stride, n_stride = s.word(Word.B_DEPTH), s.word(Word.B_COLUMN)
-                source = b.at(b.at(s.right, b.mul(k0, k_stride)), b.mul(column, n_stride))
-                b.call(s.parts.pack_b, [source, n_stride, k_stride, there, run, panel, width])
-            with otherwise:
-                own = _address(b, s.args, Word.PACK_B_ARGS)
-                b.call(custom, [own, s.batch, column, there, k0, run, panel, width])
+    start, vectors, there = bounds
+    width = b.mul(vectors, const(s.blocking.lanes))
+    column = b.add(s.n0, start)
+    with b.if_else(b.is_null(custom)) as (then, otherwise):
+        with then:
+            k_stride, n_stride = s.word(Word.B_DEPTH), s.word(Word.B_COLUMN)
+            source = b.at(b.at(s.right, b.mul(run.k0, k_stride)), b.mul(column, n_stride))
+            b.call(s.parts.pack_b, [source, n_stride, k_stride, there, run.depth, panel, width])
+        with otherwise:
+            own = _address(b, s.args, Word.PACK_B_ARGS)
+            b.call(custom, [own, s.batch, column, there, run.k0, run.depth, panel, width])
 
 
-def _strips(
-    s: _Block,
-    rows: tuple[ll.Value, ll.Value],
-    depth: tuple[ll.Value, ll.Value, ll.Value],
-    strip: ll.Value,
-    source: tuple[ll.Value, ll.Value],
-    target: tuple[ll.Value, ll.Value],
-) -> None:
-    """Strip by strip of A, panel by panel of B, for one run of k."""
-    b, blocking = s.b, s.blocking
-    k0, run, deepest = depth
-    panels, in_place = source
-    c, c_row = target
-    custom = _address(b, s.args, Word.PACK_A, PACK)
-    a_row, a_k = s.word(Word.A_ROW), s.word(Word.A_DEPTH)
-    count, _ = _each_panel(s)
-    copied = _a_copied(s, count)
-    foreign = b.not_(b.is_null(custom))
-    packed = b.or_(copied, foreign)
-    with b.loop(rows[0], rows[1], const(blocking.rows)) as turn:
-        row = turn.index
-        there = b.min(b.sub(rows[1], row), const(blocking.rows))
-        here = b.at(b.at(s.a, b.mul(row, a_row)), b.mul(k0, a_k))
-        with b.if_then(packed), b.if_else(foreign) as (then, otherwise):
-            with then:
-                own = _address(b, s.args, Word.PACK_A_ARGS)
-                width = const(blocking.rows)
-                b.call(custom, [own, s.batch, row, there, k0, run, strip, width])
-            with otherwise:
-                b.call(s.parts.pack_a, [here, a_row, a_k, there, run, strip])
-        left = b.select(packed, strip, here)
-        left_row = b.select(packed, const(1), a_row)
-        left_k = b.select(packed, const(blocking.rows), a_k)
-        c_strip = b.at(c, b.mul(b.sub(row, rows[0]), c_row))
-        with b.loop(const(0), count, const(1)) as inner:
-            start, vectors, columns = _panel_bounds(s, inner.index)
-            width = b.mul(vectors, const(blocking.lanes))
-            right = b.at(panels, b.select(in_place, start, b.mul(start, deepest)))
-            right_k = b.select(in_place, s.word(Word.B_DEPTH), width)
-            last = b.sub(columns, b.sub(width, const(blocking.lanes)))
-            again = b.zext(b.icmp_signed(">", k0, const(0)), I64)
-            values = [run, left, left_row, left_k, right, right_k, b.at(c_strip, start), c_row, again, last]
-            _choose(s, there, vectors, values)
-
-
-def _a_copied(s: _Block, panels: ll.Value) -> ll.Value:
-    """Whether strips of A are copied before use: their k are scattered and several panels of B come by."""
+def _pack_strips(s: _Block, run: _Run, row: ll.Value, stop: ll.Value, strips: ll.Value) -> None:
+    """Packs the strips of a unit's rows, one behind the other."""
     b = s.b
+    custom = _address(b, s.args, Word.PACK_A, PACK)
+    with b.if_else(b.is_null(custom)) as (then, otherwise):
+        with then:
+            here, a_row, a_k = _strip_in_place(s, run, row)
+            b.call(s.parts.pack_a, [here, a_row, a_k, b.sub(stop, row), run.depth, strips])
+        with otherwise:
+            own = _address(b, s.args, Word.PACK_A_ARGS)
+            height = const(s.blocking.rows)
+            with b.loop(row, stop, height) as turn:
+                there = b.min(b.sub(stop, turn.index), height)
+                strip = b.at(strips, b.mul(b.sub(turn.index, row), run.depth))
+                b.call(custom, [own, s.batch, turn.index, there, run.k0, run.depth, strip, height])
+
+
+def _strip_in_place(s: _Block, run: _Run, row: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
+    """Address, row stride and k stride of a strip of A in A itself."""
+    b = s.b
+    a_row, a_k = s.word(Word.A_ROW), s.word(Word.A_DEPTH)
+    return b.at(b.at(s.a, b.mul(row, a_row)), b.mul(run.k0, a_k)), a_row, a_k
+
+
+def _strips_first(
+    s: _Block, run: _Run, strips: ll.Value, source: tuple[ll.Value, ll.Value], copied: ll.Value
+) -> None:
+    """Strip by strip of A, each with every panel of B, all of which are ready.
+
+    Strips are packed a unit at a time, see `matmul_pack.define_narrow`.
+    """
+    b, blocking = s.b, s.blocking
+    panels, in_place = source
+    with b.loop(run.first, run.stop, const(blocking.unit_rows)) as unit:
+        stop = b.min(run.stop, b.add(unit.index, const(blocking.unit_rows)))
+        with b.if_then(copied):
+            _pack_strips(s, run, unit.index, stop, strips)
+        with b.loop(unit.index, stop, const(blocking.rows)) as turn:
+            row = turn.index
+            there = b.min(b.sub(stop, row), const(blocking.rows))
+            strip = b.at(strips, b.mul(b.sub(row, unit.index), run.depth))
+            packed = (strip, const(1), const(blocking.rows))
+            left = [b.select(copied, x, y) for x, y in zip(packed, _strip_in_place(s, run, row), strict=True)]
+            with b.loop(const(0), s.panels()[1], const(1)) as inner:
+                bounds = _panel_bounds(s, inner.index)
+                right = b.at(panels, b.select(in_place, bounds[0], b.mul(bounds[0], run.deepest)))
+                width = b.mul(bounds[1], const(blocking.lanes))
+                right_k = b.select(in_place, s.word(Word.B_DEPTH), width)
+                _tile(s, run, (row, there), bounds, (*left, right, right_k))
+
+
+def _panels_first(s: _Block, run: _Run, panel: ll.Value) -> None:
+    """Panel by panel of B, each packed when its turn comes and used for all rows at once.
+
+    Where there are few rows, a panel isn't wanted again, so that one panel's memory is enough and stays near.
+    """
+    b, blocking = s.b, s.blocking
+    with b.loop(const(0), s.panels()[1], const(1)) as turn:
+        bounds = _panel_bounds(s, turn.index)
+        _pack_panel(s, run, bounds, panel)
+        with b.loop(run.first, run.stop, const(blocking.rows)) as inner:
+            row = inner.index
+            there = b.min(b.sub(run.stop, row), const(blocking.rows))
+            width = b.mul(bounds[1], const(blocking.lanes))
+            _tile(s, run, (row, there), bounds, (*_strip_in_place(s, run, row), panel, width))
+
+
+def _tile(
+    s: _Block,
+    run: _Run,
+    rows: tuple[ll.Value, ll.Value],
+    bounds: tuple[ll.Value, ll.Value, ll.Value],
+    operands: tuple[ll.Value, ...],
+) -> None:
+    """One register tile: its rows (first, count), the panel's bounds, both operands and their strides."""
+    b = s.b
+    start, vectors, columns = bounds
+    last = b.sub(columns, b.mul(b.sub(vectors, const(1)), const(s.blocking.lanes)))
+    again = b.zext(b.icmp_signed(">", run.k0, const(0)), I64)
+    target = b.at(b.at(run.target, b.mul(b.sub(rows[0], run.first), run.target_row)), start)
+    _choose(s, rows[1], vectors, [run.depth, *operands, target, run.target_row, again, last])
+
+
+def _a_copied(s: _Block, deepest: ll.Value) -> ll.Value:
+    """Whether strips of A are packed before use: by a function, or because their k are scattered over many
+    cache lines and several panels of B come by."""
+    b = s.b
+    foreign = b.not_(b.is_null(_address(b, s.args, Word.PACK_A)))
     scattered = b.icmp_signed("!=", s.word(Word.A_DEPTH), const(1))
-    return b.and_(scattered, b.icmp_signed(">=", panels, const(2)))
+    deep = b.icmp_signed(">", deepest, const(SHALLOW))
+    several = b.icmp_signed(">=", s.panels()[1], const(2))
+    return b.or_(foreign, b.and_(scattered, b.and_(deep, several)))
 
 
 def _choose(s: _Block, rows: ll.Value, vectors: ll.Value, values: list[ll.Value]) -> None:

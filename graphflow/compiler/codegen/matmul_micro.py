@@ -12,6 +12,11 @@ from graphflow.compiler.codegen.matmul_ir import I64, POINTER, Body, Scalar, con
 #: B.
 PARAMETERS = (I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, I64, I64)
 
+#: How many k ahead of their use lines of A and B are asked for. A panel of B comes from the second-level
+#: cache; A matters where its k are scattered.
+A_AHEAD = 8
+B_AHEAD = 16
+
 
 def define_all(module: ll.Module, scalar: Scalar, blocking: Blocking) -> dict[tuple[int, int], ll.Function]:
     """Defines the micro-kernel of every tile height and width, so that edges compute no absent rows."""
@@ -44,9 +49,13 @@ def _define(module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, ve
             result += [b.multiply_add(left, right[v], sums[r * vectors + v]) for v in range(vectors)]
         return result
 
+    a_ahead, b_ahead = b.mul(a_k, const(A_AHEAD)), b.mul(b_k, const(B_AHEAD))
     start = [a, panel] + [zeros(scalar.vector(lanes))] * (rows * vectors)
     with b.loop(const(0), depth, const(1), start) as turn:
         a_now, b_now, *sums = turn.values
+        b.prefetch(b.at(a_now, a_ahead))
+        for column in columns:
+            b.prefetch(b.at(b_now, b.add(b_ahead, column)))
         sums = step(a_now, b_now, sums)
         turn.values = [b.at(a_now, a_k), b.at(b_now, b_k), *sums]
     _store(b, blocking, vectors, targets, turn.values[2:], (accumulate, mask, last))

@@ -8,30 +8,56 @@ from __future__ import annotations
 
 import llvmlite.ir as ll
 
+from graphflow.compiler.codegen.matmul_blocking import Blocking
 from graphflow.compiler.codegen.matmul_ir import I64, POINTER, Body, Scalar, const, internal
 
 #: Parameters of a built-in packer: source, its row and k strides, rows, depth, panel.
 PARAMETERS = (POINTER, I64, I64, I64, I64, POINTER)
 
+#: How many k ahead of the copying its memory is asked for.
+COPY_AHEAD = 16
 
-def define_narrow(module: ll.Module, scalar: Scalar, width: int) -> ll.Function:
-    """The packer of A: panels `width` wide. Rows that aren't there are left alone, nothing reads them."""
+
+def define_narrow(module: ll.Module, scalar: Scalar, blocking: Blocking) -> ll.Function:
+    """The packer of A: up to a unit's rows, as strips `blocking.rows` high, one behind the other.
+
+    Where rows are neighbours a whole unit is read at once, because it takes full cache lines. Rows that
+    aren't there are left alone or 0, nothing reads them.
+    """
     function = internal(module, "pack_a", PARAMETERS)
     b = Body(function, scalar)
     source, row, k_stride, rows, depth, panel = function.args
+    height = blocking.rows
+    size = b.mul(depth, const(height))
     unit = b.icmp_signed("==", row, const(1))
-    with b.if_else(b.and_(unit, b.icmp_signed("==", rows, const(width)))) as (then, otherwise):
-        with then, b.loop(const(0), depth, const(1)) as turn:
-            values = b.get(b.at(source, b.mul(turn.index, k_stride)), scalar.vector(width))
-            b.put(values, b.at(panel, b.mul(turn.index, const(width))))
-        with otherwise:
-            _scalar(b, (source, row, k_stride, rows), (const(0), depth), panel, const(width))
+    with b.if_else(b.and_(unit, b.icmp_signed("==", rows, const(blocking.unit_rows)))) as (whole, parts):
+        with whole, b.loop(const(0), depth, const(1), [source, panel]) as turn:
+            line, target = turn.values
+            for first in range(0, blocking.unit_rows, height):
+                values = b.get(b.at(line, const(first)), scalar.vector(height))
+                b.put(values, b.at(target, b.mul(size, const(first // height))))
+            turn.values = [b.at(line, k_stride), b.at(target, const(height))]
+        with parts, b.loop(const(0), rows, const(height)) as strip:
+            there = b.min(b.sub(rows, strip.index), const(height))
+            origin = b.at(source, b.mul(strip.index, row))
+            target = b.at(panel, b.mul(strip.index, depth))
+            usable = unit if blocking.masks else b.and_(unit, b.icmp_signed("==", there, const(height)))
+            mask = b.mask(there, height)
+            with b.if_else(usable) as (then, otherwise):
+                with then, b.loop(const(0), depth, const(1)) as turn:
+                    here = b.at(origin, b.mul(turn.index, k_stride))
+                    values = (
+                        b.masked_load(here, mask) if blocking.masks else b.get(here, scalar.vector(height))
+                    )
+                    b.put(values, b.at(target, b.mul(turn.index, const(height))))
+                with otherwise:
+                    _scalar(b, (origin, row, k_stride, there), (const(0), depth), target, const(height))
     b.ret_void()
     return function
 
 
-def define_wide(module: ll.Module, scalar: Scalar, lanes: int) -> ll.Function:
-    """The packer of B: panels a multiple of `lanes` wide, the last parameter giving the width.
+def define_wide(module: ll.Module, scalar: Scalar, blocking: Blocking) -> ll.Function:
+    """The packer of B: panels a multiple of the vector length wide, the last parameter giving the width.
 
     Beyond the operand's last row a panel repeats that row or holds zeros: lanes don't mix, and what these
     compute is never stored.
@@ -39,27 +65,58 @@ def define_wide(module: ll.Module, scalar: Scalar, lanes: int) -> ll.Function:
     function = internal(module, "pack_b", (*PARAMETERS, I64))
     b = Body(function, scalar)
     source, row, k_stride, rows, depth, panel, width = function.args
-    with b.loop(const(0), rows, const(lanes)) as group:
-        there = b.min(b.sub(rows, group.index), const(lanes))
-        part = (b.at(source, b.mul(group.index, row)), row, k_stride, there)
-        target = b.at(panel, group.index)
-        unit_k = b.icmp_signed("==", k_stride, const(1))
-        transposable = b.and_(unit_k, b.icmp_signed(">=", depth, const(lanes)))
-        with b.if_else(transposable) as (then, otherwise):
-            with then:
-                _transpose(b, part, depth, target, width, lanes)
-            with otherwise:
-                unit = b.icmp_signed("==", row, const(1))
-                full = b.icmp_signed("==", there, const(lanes))
-                with b.if_else(b.and_(unit, full)) as (copy, general):
-                    with copy, b.loop(const(0), depth, const(1)) as turn:
-                        values = b.get(b.at(part[0], b.mul(turn.index, k_stride)), scalar.vector(lanes))
-                        b.put(values, b.at(target, b.mul(turn.index, width)))
-                    with general:
-                        _clear(b, depth, target, width, lanes)
-                        _scalar(b, part, (const(0), depth), target, width)
+    lanes = blocking.lanes
+    with b.if_else(b.icmp_signed("==", row, const(1))) as (then, otherwise):
+        with then:
+            vectors = b.sdiv(width if blocking.masks else rows, const(lanes))
+            for count in range(1, blocking.vectors + 1):
+                with b.if_then(b.icmp_signed("==", vectors, const(count))):
+                    _copy(b, (source, k_stride, rows), depth, (panel, width), (count, blocking))
+            done = b.mul(vectors, const(lanes))
+            with b.if_then(b.icmp_signed("<", done, rows)):
+                part = (b.at(source, done), row, k_stride, b.sub(rows, done))
+                _clear(b, depth, b.at(panel, done), width, lanes)
+                _scalar(b, part, (const(0), depth), b.at(panel, done), width)
+        with otherwise, b.loop(const(0), rows, const(lanes)) as group:
+            there = b.min(b.sub(rows, group.index), const(lanes))
+            part = (b.at(source, b.mul(group.index, row)), row, k_stride, there)
+            target = b.at(panel, group.index)
+            unit_k = b.icmp_signed("==", k_stride, const(1))
+            enough = b.icmp_signed(">=", depth, const(lanes))
+            with b.if_else(b.and_(unit_k, enough)) as (turned, general):
+                with turned:
+                    _transpose(b, part, depth, target, width, lanes)
+                with general:
+                    _clear(b, depth, target, width, lanes)
+                    _scalar(b, part, (const(0), depth), target, width)
     b.ret_void()
     return function
+
+
+def _copy(
+    b: Body,
+    part: tuple[ll.Value, ll.Value, ll.Value],
+    depth: ll.Value,
+    panel: tuple[ll.Value, ll.Value],
+    shape: tuple[int, Blocking],
+) -> None:
+    """Rows that are neighbours: `shape[0]` vectors for each k, the last one masked where it can be."""
+    source, k_stride, rows = part
+    count, blocking = shape
+    lanes = blocking.lanes
+    columns = [const(v * lanes) for v in range(count)]
+    mask = b.mask(b.sub(rows, columns[-1]), lanes)
+    with b.loop(const(0), depth, const(1), [source, panel[0]]) as turn:
+        line, target = turn.values
+        ahead = b.at(line, b.mul(k_stride, const(COPY_AHEAD)))
+        for column in columns:
+            b.prefetch(b.at(ahead, column))
+        for column in columns:
+            masked = blocking.masks and column is columns[-1]
+            where = b.at(line, column)
+            values = b.masked_load(where, mask) if masked else b.get(where, b.scalar.vector(lanes))
+            b.put(values, b.at(target, column))
+        turn.values = [b.at(line, k_stride), b.at(target, panel[1])]
 
 
 def _clear(b: Body, depth: ll.Value, panel: ll.Value, width: ll.Value, lanes: int) -> None:
