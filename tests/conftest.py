@@ -10,14 +10,16 @@ from hypothesis import settings
 
 GOLDEN = Path(__file__).parent / "golden"
 
-# Examples come from the test's source alone, so that a run can be repeated; machines under load have no deadline.
+# Examples come from the test's source alone, so that runs repeat; a machine under load is no failure.
 settings.register_profile("graphflow", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("graphflow")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds ``--update-golden``, which writes the golden files instead of comparing with them."""
-    parser.addoption("--update-golden", action="store_true", help="write golden files instead of comparing with them")
+    parser.addoption(
+        "--update-golden", action="store_true", help="write golden files instead of comparing with them"
+    )
 
 
 @pytest.fixture
@@ -30,7 +32,9 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text + "\n", encoding="utf-8")
             return
-        assert path.exists(), f"no golden file {path.name}; run pytest --update-golden and review what it writes"
+        assert path.exists(), (
+            f"no golden file {path.name}; run pytest --update-golden and review what it writes"
+        )
         assert text + "\n" == path.read_text(encoding="utf-8")
 
     return check

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 import graphflow.compiler.ops
+import numpy as np
 from graphflow.compiler.interpret import run_graph
 from graphflow.compiler.ir import OPS, Graph, Node, Op, Sample, TensorType, TupleType, constant, input_node
 from graphflow.compiler.ops.control import cond, items
@@ -71,12 +70,14 @@ def samples_of(op: Op) -> list[Sample]:
 
 
 def gradient_graph(graph: Graph) -> tuple[Graph, list[int]]:
-    """Cotangents of the float arguments as a function of arguments and outputs' cotangents; which arguments they are of.
+    """Cotangents of the float arguments as a function of arguments and outputs' cotangents; which arguments
+    they are of.
 
     Every float output gets a cotangent argument, in order, after the graph's own.
     """
     received = [
-        input_node(f"g{k}", out.type) if out.dtype.is_floating_point else None for k, out in enumerate(graph.outputs)
+        input_node(f"g{k}", out.type) if out.dtype.is_floating_point else None
+        for k, out in enumerate(graph.outputs)
     ]
     found = vjp(graph.outputs, received, graph.args)
     owners = [i for i, g in enumerate(found) if g is not None]
@@ -86,7 +87,9 @@ def gradient_graph(graph: Graph) -> tuple[Graph, list[int]]:
 
 def draw_like(nodes: Sequence[Node], rng: np.random.Generator) -> list[np.ndarray]:
     """Standard normal arrays with the types of float nodes."""
-    return [np.asarray(rng.standard_normal(n.shape), n.dtype.numpy) for n in nodes if n.dtype.is_floating_point]
+    return [
+        np.asarray(rng.standard_normal(n.shape), n.dtype.numpy) for n in nodes if n.dtype.is_floating_point
+    ]
 
 
 def projected(graph: Graph, weights: Sequence[np.ndarray]) -> Callable[[Sequence[np.ndarray]], float]:
@@ -101,7 +104,10 @@ def projected(graph: Graph, weights: Sequence[np.ndarray]) -> Callable[[Sequence
 
 
 def numeric_gradient(
-    function: Callable[[Sequence[np.ndarray]], float], arrays: Sequence[np.ndarray], wrt: int, eps: float = 1e-6
+    function: Callable[[Sequence[np.ndarray]], float],
+    arrays: Sequence[np.ndarray],
+    wrt: int,
+    eps: float = 1e-6,
 ) -> np.ndarray:
     """Central differences of `function` in every element of one of its arrays."""
     found = np.zeros(arrays[wrt].shape)
@@ -130,7 +136,7 @@ def numeric_slope(
 
 
 def check_gradient(graph: Graph, arrays: Sequence[np.ndarray], rng: np.random.Generator) -> None:
-    """Compares the gradient with differences element by element, and its gradient along a random direction."""
+    """Compares the gradient with differences in every element, its own gradient along a direction."""
     pulled, owners = gradient_graph(graph)
     weights = draw_like(graph.outputs, rng)
     gradients, _ = run_graph(pulled, [*arrays, *weights])

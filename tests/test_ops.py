@@ -6,14 +6,14 @@ import zlib
 
 import numpy as np
 import pytest
-from registry import ALL_OPS, Case, case_for, check_gradient, operands_for, samples_of
-
 from graphflow.compiler.interpret import concrete, evaluate, run_graph
 from graphflow.compiler.ir import BadSample, Op, TensorType, at
 from graphflow.compiler.location import user_loc
 from graphflow.compiler.parser import parse
 from graphflow.compiler.schema import attribute_kinds, check_attributes
 from graphflow.compiler.verify import verify
+
+from registry import ALL_OPS, Case, case_for, check_gradient, operands_for, samples_of
 
 every_op = pytest.mark.parametrize("op", ALL_OPS, ids=lambda op: op.name)
 

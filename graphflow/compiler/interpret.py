@@ -1,4 +1,4 @@
-"""The reference evaluator: a graph run node by node with NumPy. It defines what every compiled kernel must compute."""
+"""The reference evaluator: a graph run node by node with NumPy. It defines what kernels must compute."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from graphflow.compiler.ir import Graph, Node, TensorType, toposort
-from graphflow.dims import Dim, evaluate as evaluate_size
+from graphflow.dims import Dim
+from graphflow.dims import evaluate as evaluate_size
 from graphflow.errors import ShapeError
 
 
 @dataclass(frozen=True)
 class Closure:
-    """A sub-graph and the numbers that its symbolic sizes stand for; calling it runs the reference evaluator."""
+    """A sub-graph and the numbers that its symbolic sizes stand for; calling it evaluates it."""
 
     graph: Graph
     symbols: Mapping[str, int]
@@ -86,7 +87,7 @@ def bind_symbols(nodes: Sequence[Node], arrays: Sequence[np.ndarray]) -> dict[st
 
 
 def run_graph(graph: Graph, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Outputs and new state values (in the order of ``graph.updates``) for arrays in the order of ``graph.inputs``."""
+    """Outputs and new states (as ``graph.updates`` orders them) for arrays in ``graph.inputs`` order."""
     symbols = bind_symbols(graph.inputs, inputs)
     values = evaluate(graph.roots, dict(zip(graph.inputs, inputs, strict=True)), symbols)
     return values[: len(graph.outputs)], values[len(graph.outputs) :]

@@ -76,7 +76,7 @@ class Sample:
 class BadSample:
     """Operands an op must refuse, with a fragment of the message it must give."""
 
-    inputs: tuple[np.ndarray, ...]
+    inputs: tuple[Any, ...]
     attrs: dict[str, Any]
     error: type[GraphflowError]
     message: str

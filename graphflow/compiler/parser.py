@@ -11,7 +11,8 @@ from graphflow.compiler.ir import OPS, Graph, Node, TensorType, TupleType, Type,
 from graphflow.compiler.location import Loc
 from graphflow.compiler.printer import PLAIN_NAME, RESERVED
 from graphflow.compiler.verify import MAX_NESTING, verify
-from graphflow.dims import Dim, parse as parse_size
+from graphflow.dims import Dim
+from graphflow.dims import parse as parse_size
 from graphflow.dtypes import by_name
 from graphflow.errors import DTypeError, FormatError, ShapeError, VerifyError
 

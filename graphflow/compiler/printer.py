@@ -10,11 +10,11 @@
       update %w = %w
     }
 
-Nodes are numbered in dependency order, inputs go by their names. A name that isn't made of letters, digits, dots and
-underscores is quoted as in JSON; a second input of the same name gets ``#2`` after it. Attributes stand in the order
-of the op's type rule; what they can hold is told apart by its spelling: ``1``, ``1.0``, ``true``, ``none``,
-``"text"``, ``@float32``, ``(1, 2)``, ``batch+1``, ``graph …``. Nodes that depend on no input carry no line, as equal
-ones made by unrelated code are one node.
+Nodes are numbered in dependency order, inputs go by their names. A name that isn't made of letters, digits,
+dots and underscores is quoted as in JSON; a second input of the same name gets ``#2`` after it. Attributes
+stand in the order of the op's type rule; what they can hold is told apart by its spelling: ``1``, ``1.0``,
+``true``, ``none``, ``"text"``, ``@float32``, ``(1, 2)``, ``batch+1``, ``graph …``. Nodes that depend on no
+input carry no line, as equal ones made by unrelated code are one node.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def _lines(graph: Graph, indent: str) -> list[str]:
             continue
         operands = [names[source] for source in node.inputs]
         attrs = numbering.apply(node)
-        values = [(f"{key}={spell_value(attrs[key], indent + '    ')}", attrs[key]) for key in attribute_order(node)]
+        values = [
+            (f"{key}={spell_value(attrs[key], indent + '    ')}", attrs[key]) for key in attribute_order(node)
+        ]
         names[node] = f"%{len(names) - len(graph.inputs)}"
         where = ""
         if any(source in open_nodes for source in node.inputs):
@@ -71,7 +73,7 @@ def _lines(graph: Graph, indent: str) -> list[str]:
 
 
 def _join(operands: list[str], values: list[tuple[str, Any]], line_break: str) -> str:
-    """Operands and attributes with commas; a sub-graph starts on a line of its own, and so does what follows it."""
+    """Operands and attributes with commas; a sub-graph and what follows it start on lines of their own."""
     text = ", ".join(operands)
     after_block = False
     for spelled, value in values:
@@ -103,9 +105,9 @@ def _input_names(graph: Graph) -> dict[Node, str]:
 
 
 class Renumbering:
-    """Replaces the process-wide numbers that keep nodes apart (``uid``) by their order of appearance in a graph."""
+    """Replaces the process-wide numbers that keep nodes apart (``uid``) by their order in a graph."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: D107
         self._seen: dict[int, int] = {}
 
     def apply(self, node: Node) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The kinds of an op's attributes, read off the signature of its type rule: the one place that declares them."""
+"""The kinds of an op's attributes, read off its type rule's signature: the one place that declares them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def attribute_kinds(op: Op) -> Mapping[str, Any]:
 
 
 def matches(value: object, kind: Any) -> bool:
-    """Whether `value` is of the kind an annotation names. A bool is not taken for an int, nor an int for a float."""
+    """Whether `value` is of the kind an annotation names; a bool is no int here, an int no float."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         return any(matches(value, k) for k in get_args(kind))

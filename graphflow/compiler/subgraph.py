@@ -1,4 +1,4 @@
-"""Functions inside a graph: making closed sub-graphs out of nodes, putting them back in line, and their gradients."""
+"""Functions inside a graph: closing nodes into sub-graphs, putting those back in line, their gradients."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from graphflow.compiler.passes import autodiff
 def close(name: str, args: Sequence[Node], outputs: Sequence[Node]) -> tuple[Graph, tuple[Node, ...]]:
     """A sub-graph computing `outputs` from `args`, and the outside nodes it reads besides them.
 
-    What doesn't depend on `args` is computed outside, once: it becomes an argument of the sub-graph after `args`, in
-    the order of the returned nodes. Expressions of constants alone stay inside, where they cost nothing to pass.
+    What doesn't depend on `args` is computed outside, once: it becomes an argument of the sub-graph after
+    `args`, in the order of the returned nodes. Expressions of constants alone stay inside, where they cost
+    nothing to pass.
     """
     inside = set(args)
     closed: set[Node] = set()
@@ -20,7 +21,9 @@ def close(name: str, args: Sequence[Node], outputs: Sequence[Node]) -> tuple[Gra
 
     def capture(node: Node) -> None:
         if node not in inside and node not in closed and node not in captured:
-            captured[node] = input_node(str(node.attrs.get("name", f"captured{len(captured)}")), node.type, node.loc)
+            captured[node] = input_node(
+                str(node.attrs.get("name", f"captured{len(captured)}")), node.type, node.loc
+            )
 
     for node in toposort(outputs, stop=inside):
         if node in inside:

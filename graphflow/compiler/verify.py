@@ -17,12 +17,14 @@ MAX_NESTING = 64  # sub-graphs inside sub-graphs
 def verify(graph: Graph) -> Graph:
     """The graph itself if it is sound; VerifyError naming the node, its operands and the user's line if not.
 
-    Sound means: inputs are ``input`` nodes, each once, and no other input is reachable; sizes name only symbols that
-    are a whole dimension of some input; every node is an application of a registered op with attributes of the
-    declared kinds, of the type that the op's rule gives; results are tensors; an update has its state's type, and no
-    state has two; sub-graphs are sound functions of their arguments.
+    Sound means: inputs are ``input`` nodes, each once, and no other input is reachable; sizes name only
+    symbols that are a whole dimension of some input; every node is an application of a registered op with
+    attributes of the declared kinds, of the type that the op's rule gives; results are tensors; an update has
+    its state's type, and no state has two; sub-graphs are sound functions of their arguments.
     """
-    plain = (str(size) for node in graph.inputs if _is_tensor(node) for size in node.shape if isinstance(size, Dim))
+    plain = (
+        str(size) for node in graph.inputs if _is_tensor(node) for size in node.shape if isinstance(size, Dim)
+    )
     _verify(graph, {name for name in plain if name.isidentifier()}, 0)
     return graph
 
@@ -89,7 +91,10 @@ def _require_known(sizes: Iterable[Dim], symbols: Set[str], node: Node) -> None:
     for size in sizes:
         unknown = size.symbols() - symbols
         if unknown:
-            raise _fail(f"the size {size} has a symbol that is no dimension of an input: {', '.join(sorted(unknown))}", node)
+            raise _fail(
+                f"the size {size} has symbols that no input has as a dimension: {', '.join(sorted(unknown))}",
+                node,
+            )
 
 
 def _verify_attributes(node: Node, symbols: Set[str], depth: int) -> None:
@@ -121,4 +126,6 @@ def _verify_results(graph: Graph) -> None:
         updated.add(index)
         if new.type != graph.states[index].type:
             state = graph.states[index]
-            raise _fail(f"the state {state.attrs['name']} is {state.type} and can't be updated with this", new)
+            raise _fail(
+                f"the state {state.attrs['name']} is {state.type} and can't be updated with this", new
+            )

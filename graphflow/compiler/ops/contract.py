@@ -48,7 +48,7 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
-matmul = register(Op(
+matmul: Op = register(Op(
     "matmul", "contract", _infer_matmul, _numpy_matmul,
     lambda g, out, a, b: (matmul(g, transpose(b)), matmul(transpose(a), g)),
     _samples,

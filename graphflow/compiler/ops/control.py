@@ -1,7 +1,7 @@
 """Control flow: loops and branches over sub-graphs, which see their arguments and nothing else.
 
-An op here has several results, so its type is a tuple, of which ``project`` picks items. Sizes inside a sub-graph are
-expressions of the outer graph's symbols.
+An op here has several results, so its type is a tuple, of which ``project`` picks items. Sizes inside a
+sub-graph are expressions of the outer graph's symbols.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def items(node: Node) -> tuple[Node, ...]:
     return tuple(project(node, index=i) for i in range(len(node.type.items)))
 
 
-# ---------------------------------------------------------------------------------------------- what the type rules share
+# ---------------------------------------------------------------------------------------------- type rules
 
 
 def _require_function(role: str, graph: Graph) -> None:
@@ -91,20 +91,30 @@ def _infer_project(source: TupleType, index: int) -> TensorType:
     return source.items[index]
 
 
-project = register(Op(
-    "project", "project", _infer_project,
-    lambda source, index: source[index],
-    lambda g, out, source, index: ({index: g},),
-    lambda rng: [
-        Sample(((rng.standard_normal((2, 3)), rng.integers(0, 9, 4)),), {"index": i}, gradient=i == 0) for i in (0, 1)
-    ],
-    lambda rng: [
-        BadSample(((np.ones(2), np.ones(3)),), {"index": 2}, ShapeError, "no item 2 among 2"),
-        BadSample((np.ones(2),), {"index": 0}, DTypeError, "not a tuple"),
-    ],
-    None, 1,
-    "One result of an op that has several.",
-))  # fmt: skip
+def _project_vjp(g: Node, out: Node, source: Node, index: int) -> Any:
+    return ({index: g},)
+
+
+project: Op = register(
+    Op(
+        "project",
+        "project",
+        _infer_project,
+        lambda source, index: source[index],
+        _project_vjp,
+        lambda rng: [
+            Sample(((rng.standard_normal((2, 3)), rng.integers(0, 9, 4)),), {"index": i}, gradient=i == 0)
+            for i in (0, 1)
+        ],
+        lambda rng: [
+            BadSample(((np.ones(2), np.ones(3)),), {"index": 2}, ShapeError, "no item 2 among 2"),
+            BadSample((np.ones(2),), {"index": 0}, DTypeError, "not a tuple"),
+        ],
+        None,
+        1,
+        "One result of an op that has several.",
+    )
+)
 
 
 # ---------------------------------------------------------------------------------------------- scan
@@ -150,7 +160,7 @@ def _rerun(out: Node, operands: Sequence[Node], missing: Sequence[int]) -> dict[
 
 
 def _saved_carries(out: Node, operands: Sequence[Node], wanted: Iterable[int]) -> dict[int, Node]:
-    """The values that carries had before each step, stacked; from the loop's own results where those hold them."""
+    """The values that carries had before each step, stacked; the loop's own results where those hold them."""
     body, carries, length = out.attrs["body"], out.attrs["carries"], out.attrs["length"]
     found: dict[int, Node] = {}
     missing = []
@@ -168,7 +178,14 @@ def _saved_carries(out: Node, operands: Sequence[Node], wanted: Iterable[int]) -
 
 
 def _scan_vjp(
-    g: Mapping[int, Node], out: Node, *operands: Node, body: Graph, carries: int, sequences: int, length: Size, reverse: bool
+    g: Mapping[int, Node],
+    out: Node,
+    *operands: Node,
+    body: Graph,
+    carries: int,
+    sequences: int,
+    length: Size,
+    reverse: bool,
 ) -> list[Node | None]:
     """A scan the other way over the body's own gradient, fed with what the carries were before each step."""
     flowing = [i for i in range(carries) if body.args[i].dtype.is_floating_point]
@@ -176,7 +193,9 @@ def _scan_vjp(
     received = {k: input_node(f"g{k}", body.outputs[k].type) for k in (*flowing, *sent)}
     shares = pull_back(body, received)
     consts = range(carries + sequences, len(body.args))
-    summed = {i: input_node(f"sum_{body.args[i].attrs['name']}", body.args[i].type) for i in consts if shares[i]}
+    summed = {
+        i: input_node(f"sum_{body.args[i].attrs['name']}", body.args[i].type) for i in consts if shares[i]
+    }
     emitted = [i for i in range(carries, carries + sequences) if shares[i]]
 
     results = [shares[i] or zeros(body.args[i].type) for i in flowing]
@@ -201,7 +220,7 @@ def _scan_vjp(
         sequences=len(elements),
         length=length,
         reverse=not reverse,
-    )  # fmt: skip
+    )
     owners = [*flowing, *summed, *emitted]
     return [project(backward, index=owners.index(i)) if i in owners else None for i in range(len(operands))]
 
@@ -213,7 +232,10 @@ def _arguments(*types: tuple[str, DType, tuple[int, ...]]) -> tuple[Node, ...]:
 def _cell(hidden: int, features: int, emit: bool) -> Graph:
     """A recurrent cell that also counts its steps; `emit` says whether it gives its state out as well."""
     h, count, x, w = args = _arguments(
-        ("h", float64, (hidden,)), ("count", int64, ()), ("x", float64, (features,)), ("w", float64, (hidden + features, hidden))
+        ("h", float64, (hidden,)),
+        ("count", int64, ()),
+        ("x", float64, (features,)),
+        ("w", float64, (hidden + features, hidden)),
     )
     row = reshape(cat(h, x, dim=0), shape=(1, hidden + features))
     new = reshape(el.tanh(matmul(row, w)), shape=(hidden,))
@@ -229,8 +251,16 @@ def _total(size: int) -> Graph:
 
 def _scan_samples(rng: np.random.Generator) -> list[Sample]:
     def recurrent(length: int, emit: bool, reverse: bool) -> Sample:
-        arrays = (rng.standard_normal(3), np.int64(5), rng.standard_normal((length, 2)), rng.standard_normal((5, 3)) * 0.7)
-        return Sample(arrays, {"body": _cell(3, 2, emit), "carries": 2, "sequences": 1, "length": length, "reverse": reverse})
+        arrays = (
+            rng.standard_normal(3),
+            np.int64(5),
+            rng.standard_normal((length, 2)),
+            rng.standard_normal((5, 3)) * 0.7,
+        )
+        return Sample(
+            arrays,
+            {"body": _cell(3, 2, emit), "carries": 2, "sequences": 1, "length": length, "reverse": reverse},
+        )
 
     square = _arguments(("x", float64, (2,)))[0]
     mapped = Graph("square", (square,), (), (square * square,))
@@ -239,11 +269,15 @@ def _scan_samples(rng: np.random.Generator) -> list[Sample]:
         recurrent(4, False, True),
         recurrent(3, True, True),
         recurrent(0, True, False),
-        Sample((rng.standard_normal(3), rng.standard_normal((4, 3))),
-               {"body": _total(3), "carries": 1, "sequences": 1, "length": 4, "reverse": False}),
-        Sample((rng.standard_normal((4, 2)),),
-               {"body": mapped, "carries": 0, "sequences": 1, "length": 4, "reverse": False}),
-    ]  # fmt: skip
+        Sample(
+            (rng.standard_normal(3), rng.standard_normal((4, 3))),
+            {"body": _total(3), "carries": 1, "sequences": 1, "length": 4, "reverse": False},
+        ),
+        Sample(
+            (rng.standard_normal((4, 2)),),
+            {"body": mapped, "carries": 0, "sequences": 1, "length": 4, "reverse": False},
+        ),
+    ]
 
 
 def _scan_bad(rng: np.random.Generator) -> list[BadSample]:
@@ -253,18 +287,28 @@ def _scan_bad(rng: np.random.Generator) -> list[BadSample]:
     return [
         BadSample((np.ones(3), np.ones((5, 3))), attrs, ShapeError, "needs 4 elements"),
         BadSample((np.ones(2), np.ones((4, 3))), attrs, ShapeError, "argument 'total' has to be float64[3]"),
-        BadSample((np.ones(3), np.ones((4, 3), np.float32)), attrs, DTypeError, "argument 'x' has to be float64[3]"),
+        BadSample(
+            (np.ones(3), np.ones((4, 3), np.float32)), attrs, DTypeError, "argument 'x' has to be float64[3]"
+        ),
         BadSample((np.ones(3), np.ones((4, 3)), np.ones(2)), attrs, ShapeError, "takes 2 arguments, got 3"),
         BadSample((np.float64(1), np.ones(4)), drifting, DTypeError, "new value of the carry 'h'"),
     ]
 
 
-scan = register(Op(
-    "scan", "control", _infer_scan, _numpy_scan, _scan_vjp, _scan_samples, _scan_bad,
-    doc="Operands: first carries, sequences, constants. The body maps (carries, one element of each sequence, constants) "
-    "to (new carries, emitted values); it runs `length` times, from the last element when `reverse`. Results: last "
-    "carries, then emitted values stacked along a new dimension 0, at their element's place.",
-))  # fmt: skip
+scan: Op = register(
+    Op(
+        "scan",
+        "control",
+        _infer_scan,
+        _numpy_scan,
+        _scan_vjp,
+        _scan_samples,
+        _scan_bad,
+        doc="Operands: first carries, sequences, constants. The body maps (carries, one element of each "
+        "sequence, constants) to (new carries, emitted values); it runs `length` times, from the last element "
+        "when `reverse`. Results: last carries, then emitted values stacked along a new dimension 0.",
+    )
+)
 
 
 # ---------------------------------------------------------------------------------------------- cond
@@ -282,7 +326,9 @@ def _infer_cond(predicate: TensorType, *types: TensorType, then: Graph, otherwis
     return TupleType(tuple(node.type for node in then.outputs))
 
 
-def _numpy_cond(predicate: np.ndarray, *arrays: np.ndarray, then: Closure, otherwise: Closure) -> list[np.ndarray]:
+def _numpy_cond(
+    predicate: np.ndarray, *arrays: np.ndarray, then: Closure, otherwise: Closure
+) -> list[np.ndarray]:
     return then(*arrays) if predicate else otherwise(*arrays)
 
 
@@ -293,35 +339,65 @@ def _cond_vjp(
     both = [(branch, pull_back(branch, received)) for branch in (then, otherwise)]
     owners = [i for i in range(len(operands)) if any(shares[i] for _, shares in both)]
     gradients = [
-        Graph(f"{branch.name}_vjp", (*branch.args, *received.values()), (),
-              tuple(shares[i] or zeros(branch.args[i].type) for i in owners))
+        Graph(
+            f"{branch.name}_vjp",
+            (*branch.args, *received.values()),
+            (),
+            tuple(shares[i] or zeros(branch.args[i].type) for i in owners),
+        )
         for branch, shares in both
-    ]  # fmt: skip
+    ]
     backward = cond(predicate, *operands, *g.values(), then=gradients[0], otherwise=gradients[1])
-    return [None, *(project(backward, index=owners.index(i)) if i in owners else None for i in range(len(operands)))]
+    return [
+        None,
+        *(project(backward, index=owners.index(i)) if i in owners else None for i in range(len(operands))),
+    ]
 
 
 def _branches() -> dict[str, Any]:
     x, y, n = args = _arguments(("x", float64, (3,)), ("y", float64, (3,)), ("n", int64, ()))
-    a, b, m = others = _arguments(("a", float64, (3,)), ("b", float64, (3,)), ("m", int64, ()))
+    a, _, m = others = _arguments(("a", float64, (3,)), ("b", float64, (3,)), ("m", int64, ()))
     return {
         "then": Graph("then", args, (), (el.sin(x) * y, sum_(x, dims=(0,)), n)),
         "otherwise": Graph("otherwise", others, (), (el.exp(a), sum_(a * a, dims=(0,)), m + 1)),
     }
 
 
-cond = register(Op(
-    "cond", "control", _infer_cond, _numpy_cond, _cond_vjp,
-    lambda rng: [
-        Sample((np.bool_(p), rng.standard_normal(3), rng.standard_normal(3), np.int64(4)), _branches()) for p in (True, False)
-    ],
-    lambda rng: [
-        BadSample((np.float64(1), np.ones(3), np.ones(3), np.int64(1)), _branches(), DTypeError, "the predicate has to be bool[]"),
-        BadSample((np.bool_(1), np.ones(3), np.ones(4), np.int64(1)), _branches(), ShapeError, "argument 'y' has to be"),
-        BadSample((np.bool_(1), np.ones(3), np.ones(3)), {**_branches(), "then": _total(3)}, ShapeError, "takes 3 arguments, got 2"),
-    ],
-    doc="Runs `then` or `otherwise` on the operands after the predicate, a 0-d bool. Both give results of the same types.",
-))  # fmt: skip
+cond: Op = register(
+    Op(
+        "cond",
+        "control",
+        _infer_cond,
+        _numpy_cond,
+        _cond_vjp,
+        lambda rng: [
+            Sample((np.bool_(p), rng.standard_normal(3), rng.standard_normal(3), np.int64(4)), _branches())
+            for p in (True, False)
+        ],
+        lambda rng: [
+            BadSample(
+                (np.float64(1), np.ones(3), np.ones(3), np.int64(1)),
+                _branches(),
+                DTypeError,
+                "the predicate has to be bool[]",
+            ),
+            BadSample(
+                (np.bool_(1), np.ones(3), np.ones(4), np.int64(1)),
+                _branches(),
+                ShapeError,
+                "argument 'y' has to be",
+            ),
+            BadSample(
+                (np.bool_(1), np.ones(3), np.ones(3)),
+                {**_branches(), "then": _total(3)},
+                ShapeError,
+                "takes 3 arguments, got 2",
+            ),
+        ],
+        doc="Runs `then` or `otherwise` on the operands after the predicate, a 0-d bool. Both give results of "
+        "the same types.",
+    )
+)
 
 
 # ---------------------------------------------------------------------------------------------- while_loop
@@ -351,8 +427,10 @@ def _numpy_while(*arrays: np.ndarray, condition: Closure, body: Closure, carries
 def _while_vjp(g: Mapping[int, Node], out: Node, *operands: Node, **attrs: Any) -> list[Node | None]:
     loc = current_loc()
     raise GradientError(
-        "while_loop has no gradient: the number of its steps, and so the memory that a gradient needs, isn't known "
-        "beforehand" + (f"\n  at {loc.describe()}" if loc else "") + "\n  use scan with a fixed number of steps, or "
+        "while_loop has no gradient: the number of its steps, so the memory a gradient needs, isn't known "
+        "beforehand"
+        + (f"\n  at {loc.describe()}" if loc else "")
+        + "\n  use scan with a fixed number of steps, or "
         ".detach() on its operands if no gradient is wanted"
     )
 
@@ -367,17 +445,38 @@ def _halving() -> dict[str, Any]:
     }
 
 
-while_loop = register(Op(
-    "while_loop", "control", _infer_while, _numpy_while, _while_vjp,
-    lambda rng: [
-        Sample((rng.standard_normal(2) * 10, np.int64(0), np.float64(limit)), _halving(), gradient=False) for limit in (0.1, 1e9)
-    ],
-    lambda rng: [
-        BadSample((np.ones(2), np.int64(0), np.float32(1)), _halving(), DTypeError, "argument 'limit' has to be float64[]"),
-        BadSample((np.ones(2), np.int64(0), np.float64(1)), {**_halving(), "carries": 1}, ShapeError, "2 results for 1 carries"),
-        BadSample((np.ones(3), np.ones(3)), {"condition": _total(3), "body": _total(3), "carries": 1}, DTypeError,
-                  "the condition's result has to be bool[]"),
-    ],
-    doc="Operands: first carries, constants. While the condition of (carries, constants) holds, the body maps them to new "
-    "carries. Results: last carries.",
-))  # fmt: skip
+while_loop: Op = register(
+    Op(
+        "while_loop",
+        "control",
+        _infer_while,
+        _numpy_while,
+        _while_vjp,
+        lambda rng: [
+            Sample((rng.standard_normal(2) * 10, np.int64(0), np.float64(limit)), _halving(), gradient=False)
+            for limit in (0.1, 1e9)
+        ],
+        lambda rng: [
+            BadSample(
+                (np.ones(2), np.int64(0), np.float32(1)),
+                _halving(),
+                DTypeError,
+                "argument 'limit' has to be float64[]",
+            ),
+            BadSample(
+                (np.ones(2), np.int64(0), np.float64(1)),
+                {**_halving(), "carries": 1},
+                ShapeError,
+                "2 results for 1 carries",
+            ),
+            BadSample(
+                (np.ones(3), np.ones(3)),
+                {"condition": _total(3), "body": _total(3), "carries": 1},
+                DTypeError,
+                "the condition's result has to be bool[]",
+            ),
+        ],
+        doc="Operands: first carries, constants. While the condition of (carries, constants) holds, the body "
+        "maps them to new carries. Results: last carries.",
+    )
+)

@@ -36,14 +36,14 @@ def _math(function: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------------- arithmetic
 
-add = elementwise("add", _quiet(np.add), {"bool": "({0} | {1})", "int": "({0} + {1})", "float": "({0} + {1})"},
+add: Op = elementwise("add", _quiet(np.add), {"bool": "({0} | {1})", "int": "({0} + {1})", "float": "({0} + {1})"},
                   lambda g, out, x, y: (g, g), arity=2, kinds=ANY)
-sub = elementwise("sub", _quiet(np.subtract), "({0} - {1})", lambda g, out, x, y: (g, -g), arity=2, kinds=NUMERIC)
-mul = elementwise("mul", _quiet(np.multiply), {"bool": "({0} & {1})", "int": "({0} * {1})", "float": "({0} * {1})"},
+sub: Op = elementwise("sub", _quiet(np.subtract), "({0} - {1})", lambda g, out, x, y: (g, -g), arity=2, kinds=NUMERIC)
+mul: Op = elementwise("mul", _quiet(np.multiply), {"bool": "({0} & {1})", "int": "({0} * {1})", "float": "({0} * {1})"},
                   lambda g, out, x, y: (g * y, g * x), arity=2, kinds=ANY)
-div = elementwise("div", _quiet(np.divide), "({0} / {1})", lambda g, out, x, y: (g / y, -g * out / y), arity=2,
+div: Op = elementwise("div", _quiet(np.divide), "({0} / {1})", lambda g, out, x, y: (g / y, -g * out / y), arity=2,
                   domain=(0.5, 3.0), cost=4)
-neg = elementwise("neg", np.negative, "(-{0})", lambda g, out, x: (-g,), kinds=NUMERIC)
+neg: Op = elementwise("neg", np.negative, "(-{0})", lambda g, out, x: (-g,), kinds=NUMERIC)
 
 
 def _pow_vjp(g: Node, out: Node, x: Node, y: Node) -> tuple[Node, Node]:
@@ -64,24 +64,24 @@ def _numpy_pow(x: np.ndarray, y: np.ndarray) -> Any:
         return np.where(y < 0, inverse, power).astype(x.dtype)
 
 
-pow_ = elementwise("pow", _numpy_pow, {"int": "pow_i64(i64({0}), i64({1}))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
+pow_: Op = elementwise("pow", _numpy_pow, {"int": "pow_i64(i64({0}), i64({1}))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
                   arity=2, kinds=NUMERIC, domain=(0.5, 3.0), cost=40)
-floor_divide = elementwise(
+floor_divide: Op = elementwise(
     "floor_divide", _quiet(np.floor_divide),
     {"int": "floordiv_{t}({0}, {1})", "float": "floor_{t}(({0} - mod_{t}({0}, {1})) / {1})"}, arity=2, kinds=NUMERIC,
     domain=(0.5, 9.0), smooth=False, cost=6)
-remainder = elementwise(
+remainder: Op = elementwise(
     "remainder", _quiet(np.remainder), {"int": "mod_{t}({0}, {1})", "float": "mod_{t}({0}, {1})"},
     lambda g, out, x, y: (g, -g * floor(x / y)), arity=2, kinds=NUMERIC, domain=(0.7, 1.3), smooth=False, cost=8)
-abs_ = elementwise("abs", np.abs, {"int": "select({0} < 0, -{0}, {0})", "float": "abs_{t}({0})"}, lambda g, out, x: (g * sign(x),),
+abs_: Op = elementwise("abs", np.abs, {"int": "select({0} < 0, -{0}, {0})", "float": "abs_{t}({0})"}, lambda g, out, x: (g * sign(x),),
                   kinds=NUMERIC, smooth=False)
-sign = elementwise("sign", np.sign, {"int": "{t}({0} > 0) - {t}({0} < 0)", "float": "sign_{t}({0})"},
+sign: Op = elementwise("sign", np.sign, {"int": "{t}({0} > 0) - {t}({0} < 0)", "float": "sign_{t}({0})"},
                    lambda g, out, x: (None,), kinds=NUMERIC, smooth=False)
-maximum = elementwise(
+maximum: Op = elementwise(
     "maximum", np.maximum,
     {"bool": "({0} | {1})", "int": "select({0} > {1}, {0}, {1})", "float": "maximum_{t}({0}, {1})"},
     lambda g, out, x, y: _split_tie(g, gt(x, y), lt(x, y)), arity=2, kinds=ANY)
-minimum = elementwise(
+minimum: Op = elementwise(
     "minimum", np.minimum,
     {"bool": "({0} & {1})", "int": "select({0} < {1}, {0}, {1})", "float": "minimum_{t}({0}, {1})"},
     lambda g, out, x, y: _split_tie(g, lt(x, y), gt(x, y)), arity=2, kinds=ANY)
@@ -95,49 +95,49 @@ def _split_tie(g: Node, first: Node, second: Node) -> tuple[Node, Node]:
 
 # ---------------------------------------------------------------------------------------------- rounding
 
-floor = elementwise("floor", np.floor, "floor_{t}({0})", lambda g, out, x: (None,), smooth=False)
-ceil = elementwise("ceil", np.ceil, "ceil_{t}({0})", lambda g, out, x: (None,), smooth=False)
-round_ = elementwise("round", np.round, "round_{t}({0})", lambda g, out, x: (None,), smooth=False,
+floor: Op = elementwise("floor", np.floor, "floor_{t}({0})", lambda g, out, x: (None,), smooth=False)
+ceil: Op = elementwise("ceil", np.ceil, "ceil_{t}({0})", lambda g, out, x: (None,), smooth=False)
+round_: Op = elementwise("round", np.round, "round_{t}({0})", lambda g, out, x: (None,), smooth=False,
                     doc="Halves go to the even neighbour.")
-trunc = elementwise("trunc", np.trunc, "trunc_{t}({0})", lambda g, out, x: (None,), smooth=False)
+trunc: Op = elementwise("trunc", np.trunc, "trunc_{t}({0})", lambda g, out, x: (None,), smooth=False)
 
 # ---------------------------------------------------------------------------------------------- exponentials
 
-exp = elementwise("exp", _quiet(np.exp), "exp_{t}({0})", lambda g, out, x: (g * out,), cost=12)
-exp2 = elementwise("exp2", _quiet(np.exp2), "exp2_{t}({0})", lambda g, out, x: (g * out * math.log(2),), cost=12)
-expm1 = elementwise("expm1", _quiet(np.expm1), "expm1_{t}({0})", lambda g, out, x: (g * (out + 1.0),), cost=16)
-log = elementwise("log", _quiet(np.log), "log_{t}({0})", lambda g, out, x: (g / x,), domain=(0.1, 5), cost=14)
-log1p = elementwise("log1p", _quiet(np.log1p), "log1p_{t}({0})", lambda g, out, x: (g / (x + 1.0),), domain=(-0.9, 5),
+exp: Op = elementwise("exp", _quiet(np.exp), "exp_{t}({0})", lambda g, out, x: (g * out,), cost=12)
+exp2: Op = elementwise("exp2", _quiet(np.exp2), "exp2_{t}({0})", lambda g, out, x: (g * out * math.log(2),), cost=12)
+expm1: Op = elementwise("expm1", _quiet(np.expm1), "expm1_{t}({0})", lambda g, out, x: (g * (out + 1.0),), cost=16)
+log: Op = elementwise("log", _quiet(np.log), "log_{t}({0})", lambda g, out, x: (g / x,), domain=(0.1, 5), cost=14)
+log1p: Op = elementwise("log1p", _quiet(np.log1p), "log1p_{t}({0})", lambda g, out, x: (g / (x + 1.0),), domain=(-0.9, 5),
                     cost=16)
-log2 = elementwise("log2", _quiet(np.log2), "log2_{t}({0})", lambda g, out, x: (g / (x * math.log(2)),),
+log2: Op = elementwise("log2", _quiet(np.log2), "log2_{t}({0})", lambda g, out, x: (g / (x * math.log(2)),),
                    domain=(0.1, 5), cost=14)
-log10 = elementwise("log10", _quiet(np.log10), "log10_{t}({0})", lambda g, out, x: (g / (x * math.log(10)),),
+log10: Op = elementwise("log10", _quiet(np.log10), "log10_{t}({0})", lambda g, out, x: (g / (x * math.log(10)),),
                     domain=(0.1, 5), cost=14)
-sqrt = elementwise("sqrt", _quiet(np.sqrt), "sqrt_{t}({0})", lambda g, out, x: (0.5 * g / out,), domain=(0.1, 5), cost=6)
-rsqrt = elementwise("rsqrt", _quiet(lambda x: x.dtype.type(1) / np.sqrt(x)), "rsqrt_{t}({0})",
+sqrt: Op = elementwise("sqrt", _quiet(np.sqrt), "sqrt_{t}({0})", lambda g, out, x: (0.5 * g / out,), domain=(0.1, 5), cost=6)
+rsqrt: Op = elementwise("rsqrt", _quiet(lambda x: x.dtype.type(1) / np.sqrt(x)), "rsqrt_{t}({0})",
                     lambda g, out, x: (-0.5 * g * out / x,), domain=(0.1, 5), cost=8)
 
 # ---------------------------------------------------------------------------------------------- trigonometry
 
-sin = elementwise("sin", _quiet(np.sin), "sin_{t}({0})", lambda g, out, x: (g * cos(x),), cost=20)
-cos = elementwise("cos", _quiet(np.cos), "cos_{t}({0})", lambda g, out, x: (-g * sin(x),), cost=20)
-tan = elementwise("tan", _quiet(np.tan), "tan_{t}({0})", lambda g, out, x: (g * (1.0 + out * out),),
+sin: Op = elementwise("sin", _quiet(np.sin), "sin_{t}({0})", lambda g, out, x: (g * cos(x),), cost=20)
+cos: Op = elementwise("cos", _quiet(np.cos), "cos_{t}({0})", lambda g, out, x: (-g * sin(x),), cost=20)
+tan: Op = elementwise("tan", _quiet(np.tan), "tan_{t}({0})", lambda g, out, x: (g * (1.0 + out * out),),
                   domain=(-1, 1), cost=30)
-asin = elementwise("asin", _quiet(np.arcsin), "asin_{t}({0})", lambda g, out, x: (g * rsqrt(1.0 - x * x),),
+asin: Op = elementwise("asin", _quiet(np.arcsin), "asin_{t}({0})", lambda g, out, x: (g * rsqrt(1.0 - x * x),),
                    domain=(-0.9, 0.9), cost=20)
-acos = elementwise("acos", _quiet(np.arccos), "acos_{t}({0})", lambda g, out, x: (-g * rsqrt(1.0 - x * x),),
+acos: Op = elementwise("acos", _quiet(np.arccos), "acos_{t}({0})", lambda g, out, x: (-g * rsqrt(1.0 - x * x),),
                    domain=(-0.9, 0.9), cost=20)
-atan = elementwise("atan", np.arctan, "atan_{t}({0})", lambda g, out, x: (g / (1.0 + x * x),), cost=20)
-atan2 = elementwise("atan2", np.arctan2, "atan2_{t}({0}, {1})",
+atan: Op = elementwise("atan", np.arctan, "atan_{t}({0})", lambda g, out, x: (g / (1.0 + x * x),), cost=20)
+atan2: Op = elementwise("atan2", np.arctan2, "atan2_{t}({0}, {1})",
                     lambda g, out, y, x: (g * x / (x * x + y * y), -g * y / (x * x + y * y)), arity=2,
                     domain=(0.3, 3), cost=30)
-sinh = elementwise("sinh", _quiet(np.sinh), "sinh_{t}({0})", lambda g, out, x: (g * cosh(x),), cost=20)
-cosh = elementwise("cosh", _quiet(np.cosh), "cosh_{t}({0})", lambda g, out, x: (g * sinh(x),), cost=20)
-tanh = elementwise("tanh", np.tanh, "tanh_{t}({0})", lambda g, out, x: (g * (1.0 - out * out),), cost=16)
-asinh = elementwise("asinh", np.arcsinh, "asinh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x + 1.0),), cost=24)
-acosh = elementwise("acosh", _quiet(np.arccosh), "acosh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x - 1.0),),
+sinh: Op = elementwise("sinh", _quiet(np.sinh), "sinh_{t}({0})", lambda g, out, x: (g * cosh(x),), cost=20)
+cosh: Op = elementwise("cosh", _quiet(np.cosh), "cosh_{t}({0})", lambda g, out, x: (g * sinh(x),), cost=20)
+tanh: Op = elementwise("tanh", np.tanh, "tanh_{t}({0})", lambda g, out, x: (g * (1.0 - out * out),), cost=16)
+asinh: Op = elementwise("asinh", np.arcsinh, "asinh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x + 1.0),), cost=24)
+acosh: Op = elementwise("acosh", _quiet(np.arccosh), "acosh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x - 1.0),),
                     domain=(1.2, 4), cost=24)
-atanh = elementwise("atanh", _quiet(np.arctanh), "atanh_{t}({0})", lambda g, out, x: (g / (1.0 - x * x),),
+atanh: Op = elementwise("atanh", _quiet(np.arctanh), "atanh_{t}({0})", lambda g, out, x: (g / (1.0 - x * x),),
                     domain=(-0.8, 0.8), cost=24)
 
 
@@ -147,13 +147,13 @@ def _numpy_sigmoid(x: np.ndarray) -> Any:
         return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
 
-relu = elementwise("relu", _quiet(lambda x: np.where(x <= 0, 0, x).astype(x.dtype)), "select({0} <= 0, {t}(0), {0})",
+relu: Op = elementwise("relu", _quiet(lambda x: np.where(x <= 0, 0, x).astype(x.dtype)), "select({0} <= 0, {t}(0), {0})",
                    lambda g, out, x: (where(le(out, 0.0), 0.0, g),), kinds=NUMERIC, smooth=False,
                    doc="Its own primitive because the gradient then needs the result alone, which is stored anyway.")
-sigmoid = elementwise("sigmoid", _numpy_sigmoid, "sigmoid_{t}({0})", lambda g, out, x: (g * out * (1.0 - out),), cost=14)
-erf = elementwise("erf", _math(math.erf), "erf_{t}({0})",
+sigmoid: Op = elementwise("sigmoid", _numpy_sigmoid, "sigmoid_{t}({0})", lambda g, out, x: (g * out * (1.0 - out),), cost=14)
+erf: Op = elementwise("erf", _math(math.erf), "erf_{t}({0})",
                   lambda g, out, x: (g * exp(-(x * x)) * (2 / math.sqrt(math.pi)),), cost=20)
-erfc = elementwise("erfc", _math(math.erfc), "erfc_{t}({0})",
+erfc: Op = elementwise("erfc", _math(math.erfc), "erfc_{t}({0})",
                    lambda g, out, x: (-g * exp(-(x * x)) * (2 / math.sqrt(math.pi)),), cost=24)
 
 # ---------------------------------------------------------------------------------------------- comparison and logic
@@ -163,23 +163,23 @@ def _comparison(name: str, numpy: Any, symbol: str) -> Op:
     return elementwise(name, numpy, f"({{0}} {symbol} {{1}})", arity=2, kinds=ANY, result=bool_, smooth=False)
 
 
-eq = _comparison("eq", np.equal, "==")
-ne = _comparison("ne", np.not_equal, "!=")
-lt = _comparison("lt", np.less, "<")
-le = _comparison("le", np.less_equal, "<=")
-gt = _comparison("gt", np.greater, ">")
-ge = _comparison("ge", np.greater_equal, ">=")
+eq: Op = _comparison("eq", np.equal, "==")
+ne: Op = _comparison("ne", np.not_equal, "!=")
+lt: Op = _comparison("lt", np.less, "<")
+le: Op = _comparison("le", np.less_equal, "<=")
+gt: Op = _comparison("gt", np.greater, ">")
+ge: Op = _comparison("ge", np.greater_equal, ">=")
 
-bitwise_and = elementwise("bitwise_and", np.bitwise_and, "({0} & {1})", arity=2, kinds=INTEGRAL)
-bitwise_or = elementwise("bitwise_or", np.bitwise_or, "({0} | {1})", arity=2, kinds=INTEGRAL)
-bitwise_xor = elementwise("bitwise_xor", np.bitwise_xor, "({0} ^ {1})", arity=2, kinds=INTEGRAL)
-bitwise_not = elementwise("bitwise_not", np.invert, {"bool": "(not {0})", "int": "(~{0})"}, kinds=INTEGRAL)
-left_shift = elementwise("left_shift", np.left_shift, "({0} << {1})", arity=2, kinds=("int",), domain=(0, 5))
-right_shift = elementwise("right_shift", np.right_shift, "({0} >> {1})", arity=2, kinds=("int",), domain=(0, 5))
+bitwise_and: Op = elementwise("bitwise_and", np.bitwise_and, "({0} & {1})", arity=2, kinds=INTEGRAL)
+bitwise_or: Op = elementwise("bitwise_or", np.bitwise_or, "({0} | {1})", arity=2, kinds=INTEGRAL)
+bitwise_xor: Op = elementwise("bitwise_xor", np.bitwise_xor, "({0} ^ {1})", arity=2, kinds=INTEGRAL)
+bitwise_not: Op = elementwise("bitwise_not", np.invert, {"bool": "(not {0})", "int": "(~{0})"}, kinds=INTEGRAL)
+left_shift: Op = elementwise("left_shift", np.left_shift, "({0} << {1})", arity=2, kinds=("int",), domain=(0, 5))
+right_shift: Op = elementwise("right_shift", np.right_shift, "({0} >> {1})", arity=2, kinds=("int",), domain=(0, 5))
 
-isnan = elementwise("isnan", np.isnan, "({0} != {0})", result=bool_)
-isinf = elementwise("isinf", np.isinf, "isinf_{t}({0})", result=bool_)
-isfinite = elementwise("isfinite", np.isfinite, "isfinite_{t}({0})", result=bool_)
+isnan: Op = elementwise("isnan", np.isnan, "({0} != {0})", result=bool_)
+isinf: Op = elementwise("isinf", np.isinf, "isinf_{t}({0})", result=bool_)
+isfinite: Op = elementwise("isfinite", np.isfinite, "isfinite_{t}({0})", result=bool_)
 
 
 # ---------------------------------------------------------------------------------------------- where, cast, detach
@@ -199,7 +199,7 @@ def _where_samples(rng: np.random.Generator) -> list[Sample]:
     return found
 
 
-where = register(Op(
+where: Op = register(Op(
     "where", "elementwise", _infer_where, np.where,
     lambda g, out, c, x, y: (None, where(c, g, 0.0), where(c, 0.0, g)),
     _where_samples,
@@ -237,7 +237,7 @@ def _infer_cast(x: TensorType, dtype: DType) -> TensorType:
     return TensorType(dtype, x.shape)
 
 
-cast = register(Op(
+cast: Op = register(Op(
     "cast", "elementwise", _infer_cast,
     _numpy_cast,
     lambda g, out, x, dtype: (cast(g, dtype=x.dtype),),
@@ -246,7 +246,7 @@ cast = register(Op(
     Elementwise(by_kind("{o}({0})")), 1,
 ))  # fmt: skip
 
-detach = register(Op(
+detach: Op = register(Op(
     "detach", "elementwise",
     lambda x: x,
     lambda x: x,
@@ -261,7 +261,7 @@ def _infer_alias(x: TensorType, uid: int) -> TensorType:
     return x
 
 
-alias = register(Op(
+alias: Op = register(Op(
     "alias", "elementwise", _infer_alias,
     lambda x, uid: x,
     lambda g, out, x, uid: (g,),
@@ -278,7 +278,7 @@ def _const_samples(rng: np.random.Generator) -> list[Sample]:
 
 
 def _infer_const(value: int | float | bool | Dim, dtype: DType) -> TensorType:
-    fits = {"bool": bool, "int": (int, Dim), "float": (float, Dim)}[dtype.kind]
+    fits: tuple[type, ...] = {"bool": (bool,), "int": (int, Dim), "float": (float, Dim)}[dtype.kind]
     if not isinstance(value, fits) or (isinstance(value, bool) and dtype is not bool_):
         raise DTypeError(f"{value!r} is no value of {dtype}")
     if dtype.kind == "int" and not isinstance(value, Dim):
@@ -288,7 +288,7 @@ def _infer_const(value: int | float | bool | Dim, dtype: DType) -> TensorType:
     return TensorType(dtype, ())
 
 
-const = register(Op(
+const: Op = register(Op(
     "const", "const", _infer_const,
     lambda value, dtype: np.asarray(value, dtype.numpy),
     None, _const_samples, None, None, 0,
@@ -304,7 +304,7 @@ def _infer_input(name: str, dtype: DType, shape: tuple[int | Dim, ...], uid: int
     return TensorType(dtype, shape)
 
 
-input_ = register(Op(
+input_: Op = register(Op(
     "input", "input", _infer_input,
     _no_value, None, lambda rng: [], None, None, 0,
     "A graph's argument or state.",

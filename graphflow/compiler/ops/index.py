@@ -46,7 +46,7 @@ def _infer_iota(size: Size) -> TensorType:
     return TensorType(int64, (size,))
 
 
-iota = register(Op(
+iota: Op = register(Op(
     "iota", "generator", _infer_iota,
     lambda size: np.arange(size, dtype=np.int64),
     None,
@@ -89,7 +89,7 @@ def _gather_vjp(g: Node, out: Node, x: Node, index: Node, dim: int) -> tuple[Nod
     return scatter_add(g, index, dim=dim, size=size), None
 
 
-gather = register(Op(
+gather: Op = register(Op(
     "gather", "gather", _infer_gather, _numpy_gather, _gather_vjp,
     lambda rng: [
         Sample((rng.standard_normal(s), rng.integers(-s[d], s[d], i)), {"dim": d})
@@ -124,7 +124,7 @@ def _numpy_scatter_add(src: np.ndarray, index: np.ndarray, dim: int, size: int) 
     return result
 
 
-scatter_add = register(Op(
+scatter_add: Op = register(Op(
     "scatter_add", "scatter", _infer_scatter_add, _numpy_scatter_add,
     lambda g, out, src, index, dim, size: (gather(g, index, dim=dim), None),
     lambda rng: [
@@ -154,7 +154,7 @@ def _numpy_take(x: np.ndarray, index: np.ndarray, dim: int) -> Any:
     return np.take(x, index, axis=dim)
 
 
-take = register(Op(
+take: Op = register(Op(
     "take", "gather", _infer_take, _numpy_take,
     lambda g, out, x, index, dim: (put_add(g, index, dim=dim, size=x.shape[dim]), None),
     lambda rng: [
@@ -189,7 +189,7 @@ def _numpy_put_add(src: np.ndarray, index: np.ndarray, dim: int, size: int) -> A
     return result
 
 
-put_add = register(Op(
+put_add: Op = register(Op(
     "put_add", "scatter", _infer_put_add, _numpy_put_add,
     lambda g, out, src, index, dim, size: (take(g, index, dim=dim), None),
     lambda rng: [

@@ -53,7 +53,7 @@ def _infer_reshape(x: TensorType, shape: Shape) -> TensorType:
     return TensorType(x.dtype, shape)
 
 
-reshape = register(Op(
+reshape: Op = register(Op(
     "reshape", "reshape", _infer_reshape,
     lambda x, shape: np.reshape(x, shape),
     lambda g, out, x, shape: (reshape(g, shape=x.shape),),
@@ -80,7 +80,7 @@ def _permute_index(index: Sequence[Index], source: Shape, target: Shape, dims: t
     return [index[dims.index(d)] for d in range(len(dims))]
 
 
-permute = register(Op(
+permute: Op = register(Op(
     "permute", "view", _infer_permute,
     lambda x, dims: np.transpose(x, dims),
     lambda g, out, x, dims: (permute(g, dims=tuple(int(i) for i in np.argsort(dims))),),
@@ -104,7 +104,7 @@ def _expand_index(index: Sequence[Index], source: Shape, target: Shape, shape: S
     return [Index() if source[d] == 1 and target[d + shift] != 1 else index[d + shift] for d in range(len(source))]
 
 
-expand = register(Op(
+expand: Op = register(Op(
     "expand", "view", _infer_expand,
     lambda x, shape: np.broadcast_to(x, shape),
     lambda g, out, x, shape: (g,),  # autodiff sums what was broadcast, here as everywhere
@@ -148,7 +148,7 @@ def _slice_index(
     return [i * step + start for i, start, step in zip(index, starts, steps, strict=True)]
 
 
-slice_ = register(Op(
+slice_: Op = register(Op(
     "slice", "view", _infer_slice, _numpy_slice,
     lambda g, out, x, starts, steps, sizes: (pad(g, shape=x.shape, starts=starts, steps=steps),),
     lambda rng: [
@@ -171,7 +171,7 @@ def _numpy_pad(x: np.ndarray, shape: tuple[int, ...], starts: tuple[int, ...], s
     return result
 
 
-pad = register(Op(
+pad: Op = register(Op(
     "pad", "pad", _infer_pad, _numpy_pad,
     lambda g, out, x, shape, starts, steps: (slice_(g, starts=starts, steps=steps, sizes=x.shape),),
     lambda rng: [
@@ -215,7 +215,7 @@ def _cat_vjp(g: Node, out: Node, *parts: Node, dim: int) -> list[Node]:
     return grads
 
 
-cat = register(Op(
+cat: Op = register(Op(
     "cat", "cat", _infer_cat,
     lambda *parts, dim: np.concatenate(parts, axis=dim),
     _cat_vjp,

@@ -52,7 +52,7 @@ def _reference(key: np.ndarray, shape: tuple[int, ...], word: int) -> Any:
     return philox(seed, counters.view(np.uint64))[word].astype(np.int64).reshape(shape)
 
 
-random_bits = register(Op(
+random_bits: Op = register(Op(
     "random_bits", "generator", _infer, _reference, None,
     lambda rng: [
         Sample((np.array(k, np.int64),), {"shape": s, "word": w}, gradient=False)

@@ -96,18 +96,18 @@ def _prod_vjp(g: Node, out: Node, x: Node, dims: tuple[int, ...]) -> tuple[Node]
     return (g * el.where(is_zero, at_zero, elsewhere),)
 
 
-sum_ = _reduction("sum", lambda x, dims: np.sum(x, axis=dims, keepdims=True, dtype=x.dtype),
+sum_: Op = _reduction("sum", lambda x, dims: np.sum(x, axis=dims, keepdims=True, dtype=x.dtype),
                  {"int": "({0} + {1})", "float": "acc_add_{t}({0}, {1})"}, lambda t: 0,
                  lambda g, out, x, dims: (g,))  # fmt: skip
-prod = _reduction("prod", lambda x, dims: np.prod(x, axis=dims, keepdims=True, dtype=x.dtype), "({0} * {1})",
+prod: Op = _reduction("prod", lambda x, dims: np.prod(x, axis=dims, keepdims=True, dtype=x.dtype), "({0} * {1})",
                   lambda t: 1, _prod_vjp)  # fmt: skip
-max_ = _reduction("max", lambda x, dims: np.max(x, axis=dims, keepdims=True),
+max_: Op = _reduction("max", lambda x, dims: np.max(x, axis=dims, keepdims=True),
                  {"int": "select({1} > {0}, {1}, {0})", "float": "acc_max_{t}({0}, {1})"}, _lowest, _share, empty=False)  # fmt: skip
-min_ = _reduction("min", lambda x, dims: np.min(x, axis=dims, keepdims=True),
+min_: Op = _reduction("min", lambda x, dims: np.min(x, axis=dims, keepdims=True),
                  {"int": "select({1} < {0}, {1}, {0})", "float": "acc_min_{t}({0}, {1})"}, _highest, _share, empty=False)  # fmt: skip
-any_ = _reduction("any", lambda x, dims: np.any(x, axis=dims, keepdims=True), "({0} | {1})", lambda t: False,
+any_: Op = _reduction("any", lambda x, dims: np.any(x, axis=dims, keepdims=True), "({0} | {1})", lambda t: False,
                  kinds=("bool",))  # fmt: skip
-all_ = _reduction("all", lambda x, dims: np.all(x, axis=dims, keepdims=True), "({0} & {1})", lambda t: True,
+all_: Op = _reduction("all", lambda x, dims: np.all(x, axis=dims, keepdims=True), "({0} & {1})", lambda t: True,
                  kinds=("bool",))  # fmt: skip
 
 
@@ -126,9 +126,9 @@ def _arg(function: Callable[..., Any]) -> Callable[..., Any]:
 
 # The comparison tells whether {1} beats the best so far {0}; a NaN beats every number, the first one stays.
 _BEATS = "({1} {symbol} {0}) or (({1} != {1}) and ({0} == {0}))"
-argmax = _reduction("argmax", _arg(np.argmax), {"int": "({1} > {0})", "float": _BEATS.replace("{symbol}", ">")},
+argmax: Op = _reduction("argmax", _arg(np.argmax), {"int": "({1} > {0})", "float": _BEATS.replace("{symbol}", ">")},
                     _lowest, empty=False, arg=True)  # fmt: skip
-argmin = _reduction("argmin", _arg(np.argmin), {"int": "({1} < {0})", "float": _BEATS.replace("{symbol}", "<")},
+argmin: Op = _reduction("argmin", _arg(np.argmin), {"int": "({1} < {0})", "float": _BEATS.replace("{symbol}", "<")},
                     _highest, empty=False, arg=True)  # fmt: skip
 
 
