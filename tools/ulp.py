@@ -51,7 +51,7 @@ def kernel(name: str, code: str, operands: int) -> Callable[..., Array]:
     return run
 
 
-# -- references -----------------------------------------------------------------------------------------------
+# -- references -------------------------------------------------------------------------------------
 
 
 def _exp_of_minus_square(x: Array) -> Array:
@@ -93,12 +93,17 @@ def erfc(x: Array) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    return np.where(x < 0, np.exp(np.minimum(x, 0)) / (1 + np.exp(np.minimum(x, 0))), 1 / (1 + np.exp(-np.abs(x))))
+    return np.where(
+        x < 0, np.exp(np.minimum(x, 0)) / (1 + np.exp(np.minimum(x, 0))), 1 / (1 + np.exp(-np.abs(x)))
+    )
 
 
 REFERENCES: dict[str, Callable[..., Array]] = {
     **{name: getattr(np, name) for name in ("exp", "exp2", "expm1", "log", "log1p", "log2", "log10")},
-    **{name: getattr(np, name) for name in ("tanh", "sinh", "cosh", "sin", "cos", "tan", "sign", "fmod", "mod")},
+    **{
+        name: getattr(np, name)
+        for name in ("tanh", "sinh", "cosh", "sin", "cos", "tan", "sign", "fmod", "mod")
+    },
     **{
         name: getattr(np, "arc" + name[1:])
         for name in ("asin", "acos", "atan", "asinh", "acosh", "atanh", "atan2")
@@ -191,13 +196,14 @@ def _timed(run: Callable[..., Array], operands: list[Array]) -> float:
 HEAD = """# Errors of the kernels' mathematical functions
 
 Kernels don't call libm: exponentials, logarithms, trigonometric functions and their relatives are branch-free
-polynomials of graphflow's own (`graphflow/compiler/codegen/vecmath*.py`), inlined into the loop that uses them
-and computed at the processor's full vector width.
+polynomials of graphflow's own (`graphflow/compiler/codegen/vecmath*.py`), inlined into the loop that uses
+them and computed at the processor's full vector width.
 
 The table gives the largest error found over {points:,} points per function: a third in the range where the
-function does its work, a third in [-8, 8], a third of random bit patterns (every magnitude, subnormal numbers,
-infinities, NaN). 0.5 is a correctly rounded result. The reference is NumPy's float64 for float32 and x87 long
-double for float64. Times are for one core of {machine}, per element, operands in L1 or L2.
+function does its work, a third in [-8, 8], a third of random bit patterns (every magnitude, subnormal
+numbers, infinities, NaN). 0.5 is a correctly rounded result. The reference is NumPy's float64 for float32 and
+x87 long double for float64. Times are for one core of {machine}, per element,
+operands in the second-level cache.
 
 `python tools/ulp.py` makes this file.
 
@@ -206,17 +212,23 @@ double for float64. Times are for one core of {machine}, per element, operands i
 """
 
 TAIL = """
-What isn't in the table is exact: `floor ceil trunc round` (half to even) `sqrt abs copysign isnan isinf isfinite
-maximum minimum` are single instructions or close to it, and `fmod` and `mod` are exact remainders up to the last
-rounding that `mod` needs to change the sign.
+What isn't in the table is exact: `floor ceil trunc round` (half to even) `sqrt abs copysign isnan isinf
+isfinite maximum minimum` are single instructions or close to it, and `fmod` and `mod` are exact remainders up
+to the last rounding that `mod` needs to change the sign.
 
 - **Special values** follow C99 Annex F, and so NumPy. Results below the smallest normal number are rounded to
-  subnormal ones, not flushed to zero. `maximum` and `minimum` give NaN if either operand is NaN.
-- **sin, cos, tan** are right for every finite argument: the bits of 2/pi that the argument's exponent calls for
-  are read from a table (Payne and Hanek), without a branch.
-- **Through float64**: float32 `tan pow erfc asinh acosh atanh fmod` compute in float64 and round once.
+  subnormal ones, not flushed to zero. `maximum` and `minimum` give NaN if either operand is NaN; which zero
+  they give for 0 and -0 isn't defined.
+- **sin, cos, tan** are right for every finite argument: the bits of 2/pi that the argument's exponent calls
+  for are read from a table (Payne and Hanek), without a branch.
+- **Through float64**: float32 `tan pow erfc asinh acosh atanh fmod` compute in float64 and round once, and
+  `sin` and `cos` reduce their argument there.
 - **float64 fmod and mod** call libm's `fmod`, which is exact; they are the only calls in the set.
-- **No reassociation**: these functions are written instruction by instruction and compiled without fast-math flags.
+- **No reassociation**: these functions are written instruction by instruction, without fast-math flags.
+- A processor without fused multiply-add gets twice-rounded polynomials (somewhat larger errors) and calls
+  libm's `fma` where exactness hangs on it.
+- The coefficients are minimax fits made for graphflow with Remez's exchange algorithm in 220-bit arithmetic;
+  `vecmath_tables.py` says what each approximates and how well.
 """
 
 

@@ -47,7 +47,7 @@ class Target:
         return made
 
 
-def _vector_bits(arch: str, features: dict[str, bool]) -> int:
+def _vector_bits(features: dict[str, bool]) -> int:
     if features.get("avx512f"):
         return 512
     if features.get("avx"):
@@ -65,7 +65,7 @@ def host() -> Target:
     """
     features = dict(llvm.get_host_cpu_features())
     triple = llvm.get_process_triple()
-    bits = _vector_bits(triple.split("-")[0], features)
+    bits = _vector_bits(features)
     if features.get("avx512f"):
         features["prefer-256-bit"] = False
     flat = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
@@ -150,6 +150,7 @@ class Loaded:
     """Object code in this process, for tests and tools; programs have the runtime's loader."""
 
     def __init__(self, object_code: bytes) -> None:
+        """Load the object file and resolve what it refers to in this process."""
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), host().machine())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(object_code))
         self._engine.finalize_object()

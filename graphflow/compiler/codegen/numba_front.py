@@ -8,6 +8,8 @@ our own, which makes a kernel's meaning independent of Numba's library, and its 
 This is the only module that touches Numba's insides. Tested on Numba 0.68.
 """
 
+# mypy: disable-error-code="no-untyped-call, misc, unused-ignore"  (Numba has no types)
+
 from __future__ import annotations
 
 import functools
@@ -24,7 +26,17 @@ from typing import Any
 
 import llvmlite.ir as ll
 import numba
-from numba.core import callconv, compiler, cpu, datamodel, errors, lowering, typed_passes, types, untyped_passes
+from numba.core import (
+    callconv,
+    compiler,
+    cpu,
+    datamodel,
+    errors,
+    lowering,
+    typed_passes,
+    types,
+    untyped_passes,
+)
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
 from numba.core.funcdesc import PythonFunctionDescriptor
 from numba.core.typing.context import BaseContext as TypingContext
@@ -62,7 +74,7 @@ class Function:
         return f"def {self.name}({names}):\n{textwrap.indent(body, '    ')}\n"
 
 
-# -- types ------------------------------------------------------------------------------------------------------
+# -- types ------------------------------------------------------------------------------------------
 
 
 class _PointerType(types.Type):
@@ -94,19 +106,19 @@ _STEP = types.Pair(types.int64, types.boolean)
 
 
 @datamodel.register_default(_PointerType)
-class _PointerModel(datamodel.PrimitiveModel):  # type: ignore[misc]
+class _PointerModel(datamodel.PrimitiveModel):
     def __init__(self, manager: Any, kind: _PointerType) -> None:
         super().__init__(manager, kind, kind.pointer.value)
 
 
 @datamodel.register_default(_RangeType)
-class _RangeModel(datamodel.PrimitiveModel):  # type: ignore[misc]
+class _RangeModel(datamodel.PrimitiveModel):
     def __init__(self, manager: Any, kind: _RangeType) -> None:
         super().__init__(manager, kind, _RANGE_LAYOUT)
 
 
 @datamodel.register_default(_RangeIterator)
-class _RangeIteratorModel(datamodel.PrimitiveModel):  # type: ignore[misc]
+class _RangeIteratorModel(datamodel.PrimitiveModel):
     def __init__(self, manager: Any, kind: _RangeIterator) -> None:
         super().__init__(manager, kind, ll.PointerType(_RANGE_LAYOUT))
 
@@ -135,10 +147,10 @@ def _theirs(kind: scalars.Type) -> types.Type:
     return _NUMBA_SCALARS[kind]
 
 
-# -- what bodies can call ---------------------------------------------------------------------------------------
+# -- what bodies can call ---------------------------------------------------------------------------
 
 
-class _Callee(types.Callable, types.Opaque):  # type: ignore[misc]
+class _Callee(types.Callable, types.Opaque):
     """The type of an operator or function of bodies: it answers Numba's questions from an Operation."""
 
     def __init__(self, operation: scalars.Operation) -> None:
@@ -152,7 +164,7 @@ class _Callee(types.Callable, types.Opaque):  # type: ignore[misc]
         else:
             result = self.operation.resolve(ours)  # type: ignore[arg-type]
         if result is None:
-            names = ", ".join(str(a) if mine is None else mine.code for a, mine in zip(args, ours, strict=True))
+            names = ", ".join(str(a) if o is None else o.code for a, o in zip(args, ours, strict=True))
             raise errors.TypingError(f"{self.operation.name} doesn't take ({names})")
         stores = self.operation is scalars.OPERATORS[operator.setitem]
         return signature(types.none if stores else _theirs(result), *args)
@@ -167,14 +179,15 @@ class _Callee(types.Callable, types.Opaque):  # type: ignore[misc]
         return self.operation.emit(builder, tuple(_ours(a) for a in sig.args), list(args))
 
 
-class _RangeCallee(types.Callable, types.Opaque):  # type: ignore[misc]
+class _RangeCallee(types.Callable, types.Opaque):
     """The type of `range`, over i64."""
 
     def __init__(self) -> None:
         super().__init__(name="graphflow.callee(range)")
 
     def get_call_type(self, context: Any, args: Sequence[types.Type], kws: Any) -> Any:
-        if kws or not 1 <= len(args) <= 3 or not all(isinstance(a, types.Integer | types.IntegerLiteral) for a in args):
+        whole = all(isinstance(a, types.Integer | types.IntegerLiteral) for a in args)
+        if kws or not whole or not 1 <= len(args) <= 3:
             raise errors.TypingError(f"range takes one to three integers, not {args}")
         return signature(_RANGE, *args)
 
@@ -223,7 +236,7 @@ _WALK = {
 }
 
 
-class _Typing(TypingContext):  # type: ignore[misc]
+class _Typing(TypingContext):
     """Numba's typing context with our operators and functions in it and nothing else."""
 
     def init(self) -> None:
@@ -244,11 +257,12 @@ class _Typing(TypingContext):  # type: ignore[misc]
             if tuple(args) != (kind,):
                 raise errors.TypingError(f"only range(...) can be walked, not {args[0]}")
             return sig
-        callee = self.callees.get(func)
-        return callee.get_call_type(self, args, kws) if callee else super().resolve_function_type(func, args, kws)
+        if func in self.callees:
+            return self.callees[func].get_call_type(self, args, kws)
+        return super().resolve_function_type(func, args, kws)
 
 
-class _VoidCalls(callconv.BaseCallConv):  # type: ignore[misc]
+class _VoidCalls(callconv.BaseCallConv):
     """Functions that return nothing and can't fail: void(arguments...)."""
 
     def _make_call_helper(self, builder: ll.IRBuilder) -> None:
@@ -270,7 +284,7 @@ class _VoidCalls(callconv.BaseCallConv):  # type: ignore[misc]
         builder.ret_void()
 
 
-class _Lowering(cpu.CPUContext):  # type: ignore[misc]
+class _Lowering(cpu.CPUContext):
     """Numba's lowering context, emitting our operations."""
 
     def load_additional_registries(self) -> None:
@@ -299,7 +313,7 @@ class _Bare:
         return module
 
 
-class _Lower(lowering.Lower):  # type: ignore[misc]
+class _Lower(lowering.Lower):
     """Numba's statement lowering without environments, exceptions and reference counts."""
 
     def lower(self) -> None:
@@ -324,7 +338,7 @@ class _Lower(lowering.Lower):  # type: ignore[misc]
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _LowerBody(LoweringPass):  # type: ignore[misc]
+class _LowerBody(LoweringPass):
     """The last pass: leaves the llvmlite module in the state's result."""
 
     _name = "graphflow_lower_body"
@@ -349,7 +363,7 @@ class _LowerBody(LoweringPass):  # type: ignore[misc]
         return True
 
 
-class _Pipeline(compiler.CompilerBase):  # type: ignore[misc]
+class _Pipeline(compiler.CompilerBase):
     """Bytecode to IR to types to LLVM, and none of Numba's rewrites."""
 
     def define_pipelines(self) -> list[PassManager]:
@@ -369,7 +383,7 @@ class _Pipeline(compiler.CompilerBase):  # type: ignore[misc]
         return [manager]
 
 
-# -- entry points -----------------------------------------------------------------------------------------------
+# -- entry points -----------------------------------------------------------------------------------
 
 _LOCK = threading.RLock()  # Numba's compiler isn't thread-safe
 
@@ -389,12 +403,16 @@ def _contexts() -> tuple[_Typing, _Lowering, dict[str, Any]]:
 
 def _flags(noalias: bool) -> compiler.Flags:
     flags = compiler.Flags()
-    flags.nrt = False
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    flags.noalias = noalias
+    off = ("nrt", "boundscheck", "enable_pyobject", "enable_looplift")
+    on = ("no_compile", "no_cpython_wrapper", "no_cfunc_wrapper", "no_rewrites", "release_gil")
+    values = {
+        **dict.fromkeys(off, False),
+        **dict.fromkeys(on, True),
+        "error_model": "numpy",
+        "noalias": noalias,
+    }
+    for name, value in values.items():
+        setattr(flags, name, value)
     return flags
 
 

@@ -13,12 +13,28 @@ from collections.abc import Callable
 
 import llvmlite.ir as ll
 
-from graphflow.compiler.codegen import vecmath_exp, vecmath_scalars, vecmath_trig
+from graphflow.compiler.codegen import (
+    vecmath_exp,
+    vecmath_helpers,
+    vecmath_scalars,
+    vecmath_tables,
+    vecmath_text,
+    vecmath_trig,
+)
 from graphflow.compiler.codegen.vecmath_text import F32, F64, Code, Format, Maker
 
-SOURCES = ("vecmath", "vecmath_exp", "vecmath_scalars", "vecmath_tables", "vecmath_text", "vecmath_trig")
+# The modules whose text decides what comes out, for digests.
+_MODULES = (vecmath_exp, vecmath_helpers, vecmath_scalars, vecmath_tables, vecmath_text, vecmath_trig)
+SOURCES = ("vecmath", *(module.__name__.rpartition(".")[2] for module in _MODULES))
 
-_LLVM = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "round": "roundeven", "sqrt": "sqrt", "abs": "fabs"}
+_LLVM = {
+    "floor": "floor",
+    "ceil": "ceil",
+    "trunc": "trunc",
+    "round": "roundeven",
+    "sqrt": "sqrt",
+    "abs": "fabs",
+}
 
 UNARY: dict[str, Maker] = {
     "exp": vecmath_exp.exp,
@@ -107,12 +123,15 @@ def _define_all() -> None:
 
 
 def _define_tests(scalar: vecmath_scalars.Scalar) -> None:
-    code, one, size = scalar.code, (scalar,), _call(f"llvm.fabs.{scalar.code}", scalar.value)
+    size = _call(f"llvm.fabs.{scalar.code}", scalar.value)
     infinity = ll.Constant(scalar.value, float("inf"))
-    boolean = vecmath_scalars.BOOL
-    vecmath_scalars.define(f"isnan_{code}", boolean, one, lambda b, x: b.fcmp_unordered("uno", x, x))
-    vecmath_scalars.define(f"isinf_{code}", boolean, one, lambda b, x: b.fcmp_ordered("==", size(b, x), infinity))
-    vecmath_scalars.define(f"isfinite_{code}", boolean, one, lambda b, x: b.fcmp_ordered("<", size(b, x), infinity))
+    tests: dict[str, Callable[..., ll.Value]] = {
+        "isnan": lambda b, x: b.fcmp_unordered("uno", x, x),
+        "isinf": lambda b, x: b.fcmp_ordered("==", size(b, x), infinity),
+        "isfinite": lambda b, x: b.fcmp_ordered("<", size(b, x), infinity),
+    }
+    for name, emit in tests.items():
+        vecmath_scalars.define(f"{name}_{scalar.code}", vecmath_scalars.BOOL, (scalar,), emit)
 
 
 _define_all()

@@ -21,7 +21,7 @@ def _is_single(x: Value) -> bool:
     return x.format is F32
 
 
-# -- exponentials -----------------------------------------------------------------------------------------------
+# -- exponentials -----------------------------------------------------------------------------------
 
 
 def exp_parts(c: Code, x: Value) -> tuple[Value, Value]:
@@ -124,7 +124,7 @@ def sinh(c: Code, x: Value) -> Value:
     return c.copysign(c.select(size < 1.0, near, h - 0.25 / h), x)
 
 
-# -- logarithms -------------------------------------------------------------------------------------------------
+# -- logarithms -------------------------------------------------------------------------------------
 
 
 def log_parts(c: Code, x: Value) -> tuple[Value, Value]:
@@ -262,7 +262,7 @@ def atanh(c: Code, x: Value) -> Value:
     return c.copysign(c.select(a < 2.0**-28, a, result), wide).to(x.kind)
 
 
-# -- powers -----------------------------------------------------------------------------------------------------
+# -- powers -----------------------------------------------------------------------------------------
 
 
 def _pow_single(c: Code, size: Value, y: Value) -> Value:
@@ -326,7 +326,7 @@ def pow(c: Code, x: Value, y: Value) -> Value:
     whole = c.intrinsic("trunc", y).equals(y)
     even = c.intrinsic("trunc", half).equals(half)
     odd = c.instruction(f"select i1 {even.name}, i1 false, i1 {whole.name}", "i1")
-    negative = (x.bits() < 0)
+    negative = x.bits() < 0
     flip = c.instruction(f"and i1 {odd.name}, {negative.name}", "i1")
     result = c.select(flip, -result, result)
     fraction = c.instruction(f"xor i1 {whole.name}, true", "i1")
@@ -337,7 +337,7 @@ def pow(c: Code, x: Value, y: Value) -> Value:
     return c.select(x.equals(1.0), 1.0, c.select(y.equals(0.0), 1.0, result))
 
 
-# -- the error function -----------------------------------------------------------------------------------------
+# -- the error function -----------------------------------------------------------------------------
 
 
 def _erfc_positive(c: Code, x: Value, coefficients: tuple[float, ...]) -> Value:

@@ -1,4 +1,4 @@
-"""The scalar language of kernel bodies: its types, operators and helper functions, as LLVM instructions.
+"""The scalar language of kernel bodies: its types and operators, as LLVM instructions.
 
 Each `Operation` has a typing rule and an emitter and knows nothing of the front end that reads the text.
 Arithmetic keeps the operands' type: two int32 give an int32 that wraps, an integer literal takes the other
@@ -135,7 +135,8 @@ def promote(a: Type, b: Type) -> Scalar | None:
     return signed if signed.bits > unsigned.bits else None
 
 
-def _intrinsic(b: ll.IRBuilder, name: str, result: ll.Type, args: list[ll.Value], **flags: Any) -> ll.Value:
+def intrinsic(b: ll.IRBuilder, name: str, result: ll.Type, args: list[ll.Value], **flags: Any) -> ll.Value:
+    """Call an LLVM intrinsic by its full name."""
     kind = ll.FunctionType(result, [a.type for a in args])
     module = b.module
     function = module.globals.get(name) or ll.Function(module, kind, name)
@@ -144,7 +145,7 @@ def _intrinsic(b: ll.IRBuilder, name: str, result: ll.Type, args: list[ll.Value]
 
 def _float_to_int(b: ll.IRBuilder, value: ll.Value, source: Scalar, to: Scalar) -> ll.Value:
     sign = "u" if to.kind == "u" else "s"
-    return _intrinsic(b, f"llvm.fpto{sign}i.sat.i{to.bits}.{source.code}", to.value, [value])
+    return intrinsic(b, f"llvm.fpto{sign}i.sat.i{to.bits}.{source.code}", to.value, [value])
 
 
 def convert(b: ll.IRBuilder, value: ll.Value, source: Type, to: Scalar) -> ll.Value:
@@ -182,10 +183,6 @@ def _operator(*keys: Any) -> Callable[[tuple[Resolve, Emit]], None]:
     return add
 
 
-def _function(name: str, resolve: Resolve, emit: Emit) -> None:
-    FUNCTIONS[name] = Operation(name, resolve, emit)
-
-
 def _fixed(result: Type, *params: Scalar) -> Resolve:
     """A rule for operands that convert to the given types: numbers, as many as `params`."""
 
@@ -204,7 +201,7 @@ def _converted(emit: Callable[..., ll.Value], *params: Scalar) -> Emit:
 
 def define(name: str, result: Scalar, params: tuple[Scalar, ...], emit: Callable[..., ll.Value]) -> None:
     """Make a function of bodies with fixed parameter types; ``emit(builder, *values)`` writes its code."""
-    _function(name, _fixed(result, *params), _converted(emit, *params))
+    FUNCTIONS[name] = Operation(name, _fixed(result, *params), _converted(emit, *params))
 
 
 def _meet(kinds: str) -> Resolve:
@@ -215,7 +212,8 @@ def _meet(kinds: str) -> Resolve:
     return resolve
 
 
-def _both(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> tuple[Scalar, list[ll.Value]]:
+def both(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> tuple[Scalar, list[ll.Value]]:
+    """The type in which two operands meet, and both converted to it."""
     met = promote(types[0], types[1])
     assert met is not None
     return met, [convert(b, v, t, met) for v, t in zip(values, types, strict=True)]
@@ -232,7 +230,7 @@ def _arithmetic(name: str) -> tuple[Resolve, Emit]:
         if isinstance(types[0], Pointer):
             index = convert(b, values[1], types[1], I64)
             return b.gep(values[0], [b.neg(index) if name == "sub" else index], inbounds=True)
-        met, (x, y) = _both(b, types, values)
+        met, (x, y) = both(b, types, values)
         if met.kind == "f":
             return getattr(b, "f" + name)(x, y, flags=("contract",))
         return getattr(b, name)(x, y)
@@ -259,7 +257,7 @@ def _true_divide_type(args: tuple[Type, ...]) -> Type | None:
 _operator(operator.truediv, operator.itruediv)((_true_divide_type, _true_divide))
 
 
-def _divide_parts(b: ll.IRBuilder, at: Scalar, x: ll.Value, y: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
+def _divide_parts(b: ll.IRBuilder, at: Scalar, x: ll.Value, y: ll.Value) -> tuple[ll.Value, ...]:
     """Quotient and remainder rounded down, and whether `y` is zero; nothing traps."""
     zero, one = ll.Constant(at.value, 0), ll.Constant(at.value, 1)
     by_zero = b.icmp_signed("==", y, zero)
@@ -275,7 +273,9 @@ def _divide_parts(b: ll.IRBuilder, at: Scalar, x: ll.Value, y: ll.Value) -> tupl
     return b.select(minus, b.sub(zero, x), quotient), rest, by_zero
 
 
-def _floor_divide(at: Scalar) -> Callable[..., ll.Value]:
+def floor_divide(at: Scalar) -> Callable[..., ll.Value]:
+    """Emits the quotient rounded down; 0 for a divisor of 0."""
+
     def emit(b: ll.IRBuilder, x: ll.Value, y: ll.Value) -> ll.Value:
         quotient, _, by_zero = _divide_parts(b, at, x, y)
         return b.select(by_zero, ll.Constant(at.value, 0), quotient)
@@ -283,7 +283,9 @@ def _floor_divide(at: Scalar) -> Callable[..., ll.Value]:
     return emit
 
 
-def _modulo(at: Scalar) -> Callable[..., ll.Value]:
+def modulo(at: Scalar) -> Callable[..., ll.Value]:
+    """Emits the remainder with the divisor's sign; 0 for a divisor of 0."""
+
     def emit(b: ll.IRBuilder, x: ll.Value, y: ll.Value) -> ll.Value:
         _, rest, by_zero = _divide_parts(b, at, x, y)
         return b.select(by_zero, ll.Constant(at.value, 0), rest)
@@ -293,18 +295,18 @@ def _modulo(at: Scalar) -> Callable[..., ll.Value]:
 
 def _at_met(make: Callable[[Scalar], Callable[..., ll.Value]]) -> Emit:
     def emit(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
-        met, both = _both(b, types, values)
-        return make(met)(b, *both)
+        met, pair = both(b, types, values)
+        return make(met)(b, *pair)
 
     return emit
 
 
-_operator(operator.floordiv, operator.ifloordiv)((_meet("iu"), _at_met(_floor_divide)))
-_operator(operator.mod, operator.imod)((_meet("iu"), _at_met(_modulo)))
+_operator(operator.floordiv, operator.ifloordiv)((_meet("iu"), _at_met(floor_divide)))
+_operator(operator.mod, operator.imod)((_meet("iu"), _at_met(modulo)))
 
 
 def _bitwise(name: str) -> Emit:
-    return lambda b, types, values: getattr(b, name)(*_both(b, types, values)[1])
+    return lambda b, types, values: getattr(b, name)(*both(b, types, values)[1])
 
 
 for _key, _inplace, _name in (
@@ -347,7 +349,7 @@ def _compare(sign: str) -> tuple[Resolve, Emit]:
         return None if promote(args[0], args[1]) is None else BOOL
 
     def emit(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
-        met, (x, y) = _both(b, types, values)
+        met, (x, y) = both(b, types, values)
         if met.kind == "f":
             return (b.fcmp_unordered if sign == "!=" else b.fcmp_ordered)(sign, x, y)
         return (b.icmp_signed if met.kind == "i" else b.icmp_unsigned)(sign, x, y)
@@ -426,107 +428,3 @@ def _store(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> l
 
 _operator(operator.getitem)((_element, _load))
 _operator(operator.setitem)((_store_type, _store))
-
-
-# -- functions -------------------------------------------------------------------------------------------------
-
-
-def _select_type(args: tuple[Type, ...]) -> Type | None:
-    if len(args) != 3 or args[0] != BOOL:
-        return None
-    return args[1] if args[1] == args[2] and isinstance(args[1], Pointer) else promote(args[1], args[2])
-
-
-def _select(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
-    both = values[1:] if isinstance(types[1], Pointer) else _both(b, types[1:], values[1:])[1]
-    return b.select(values[0], *both)
-
-
-_function("select", _select_type, _select)
-_function("offset", *(lambda rule: (rule.resolve, rule.emit))(OPERATORS[operator.add]))
-
-
-def _entry_alloca(b: ll.IRBuilder, element: Scalar, count: int) -> ll.Value:
-    with b.goto_entry_block():
-        made = b.alloca(ll.ArrayType(element.storage, count))
-        made.align = 64
-        zero = ll.Constant(ll.IntType(32), 0)
-        return b.gep(made, [zero, zero], inbounds=True)
-
-
-def _define_cast(to: Scalar) -> None:
-    define(to.code, to, (to,), lambda b, x: x)
-    pointer = Pointer(to)
-    _function(
-        f"ptr_{to.code}",
-        lambda args: pointer if len(args) == 1 and isinstance(args[0], Pointer) else None,
-        lambda b, types, values: b.bitcast(values[0], pointer.value),
-    )
-    _function(
-        f"stack_{to.code}",
-        lambda args: pointer if len(args) == 1 and isinstance(args[0], Literal) and args[0].number > 0 else None,
-        lambda b, types, values: _entry_alloca(b, to, types[0].number),
-    )
-
-
-def _flagged(name: str) -> Callable[..., ll.Value]:
-    """A float operation that may be reordered with its like: what lets a reduction run in vector lanes."""
-    return lambda b, x, y: getattr(b, name)(x, y, flags=("reassoc", "contract"))
-
-
-def _extreme(name: str, at: Scalar, *flags: str) -> Callable[..., ll.Value]:
-    """IEEE 754-2019 maximum or minimum: NaN if either operand is."""
-    return lambda b, x, y: _intrinsic(b, f"llvm.{name}.{at.code}", at.value, [x, y], fastmath=flags)
-
-
-def _define_float(at: Scalar) -> None:
-    code, pair = at.code, (at, at)
-    define(f"acc_add_{code}", at, pair, _flagged("fadd"))
-    define(f"acc_mul_{code}", at, pair, _flagged("fmul"))
-    for short, name in (("max", "maximum"), ("min", "minimum")):
-        define(f"acc_{short}_{code}", at, pair, _extreme(name, at, "nsz"))
-        define(f"{name}_{code}", at, pair, _extreme(name, at, "nsz"))
-    define(f"fma_{code}", at, (at,) * 3, lambda b, *v: _intrinsic(b, f"llvm.fma.{code}", at.value, list(v)))
-    as_int = SCALARS[f"u{at.bits}"]
-    define(f"bits_{code}", at, (as_int,), lambda b, x: b.bitcast(x, at.value))
-    define(f"bits_{as_int.code}", as_int, (at,), lambda b, x: b.bitcast(x, as_int.value))
-
-
-def _smaller_or_larger(at: Scalar, sign: str) -> Callable[..., ll.Value]:
-    name = ("u" if at.kind == "u" else "s") + ("max" if sign == ">" else "min")
-    return lambda b, x, y: _intrinsic(b, f"llvm.{name}.i{at.bits}", at.value, [x, y])
-
-
-def _high_product(at: Scalar) -> Callable[..., ll.Value]:
-    wide = ll.IntType(2 * at.bits)
-
-    def emit(b: ll.IRBuilder, x: ll.Value, y: ll.Value) -> ll.Value:
-        product = b.mul(b.zext(x, wide), b.zext(y, wide))
-        return b.trunc(b.lshr(product, ll.Constant(wide, at.bits)), at.value)
-
-    return emit
-
-
-def _define_int(at: Scalar) -> None:
-    code, pair = at.code, (at, at)
-    define(f"floordiv_{code}", at, pair, _floor_divide(at))
-    define(f"mod_{code}", at, pair, _modulo(at))
-    define(f"acc_add_{code}", at, pair, lambda b, x, y: b.add(x, y))
-    define(f"acc_mul_{code}", at, pair, lambda b, x, y: b.mul(x, y))
-    for short, name, sign in (("max", "maximum", ">"), ("min", "minimum", "<")):
-        for spelled in (f"acc_{short}_{code}", f"{name}_{code}"):
-            define(spelled, at, pair, _smaller_or_larger(at, sign))
-    if at.kind == "i":
-        no = ll.Constant(ll.IntType(1), 0)
-        define(f"abs_{code}", at, (at,), lambda b, x: _intrinsic(b, f"llvm.abs.i{at.bits}", at.value, [x, no]))
-    else:
-        define(f"mullo_{code}", at, pair, lambda b, x, y: b.mul(x, y))
-        define(f"mulhi_{code}", at, pair, _high_product(at))
-
-
-for _scalar in SCALARS.values():
-    _define_cast(_scalar)
-for _scalar in FLOATS:
-    _define_float(_scalar)
-for _scalar in INTS:
-    _define_int(_scalar)

@@ -4,6 +4,8 @@ A `Value` is a name with a type and Python's operators; every operator writes on
 fast-math flags whatever, so what is written is what is computed.
 """
 
+# ruff: noqa: D105, D107  (Python's own operators)
+
 from __future__ import annotations
 
 import struct
@@ -281,7 +283,8 @@ class Code:
     def table_word(self, name: str, definition: str, offset: Value) -> Value:
         """The 64-bit word at a byte offset of a constant table."""
         self.data[name] = definition
-        address = self.instruction(f"getelementptr inbounds i8, ptr @{name}, i64 {offset.to('i64').name}", "ptr")
+        place = f"getelementptr inbounds i8, ptr @{name}, i64 {offset.to('i64').name}"
+        address = self.instruction(place, "ptr")
         return self.instruction(f"load i64, ptr {address.name}, align 1", "i64")
 
     def text(self, result: Value) -> str:

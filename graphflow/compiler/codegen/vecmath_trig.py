@@ -1,15 +1,14 @@
 """Trigonometric functions and their inverses, rounding, and remainders, without branches.
 
 Arguments of sin, cos and tan are reduced after M. Payne and R. Hanek, "Radian reduction for trigonometric
-functions" (1983), at every magnitude: the bits of 2/pi that matter for the argument's exponent are read from a
-table of a few hundred bytes, so a loop over small and huge angles alike stays in vector lanes.
+functions" (1983), at every magnitude: the bits of 2/pi that matter for the argument's exponent are read from
+a table of some hundred bytes, so a loop over small and huge angles alike stays in vector lanes.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from fractions import Fraction
 
 from graphflow.compiler.codegen import vecmath_tables as tables
 from graphflow.compiler.codegen.vecmath_text import F32, F64, Code, Value, split
@@ -46,7 +45,7 @@ def _bits_table() -> str:
 
 
 def _window(c: Code, start: Value, at: int, width: int) -> Value:
-    """`width` (up to 56) bits of 2/pi's bit string from bit `start` + `at` on, `at` whole bytes, as a float64."""
+    """`width` (up to 56) bits of 2/pi from bit `start` + `at` on, as a float64; `at` is whole bytes."""
     assert at % 8 == 0 and width <= 56
     last = _TWO_OVER_PI_BITS // 8 - 8 - at // 8
     word = c.table_word("gf.two_over_pi", _bits_table(), last - (start.shifted(3)))
@@ -80,9 +79,7 @@ def _reduce_single(c: Code, x: Value) -> tuple[Value, Value]:
 def _reduce_double(c: Code, x: Value) -> tuple[Value, Value, Value]:
     """(r, its rounding error, q) as above, for a float64 x."""
     m, k = _spread(c, x, 53)
-    products = [
-        c.two_product(m, _window(c, k, 48 * at, 48) * 2.0 ** (-46 - 48 * at)) for at in range(4)
-    ]
+    products = [c.two_product(m, _window(c, k, 48 * at, 48) * 2.0 ** (-46 - 48 * at)) for at in range(4)]
     first = products[0][0]
     first = first - c.intrinsic("roundeven", first * 0.25) * 4.0  # whole turns don't count; this is exact
     total, rest = c.two_sum(first, products[0][1])
@@ -162,7 +159,7 @@ def tan(c: Code, x: Value) -> Value:
     return c.select(c.abs(x) < tiny, x, result.to(x.kind))
 
 
-# -- inverse functions --------------------------------------------------------------------------------------------
+# -- inverse functions ------------------------------------------------------------------------------
 
 
 def _arc_tangent_series(c: Code, t: Value) -> Value:
@@ -201,9 +198,7 @@ def atan2(c: Code, y: Value, x: Value) -> Value:
     from_top = high - (t + (cube - low))
     top_left = high + (t + (cube + low))
     from_left = (2.0 * high) - (t + (cube - 2.0 * low))
-    result = c.select(
-        steep, c.select(left, top_left, from_top), c.select(left, from_left, plain)
-    )
+    result = c.select(steep, c.select(left, top_left, from_top), c.select(left, from_left, plain))
     result = c.select((x + y).is_nan(), c.select(x.is_nan(), x, c.select(y.is_nan(), y, result)), result)
     return c.copysign(result, y)
 
@@ -238,7 +233,7 @@ def acos(c: Code, x: Value) -> Value:
     return c.select(far, beyond, near)
 
 
-# -- remainders and signs -----------------------------------------------------------------------------------------
+# -- remainders and signs ---------------------------------------------------------------------------
 
 
 def fmod(c: Code, x: Value, y: Value) -> Value:
@@ -256,9 +251,7 @@ def fmod(c: Code, x: Value, y: Value) -> Value:
         rest = c.fma(-quotient, divisor, rest)
     rest = c.select(rest < 0.0, rest + divisor, rest)
     rest = c.select(rest >= divisor, rest - divisor, rest)
-    endless = c.instruction(
-        f"and i1 {divisor.equals(math.inf).name}, {(size < math.inf).name}", "i1"
-    )
+    endless = c.instruction(f"and i1 {divisor.equals(math.inf).name}, {(size < math.inf).name}", "i1")
     return c.copysign(c.select(endless, size, rest).to("float"), x)
 
 
@@ -268,7 +261,8 @@ def mod(c: Code, x: Value, y: Value) -> Value:
     differ = (rest.bits() ^ y.bits()) < 0
     nonzero = c.instruction(f"fcmp one {rest.kind} {rest.name}, {rest.like(0.0).name}", "i1")
     wrong = c.instruction(f"and i1 {differ.name}, {nonzero.name}", "i1")
-    return c.select(nonzero, c.select(wrong, rest + y, rest), c.select(rest.is_nan(), rest, c.copysign(rest, y)))
+    divides = c.select(rest.is_nan(), rest, c.copysign(rest, y))
+    return c.select(nonzero, c.select(wrong, rest + y, rest), divides)
 
 
 def sign(c: Code, x: Value) -> Value:
@@ -279,5 +273,3 @@ def sign(c: Code, x: Value) -> Value:
 def rsqrt(c: Code, x: Value) -> Value:
     """1 / sqrt(x)."""
     return 1.0 / c.intrinsic("sqrt", x)
-
-
