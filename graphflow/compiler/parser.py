@@ -34,7 +34,7 @@ _TOKEN = re.compile(
 )
 _INT = re.compile(r"-?\d+")
 _FLOAT = re.compile(r"-?(?:\d+\.\d+(?:e[-+]?\d+)?|\d+e[-+]?\d+|inf|nan)")
-_LOC = re.compile(r"# ?(.+):(\d+)")
+_LOC = re.compile(r"# ?(.*):(\d+)")
 _NAMED = {"true": True, "false": False, "none": None}
 _MAX_SIZE_TEXT = 1000
 
@@ -53,6 +53,7 @@ class _Parser:
         self.texts: list[str] = []
         self.lines: list[int] = []
         self.position = 0
+        self.comments: dict[int, str] = {}  # by the number of the token that follows
         self.types: dict[str, TensorType] = {}
         self._tokenize(text)
 
@@ -64,13 +65,16 @@ class _Parser:
         while True:
             match = match_at(text, offset)
             if match is None:
-                raise FormatError(f"line {line}: can't read {text[offset : offset + 20].splitlines()[0]!r}")
+                raise FormatError(f"line {line}: can't read {text[offset : offset + 20].strip().splitlines()[0]!r}")
             kind = match.lastgroup
             offset = match.end()
             if kind == "newline":
                 line, own_line = line + 1, True
                 continue
-            if kind != "comment" or not own_line:  # a comment on a line of its own is for people only
+            if kind == "comment":
+                if not own_line:  # else it is for people only
+                    self.comments.setdefault(len(self.kinds), match.group(kind))
+            else:
                 self.kinds.append(str(kind))
                 self.texts.append(match.group(match.lastgroup or 0))
                 self.lines.append(line)
@@ -113,7 +117,6 @@ class _Parser:
     def parse(self) -> Graph:
         """The whole text as one graph."""
         graph = self.graph(0)
-        self.loc()
         if self.kinds[self.position] != "end":
             self.fail(f"text after the graph: {self.peek()!r}")
         try:
@@ -137,7 +140,6 @@ class _Parser:
                     break
             self.input(nodes, inputs)
         self.expect("{")
-        self.loc()
         while self.kinds[self.position] == "name":
             self.node(nodes, depth)
         self.expect("return")
@@ -227,10 +229,7 @@ class _Parser:
 
     def loc(self) -> Loc | None:
         """The user's line from a comment at the end of a line, if there is one."""
-        if self.kinds[self.position] != "comment":
-            return None
-        match = _LOC.fullmatch(self.peek())
-        self.position += 1
+        match = _LOC.fullmatch(self.comments.get(self.position, ""))
         return Loc(match.group(1), int(match.group(2)), "") if match and len(match.group(2)) < 10 else None
 
     # ------------------------------------------------------------------------------------ types and values
@@ -262,11 +261,11 @@ class _Parser:
     def size(self, text: str) -> int | Dim:
         """An integer or an expression of symbols."""
         if len(text) > _MAX_SIZE_TEXT:
-            self.fail("a size is too long")
+            self.fail("a size is too long", self.position - 1)
         try:
             return parse_size(text)
         except ValueError as error:
-            self.fail(str(error))
+            self.fail(str(error), self.position - 1)
 
     def value(self, depth: int, nesting: int) -> object:
         """An attribute's value."""

@@ -20,8 +20,8 @@ Two kinds of functions can take part, by address, with an argument block of thei
     element (k0 + k, row0 + r) of B (rows of B's panels are columns of B), for r < rows and k < depth, where
     rows <= width. Elements with rows <= r < width are never seen in a result, but what is left in memory may
     be denormal numbers, which are slow, so they should be set to 0. Called once per strip of A and run of k,
-    with `width` the height of the register tile, and once per panel of B and run of k, with `width` a
-    multiple of the vector length.
+    with `width` the height of the register tile (`Blocking.rows`), and once per panel of B and run of k, with
+    `width` a multiple of the vector length (`Blocking.lanes`), at most `Blocking.panel`.
 
 ``void epilogue(int64* args, int64 batch, int64 m0, int64 m1, int64 n0, int64 n1, T* tile, int64 ld)``
     What becomes of a finished tile. ``tile[(m - m0) * ld + (n - n0)]`` holds the complete sum for m0 <= m <

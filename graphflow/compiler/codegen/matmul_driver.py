@@ -121,15 +121,23 @@ class _Block:
     a: ll.Value
     right: ll.Value
     c: ll.Value
+    in_place: ll.Value  # whether B is read where it lies
 
     def word(self, word: int) -> ll.Value:
         return _word(self.b, self.args, word)
 
     def panels(self) -> tuple[ll.Value, ll.Value, ll.Value]:
-        """Vectors that the columns fill, panels they are dealt to as evenly as possible."""
+        """Vectors that the columns fill, panels they are dealt to evenly, least that a panel gets.
+
+        One or two rows leave registers for more columns, and reading B along its rows is kind to the memory.
+        """
         b = self.b
         vectors = b.ceil_div(b.sub(self.n1, self.n0), const(self.blocking.lanes))
-        count = b.ceil_div(vectors, const(self.blocking.vectors))
+        one, two = self.blocking.wide
+        rows = b.sub(self.m1, self.m0)
+        wide = b.select(b.icmp_signed("==", rows, const(1)), const(one), const(two))
+        thin = b.and_(self.in_place, b.icmp_signed("<=", rows, const(2)))
+        count = b.ceil_div(vectors, b.select(thin, wide, const(self.blocking.vectors)))
         return vectors, count, b.udiv(vectors, count)
 
 
@@ -139,7 +147,8 @@ def _define_block(module: ll.Module, scalar: Scalar, blocking: Blocking, parts: 
     b = Body(function, scalar)
     args, batch, m0, m1, n0, n1, scratch = function.args
     a, right, c = _batch_item(b, args, batch)
-    block = _Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c)
+    in_place = _b_in_place(b, blocking, args, b.sub(m1, m0), b.sub(n1, n0))
+    block = _Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, in_place)
     _compute(block, scratch)
     b.ret_void()
     return function
@@ -178,7 +187,7 @@ def _compute(s: _Block, scratch: ll.Value) -> None:
     elements = b.select(one, const(blocking.small_tile), const(blocking.large_tile))
     fitting = b.max(const(1), b.udiv(elements, b.mul(padded, const(blocking.rows))))
     chunk = b.select(straight, b.sub(s.m1, s.m0), b.mul(fitting, const(blocking.rows)))
-    in_place = _b_in_place(s)
+    in_place = s.in_place
     copied = _a_copied(s, deepest)
     few = b.icmp_signed("<=", b.sub(s.m1, s.m0), const(blocking.panelwise_rows))
     kept = b.or_(straight, b.not_(one))
@@ -220,16 +229,14 @@ class _Run:
     target_row: ll.Value
 
 
-def _b_in_place(s: _Block) -> ll.Value:
+def _b_in_place(b: Body, blocking: Blocking, args: ll.Value, rows: ll.Value, columns: ll.Value) -> ll.Value:
     """Whether B is read where it lies: its columns are neighbours, complete vectors or loads can be masked,
     and too few rows of A come by to pay for a copy."""
-    b, blocking = s.b, s.blocking
-    plain = b.is_null(_address(b, s.args, Word.PACK_B))
-    unit = b.icmp_signed("==", s.word(Word.B_COLUMN), const(1))
-    few = b.icmp_signed("<=", b.sub(s.m1, s.m0), const(blocking.rows * 2))
+    plain = b.is_null(_address(b, args, Word.PACK_B))
+    unit = b.icmp_signed("==", _word(b, args, Word.B_COLUMN), const(1))
+    few = b.icmp_signed("<=", rows, const(blocking.rows * 2))
     result = b.and_(b.and_(plain, unit), few)
     if not blocking.masks:
-        columns = b.sub(s.n1, s.n0)
         complete = b.icmp_signed("==", b.urem(columns, const(blocking.lanes)), const(0))
         result = b.and_(result, complete)
     return result
@@ -366,14 +373,14 @@ def _a_copied(s: _Block, deepest: ll.Value) -> ll.Value:
 
 def _choose(s: _Block, rows: ll.Value, vectors: ll.Value, values: list[ll.Value]) -> None:
     """Calls the micro-kernel of a tile of that many rows and vectors."""
-    b, blocking = s.b, s.blocking
+    b, stride = s.b, max(*s.blocking.wide, s.blocking.vectors) + 1
     after = b.append_basic_block("tile_done")
-    key = b.add(b.mul(rows, const(blocking.vectors + 1)), vectors)
+    key = b.add(b.mul(rows, const(stride)), vectors)
     switch = b.switch(key, after)
     for (height, width), function in s.parts.micro.items():
         with b.goto_block(b.append_basic_block(f"tile_{height}x{width}")):
             b.call(function, values)
-            switch.add_case(const(height * (blocking.vectors + 1) + width), b.block)
+            switch.add_case(const(height * stride + width), b.block)
             b.branch(after)
     b.position_at_end(after)
 

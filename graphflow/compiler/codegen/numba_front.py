@@ -5,10 +5,12 @@ runtime, its exceptions and its disk cache stay out, and so do its rules for ari
 functions that a body may use are declared in `vecmath_scalars` and `vecmath` and installed in contexts of
 our own, which makes a kernel's meaning independent of Numba's library, and its compile many times quicker.
 
-This is the only module that touches Numba's insides. Tested on Numba 0.68.
+This is the only module that touches Numba's insides. Tested on Numba 0.62 (LLVM 20) to 0.68
+(LLVM 22); older ones write pointers with types, which the texts of `vecmath` don't.
 """
 
-# mypy: disable-error-code="no-untyped-call, misc, unused-ignore"  (Numba has no types)
+# Numba has no types:
+# mypy: disable-error-code="no-untyped-call, misc, unused-ignore"
 
 from __future__ import annotations
 
@@ -30,7 +32,6 @@ from numba.core import (
     callconv,
     compiler,
     cpu,
-    datamodel,
     errors,
     lowering,
     typed_passes,
@@ -38,6 +39,8 @@ from numba.core import (
     untyped_passes,
 )
 from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
+from numba.core.datamodel.models import PrimitiveModel
+from numba.core.datamodel.registry import register_default
 from numba.core.funcdesc import PythonFunctionDescriptor
 from numba.core.typing.context import BaseContext as TypingContext
 from numba.core.typing.templates import signature
@@ -105,20 +108,20 @@ _RANGE, _ITERATOR = _RangeType(), _RangeIterator()
 _STEP = types.Pair(types.int64, types.boolean)
 
 
-@datamodel.register_default(_PointerType)
-class _PointerModel(datamodel.PrimitiveModel):
+@register_default(_PointerType)
+class _PointerModel(PrimitiveModel):
     def __init__(self, manager: Any, kind: _PointerType) -> None:
         super().__init__(manager, kind, kind.pointer.value)
 
 
-@datamodel.register_default(_RangeType)
-class _RangeModel(datamodel.PrimitiveModel):
+@register_default(_RangeType)
+class _RangeModel(PrimitiveModel):
     def __init__(self, manager: Any, kind: _RangeType) -> None:
         super().__init__(manager, kind, _RANGE_LAYOUT)
 
 
-@datamodel.register_default(_RangeIterator)
-class _RangeIteratorModel(datamodel.PrimitiveModel):
+@register_default(_RangeIterator)
+class _RangeIteratorModel(PrimitiveModel):
     def __init__(self, manager: Any, kind: _RangeIterator) -> None:
         super().__init__(manager, kind, ll.PointerType(_RANGE_LAYOUT))
 

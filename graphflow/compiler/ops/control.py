@@ -305,7 +305,7 @@ scan: Op = register(
         _scan_samples,
         _scan_bad,
         doc="Operands: first carries, sequences, constants. The body maps (carries, one element of each "
-        "sequence, constants) to (new carries, emitted values); it runs `length` times, from the last element "
+        "sequence, constants) to (new carries, emitted values); it runs `length` times, from the last one "
         "when `reverse`. Results: last carries, then emitted values stacked along a new dimension 0.",
     )
 )
@@ -394,7 +394,7 @@ cond: Op = register(
                 "takes 3 arguments, got 2",
             ),
         ],
-        doc="Runs `then` or `otherwise` on the operands after the predicate, a 0-d bool. Both give results of "
+        doc="Runs `then` or `otherwise` on the operands after the 0-d predicate. Both give results of "
         "the same types.",
     )
 )

@@ -1,0 +1,72 @@
+"""How a consumer reaches an operand through views: to which node's memory, at which element."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+
+from graphflow.compiler.indexing import ZERO, Index, Shape, flat_index, reshape_groups
+from graphflow.compiler.ir import Node
+
+
+@dataclass(frozen=True)
+class Access:
+    """An operand resolved: ``index`` addresses an element of ``base``; ``flat`` replaces it where a reshape that
+    can't be undone dimension by dimension lies between (the base is contiguous then)."""
+
+    base: Node
+    index: tuple[Index, ...]
+    flat: Index | None = None
+
+    @property
+    def address(self) -> Index:
+        """Position in the base's row-major memory."""
+        return self.flat if self.flat is not None else flat_index(self.index, self.base.shape)
+
+
+def normalize(index: Sequence[Index], shape: Shape) -> tuple[Index, ...]:
+    """The index with 0 in dimensions of size 1."""
+    return tuple(ZERO if size == 1 else i for i, size in zip(index, shape, strict=True))
+
+
+def broadcast_index(index: Sequence[Index], operand: Shape) -> tuple[Index, ...]:
+    """The index of an elementwise operand, right-aligned; 0 where it is broadcast."""
+    shift = len(index) - len(operand)
+    return tuple(ZERO if size == 1 else index[d + shift] for d, size in enumerate(operand))
+
+
+def splits(node: Node) -> bool:
+    """Whether a reshape node merges source dimensions, so that its index can't be mapped without division."""
+    groups = reshape_groups(node.inputs[0].shape, node.shape)
+    source = node.inputs[0].shape
+    return groups is None or any(sum(source[d] != 1 for d in left) > 1 for left, _ in groups)
+
+
+def strip_reshapes(node: Node) -> Node:
+    """The node behind any reshapes: the same elements in the same order."""
+    while node.op.name == "reshape":
+        node = node.inputs[0]
+    return node
+
+
+def is_view(node: Node) -> bool:
+    """Whether the node only renames elements."""
+    return node.op.kind in ("view", "reshape")
+
+
+def resolve(node: Node, index: Sequence[Index], stored: Container[Node] = ()) -> Access:
+    """Walks from `node` at `index` through views to the node that computes or holds the elements.
+
+    Views in `stored` hold their elements themselves. Views behind a merging reshape must be (fusion sees to it).
+    """
+    index = normalize(index, node.shape)
+    while is_view(node) and node not in stored:
+        source = node.inputs[0]
+        if node.op.name == "reshape" and splits(node):
+            base = node
+            while base.op.name == "reshape" and base not in stored:
+                base = base.inputs[0]
+            return Access(base, (), flat_index(index, node.shape))
+        mapped = node.op.lowering.index(index, source.shape, node.shape, **node.attrs)
+        index, node = normalize(mapped, source.shape), source
+    return Access(node, tuple(index))

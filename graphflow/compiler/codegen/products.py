@@ -1,0 +1,288 @@
+"""Kernels that aren't plain loop nests: matrix products with epilogues, scatters, concatenations, shared ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+
+import llvmlite.ir as ll
+
+from graphflow.compiler.access import resolve, strip_reshapes
+from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
+from graphflow.compiler.codegen.loops import Loop, Plan, Writer, bind, indent, merged, nest, unravel, work_of
+from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Scalars, Status, Value
+from graphflow.compiler.indexing import Index, contiguous_strides, flat_index, numel
+from graphflow.compiler.ir import Node
+from graphflow.dims import ceil_div, product
+from graphflow.runtime.program import BufferArg
+
+COLUMNS = 512  # columns that one share of a scatter owns
+
+
+# ---------------------------------------------------------------------------------------------- matrix products
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A product's operand in memory: where its first element is, and strides along batch dimensions and both axes."""
+
+    buffer: BufferArg
+    batch: tuple[Size, ...]
+    strides: tuple[Size, Size]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product as the core takes it; `epilogue` None stores sums into `c`."""
+
+    node: Node
+    m: Size
+    n: Size
+    k: Size
+    batch: tuple[Size, ...]
+    a: Operand
+    b: Operand
+    c: Operand | None
+    epilogue: Loops | None
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+
+
+def emit_product(
+    plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str
+) -> Product:
+    """The product of a contract unit with the rest of the unit as its epilogue."""
+    node = plan.nodes[0]
+    left, right = node.inputs
+    batch = node.shape[:-2]
+    m, n, k = node.shape[-2], node.shape[-1], left.shape[-1]
+    a = _operand(left, batch, ("m", "k"), buffer_of, stored)
+    b = _operand(right, batch, ("k", "n"), buffer_of, stored)
+    epilogue, c = None, None
+    if plan.nodes == (node,):
+        strides = contiguous_strides(node.shape)
+        c = Operand(BufferArg(buffer_of(node)), strides[:-2], (strides[-2], strides[-1]))
+        reads, writes = (), (buffer_of(node),)
+    else:
+        epilogue = _emit_epilogue(plan, buffer_of, stored, status, name + "_epilogue")
+        reads, writes = epilogue.reads, epilogue.writes
+    reads = (*reads, a.buffer.buffer, b.buffer.buffer)
+    return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes)
+
+
+def _operand(
+    node: Node, batch: tuple[Size, ...], axes: tuple[str, str], buffer_of: Callable[[Node], int], stored: Container[Node]
+) -> Operand:
+    """Strides of an operand, read off the address of an element at symbolic indices."""
+    shift = len(batch) - (len(node.shape) - 2)
+    names = [f"b{d + shift}" for d in range(len(node.shape) - 2)] + list(axes)
+    access = resolve(node, [Index.of(v) for v in names], stored)
+    address = access.address
+    strides = (address.terms.get(axes[0], 0), address.terms.get(axes[1], 0))
+    batch_strides = tuple(address.terms.get(f"b{d}", 0) for d in range(len(batch)))
+    return Operand(BufferArg(buffer_of(access.base), address.offset), batch_strides, strides)
+
+
+def _emit_epilogue(
+    plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str
+) -> Loops:
+    writer = Writer(plan, buffer_of, stored, status)
+    scalars, parameters = writer.scalars, writer.parameters
+    node = plan.nodes[0]
+    rank = len(node.shape)
+    loops = [Loop(f"i{d}", node.shape[d], (d,)) for d in range(rank - 2) if node.shape[d] != 1]
+    row, column = Loop("i", node.shape[-2], (rank - 2,)), Loop("j", node.shape[-1], (rank - 1,))
+    bind(scalars, [*loops, row], ROW)
+    bind(scalars, [column], INNER)
+    scalars.given[(node, plan.placement[node])] = Value("tile[(i - m0) * ld + (j - n0)]", INNER)
+    values = [(n, writer.element(n)) for n in plan.outputs]
+    stores = [writer.store(n, v, INNER) for n, v in values]
+    body = [
+        *unravel(loops, "batch", parameters),
+        "for i in range(m0, m1):",
+        *indent([*scalars.scopes[ROW].lines, "for j in range(n0, n1):"]),
+        *indent([*scalars.scopes[INNER].lines, *stores], 2),
+    ]
+    trailing = (
+        *((v, "i64") for v in ("batch", "m0", "m1", "n0", "n1")),
+        ("tile", suffix(node.dtype) + "*"),
+        ("ld", "i64"),
+    )
+    text = "\n".join([*scalars.scopes[PROLOGUE].lines, *body])
+    function = parameters.function(name, text, tuple(trailing))
+    extra: Size = 0
+    for other in plan.nodes[1:]:
+        for operand in other.inputs:
+            if operand not in plan.nodes and operand.op.kind != "const":
+                extra = extra + numel(operand.shape) * operand.dtype.itemsize
+    return Loops(
+        function,
+        tuple(parameters.args),
+        1,
+        1,
+        bytes=extra,
+        flops=work_of(plan.nodes[1:], numel(node.shape)),
+        reads=tuple(parameters.reads),
+        writes=tuple(parameters.writes),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- scatter
+
+
+def emit_scatter(plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str) -> Loops:
+    """Zeros with elements added at computed positions, in order: the result doesn't depend on the threads.
+
+    A share owns a block of columns (what follows the indexed dimension) of one position before it.
+    """
+    node = plan.nodes[0]
+    src, index = (strip_reshapes(i) for i in node.inputs)
+    dim, size = node.attrs["dim"], node.attrs["size"]
+    source = node.inputs[0].shape
+    whole = node.op.name == "put_add"
+    count = len(node.inputs[1].shape) if whole else 1
+    before, along, after = numel(source[:dim]), numel(source[dim : dim + count]), numel(source[dim + count :])
+    parameters = Parameters(buffer_of)
+    scalars = Scalars(parameters, frozenset(), stored, status)
+    out = parameters.pointer(node, node.dtype, write=True)
+    values = parameters.pointer(src, node.dtype)
+    positions = parameters.pointer(index, index.dtype)
+    width, rows, length = parameters.size(after), parameters.size(size), parameters.size(along)
+    blocks = parameters.size(ceil_div(after, COLUMNS))
+    target = f"{out}[(u * {rows} + {{row}}) * {width} + j]"
+    if whole:
+        raw = scalars.let(f"{positions}[l]", ROW)
+        place = scalars.checked(raw, rows, node)
+        inner = [f"for j in range(c0, c1):", f"    {target.format(row=place.text)} += {values}[(u * {length} + l) * {width} + j]"]
+        step = [*scalars.scopes[ROW].lines, *inner]
+    else:
+        raw = scalars.let(f"{positions}[(u * {length} + l) * {width} + j]", INNER)
+        place = scalars.checked(raw, rows, node)
+        add = f"{target.format(row=place.text)} += {values}[(u * {length} + l) * {width} + j]"
+        step = ["for j in range(c0, c1):", *indent([*scalars.scopes[INNER].lines, add])]
+    zero = "b8(0)" if node.dtype.kind == "bool" else f"{suffix(node.dtype)}(0)"
+    body = [
+        f"u = floordiv_i64(r, {blocks})",
+        f"c0 = (r - u * {blocks}) * {COLUMNS}",
+        f"c1 = minimum_i64(c0 + {COLUMNS}, {width})",
+        f"for z in range(0, {rows}):",
+        "    for j in range(c0, c1):",
+        f"        {target.format(row='z')} = {zero}",
+        f"for l in range(0, {length}):",
+        *indent(step),
+    ]
+    text = "\n".join(["for r in range(lo, hi):", *indent(body)])
+    moved = (numel(node.shape) + 2 * numel(source)) * node.dtype.itemsize
+    return Loops(
+        parameters.function(name, text),
+        tuple(parameters.args),
+        before * ceil_div(after, COLUMNS),
+        1,
+        bytes=moved,
+        flops=numel(source) * 2,
+        reads=tuple(parameters.reads),
+        writes=tuple(parameters.writes),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- concatenation
+
+
+def emit_cat(plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str) -> list[Loops]:
+    """One copy kernel for each part, into its place."""
+    node = plan.nodes[0]
+    dim = node.attrs["dim"]
+    start: Size = 0
+    kernels = []
+    for part in node.inputs:
+        kernels.append(_copy_into(node, part, dim, start, buffer_of, stored, status, name))
+        start = start + part.shape[dim]
+    return kernels
+
+
+def _copy_into(
+    node: Node,
+    part: Node,
+    dim: int,
+    start: Size,
+    buffer_of: Callable[[Node], int],
+    stored: Container[Node],
+    status: Status,
+    name: str,
+) -> Loops:
+    axes = part.shape
+    addresses = [Index({f"a{i}": 2**61 + i for i in range(len(axes))})]
+    for _ in range(2):  # first to learn the addresses, then with axes merged
+        parameters = Parameters(buffer_of)
+        scalars = Scalars(parameters, frozenset(), stored, status)
+        loops = merged(range(len(axes)), axes, addresses, "i")
+        bind(scalars, loops[:-1], ROW)
+        bind(scalars, loops[-1:], INNER)
+        index = [Index() if s == 1 else Index.of(f"a{d}") for d, s in enumerate(axes)]
+        value = scalars.value(part, index)
+        there = [i + start if d == dim else i for d, i in enumerate(index)]
+        address = scalars.index_text(flat_index(there, node.shape))
+        pointer = parameters.pointer(node, node.dtype, write=True)
+        body = [*scalars.scopes[INNER].lines, f"{pointer}[{address.text}] = {value.text}"]
+        outer = loops[:-1]
+        rows = [*unravel(outer, "r", parameters), *scalars.scopes[ROW].lines, *nest(loops[-1:], body, parameters)]
+        addresses = list(scalars.addresses)
+    lines = [*scalars.scopes[PROLOGUE].lines, "for r in range(lo, hi):", *indent(rows)]
+    return Loops(
+        parameters.function(name, "\n".join(lines)),
+        tuple(parameters.args),
+        product(loop.size for loop in outer),
+        1,
+        bytes=2 * numel(axes) * node.dtype.itemsize,
+        flops=numel(axes),
+        reads=tuple(parameters.reads),
+        writes=tuple(parameters.writes),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- many calls as one
+
+
+def shared_range() -> tuple[str, str]:
+    """Symbol and IR of the kernel that runs one other kernel over several argument blocks as one range.
+
+    Its block is: number of pieces, function, then for every piece the first unit of the common range that is its own
+    and its argument block, and last the end of the range. So one command updates all parameters.
+    """
+    module = ll.Module("shared_range", context=ll.Context())
+    word, byte_pointer = ll.IntType(64), ll.IntType(8).as_pointer()
+    kernel = ll.FunctionType(ll.VoidType(), [word.as_pointer(), word, word, byte_pointer])
+    function = ll.Function(module, kernel, "gf_shared_range")
+    args, lo, hi, scratch = function.args
+    entry, head, body, call, step, leave = (
+        function.append_basic_block(n) for n in ("entry", "head", "body", "call", "step", "leave")
+    )
+    b = ll.IRBuilder(entry)
+    zero, one, two = (ll.Constant(word, v) for v in (0, 1, 2))
+
+    def load(position: ll.Value) -> ll.Value:
+        return b.load(b.gep(args, [position]))
+
+    count = load(zero)
+    target = b.inttoptr(load(one), kernel.as_pointer())
+    b.branch(head)
+    b.position_at_end(head)
+    piece = b.phi(word)
+    piece.add_incoming(zero, entry)
+    b.cbranch(b.icmp_signed("<", piece, count), body, leave)
+    b.position_at_end(body)
+    position = b.add(two, b.mul(piece, two))
+    start, block, end = load(position), load(b.add(position, one)), load(b.add(position, two))
+    low = b.select(b.icmp_signed(">", lo, start), lo, start)
+    high = b.select(b.icmp_signed("<", hi, end), hi, end)
+    b.cbranch(b.icmp_signed("<", low, high), call, step)
+    b.position_at_end(call)
+    pointer = b.inttoptr(block, word.as_pointer())
+    b.call(target, [pointer, b.sub(low, start), b.sub(high, start), scratch])
+    b.branch(step)
+    b.position_at_end(step)
+    piece.add_incoming(b.add(piece, one), step)
+    b.branch(head)
+    b.position_at_end(leave)
+    b.ret_void()
+    return "gf_shared_range", str(module)

@@ -1,0 +1,287 @@
+"""Element values as kernel text: what one element of a node is, written in terms of loads and loop variables.
+
+Values are asked for at an index and written where they belong: what depends on nothing goes before the loops, what
+depends on the row into the row, the rest into the innermost loop. A value asked for twice is computed once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+
+from graphflow.compiler.access import broadcast_index, is_view, resolve
+from graphflow.compiler.codegen.kernel import Parameters, Size, suffix
+from graphflow.compiler.indexing import Index, flat_index
+from graphflow.compiler.ir import Node
+from graphflow.compiler.ops.random import MULTIPLIERS, ROUNDS, WEYL
+from graphflow.dims import Dim
+from graphflow.dtypes import DType
+
+PROLOGUE, ROW, INNER = 0, 1, 2
+Position = tuple[Index, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """Text of an element's value and the innermost scope it depends on."""
+
+    text: str
+    level: int
+
+
+@dataclass
+class Scope:
+    """Statements of one loop level, and the values they have named."""
+
+    lines: list[str] = field(default_factory=list)
+    known: dict[object, Value] = field(default_factory=dict)
+
+
+class Scalars:
+    """Writes element values of one kernel.
+
+    `computed` are the nodes that this kernel computes; all others are loaded. `variables` maps an axis variable to
+    the index it stands for in the text (merged axes vanish), `levels` a text variable to its scope. `status` is the
+    buffer that a bad index is reported in, with `check_code(node)` telling which.
+    """
+
+    def __init__(self, parameters: Parameters, computed: Container[Node], stored: Container[Node], status: Status):
+        self.parameters = parameters
+        self.computed = computed
+        self.stored = stored
+        self.status = status
+        self.variables: dict[str, Index] = {}
+        self.levels: dict[str, int] = {}
+        self.scopes = [Scope(), Scope(), Scope()]
+        self.addresses: list[Index] = []  # every address and axis-dependent value, for merging axes
+        self.given: dict[tuple[Node, Position], Value] = {}  # reductions, tiles: values made elsewhere
+        self._count = 0
+
+    # -------------------------------------------------------------------------------------- naming
+
+    def fresh(self, prefix: str = "t") -> str:
+        """A name not used before."""
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def let(self, text: str, level: int, prefix: str = "t") -> Value:
+        """Names a value in its scope."""
+        key = ("text", text)
+        for scope in self.scopes[: level + 1]:
+            if key in scope.known:
+                return scope.known[key]
+        name = self.fresh(prefix)
+        self.scopes[level].lines.append(f"{name} = {text}")
+        value = Value(name, level)
+        self.scopes[level].known[key] = value
+        return value
+
+    def begin(self, level: int) -> Scope:
+        """Opens a new scope at a level (the next inner loop) and gives the old one."""
+        old, self.scopes[level] = self.scopes[level], Scope()
+        return old
+
+    # -------------------------------------------------------------------------------------- indices
+
+    def place(self, index: Index) -> Index:
+        """An index over axis variables as one over text variables."""
+        result = Index(None, index.offset)
+        for variable, coefficient in index.terms.items():
+            result = result + self.variables.get(variable, Index.of(variable)) * coefficient
+        return result
+
+    def index_text(self, index: Index) -> Value:
+        """An index as an i64 expression."""
+        self.addresses.append(index)
+        placed = self.place(index)
+        parts, level = [], PROLOGUE
+        for variable, coefficient in placed.terms.items():
+            level = max(level, self.levels.get(variable, INNER))
+            parts.append(variable if coefficient == 1 else f"{variable} * {self._coefficient(coefficient)}")
+        if placed.offset != 0 or not parts:
+            parts.append(self._coefficient(placed.offset))
+        return Value(" + ".join(parts), level)
+
+    def _coefficient(self, size: Size) -> str:
+        text = self.parameters.size(size)
+        return f"({text})" if text.startswith("-") else text
+
+    # -------------------------------------------------------------------------------------- values
+
+    def value(self, node: Node, index: Iterable[Index]) -> Value:
+        """The element of `node` at `index`."""
+        access = resolve(node, tuple(index), self.stored)
+        base = access.base
+        if base.op.kind == "const":
+            return self._constant(base)
+        if access.flat is not None or not self._computes(base):
+            return self._load(base, access.address)
+        return self._computed(base, access.index)
+
+    def _computes(self, node: Node) -> bool:
+        return node.op.kind != "input" and (node in self.computed or node not in self.stored)
+
+    def _load(self, node: Node, address: Index) -> Value:
+        pointer = self.parameters.pointer(node, node.dtype)
+        where = self.index_text(address)
+        return self.let(f"{pointer}[{where.text}]", where.level)
+
+    def _constant(self, node: Node) -> Value:
+        value = node.attrs["value"]
+        if isinstance(value, Dim):
+            return Value(f"{suffix(node.dtype)}({self.parameters.size(value)})", PROLOGUE)
+        return Value(literal(value, node.dtype), PROLOGUE)
+
+    def _computed(self, node: Node, index: Position) -> Value:
+        key = (node, index)
+        if key in self.given:
+            return self.given[key]
+        for scope in self.scopes:
+            if key in scope.known:
+                return scope.known[key]
+        value = self._compute(node, index)
+        self.scopes[value.level].known[key] = value
+        return value
+
+    def _compute(self, node: Node, index: Position) -> Value:
+        kind = node.op.kind
+        if kind == "elementwise":
+            operands = [self.value(i, broadcast_index(index, i.shape)) for i in node.inputs]
+            level = max((o.level for o in operands), default=PROLOGUE)
+            return self.let(expression(node, [o.text for o in operands]), level)
+        if is_view(node):  # a stored view that this kernel writes
+            source = node.inputs[0]
+            if node.op.name == "reshape":
+                mapped = node.op.lowering.index(index, source.shape, node.shape, **node.attrs)
+                if mapped is None:
+                    base = source
+                    while base.op.name == "reshape":
+                        base = base.inputs[0]
+                    return self._load(base, flat_index(index, node.shape))
+            else:
+                mapped = node.op.lowering.index(index, source.shape, node.shape, **node.attrs)
+            return self.value(source, mapped)
+        if node.op.name == "iota":
+            where = self.index_text(index[0])
+            return Value(f"({where.text})", where.level)
+        if node.op.name == "random_bits":
+            return self._random(node, index)
+        if kind == "gather":
+            return self._gather(node, index)
+        if kind == "pad":
+            return self._pad(node, index)
+        raise AssertionError(f"{node.op.name} has no element at {index} in this kernel")
+
+    # -------------------------------------------------------------------------------------- special kinds
+
+    def _gather(self, node: Node, index: Position) -> Value:
+        source, positions = node.inputs
+        dim = node.attrs["dim"]
+        if node.op.name == "gather":
+            at, rest = index, index[dim + 1 :]
+        else:
+            count = len(positions.shape)
+            at, rest = index[dim : dim + count], index[dim + count :]
+        raw = self.value(positions, at)
+        size = self.parameters.size(source.shape[dim])
+        place = self.checked(raw, size, node)
+        return self.value(source, (*index[:dim], Index.of(place.text), *rest))
+
+    def checked(self, raw: Value, size: str, node: Node) -> Value:
+        """An index counted from the front; one out of range is reported and replaced by 0."""
+        level = raw.level
+        wrapped = self.let(f"select({raw.text} < 0, {raw.text} + {size}, {raw.text})", level)
+        bad = self.let(f"({wrapped.text} < 0) | ({wrapped.text} >= {size})", level)
+        report = self.parameters.pointer_to(self.status.buffer, "i64*")
+        key = ("report", bad.text)
+        if key not in self.scopes[level].known:
+            lines = [f"if {bad.text}:", f"    {report}[0] = {self.status.code(node)}", f"    {report}[1] = {raw.text}"]
+            self.scopes[level].lines.extend(lines)
+            self.scopes[level].known[key] = bad
+        place = self.let(f"select({bad.text}, 0, {wrapped.text})", level, "g")
+        self.levels[place.text] = level
+        return place
+
+    def _pad(self, node: Node, index: Position) -> Value:
+        source = node.inputs[0]
+        inside, mapped, level = [], [], PROLOGUE
+        for i, start, step, count in zip(index, node.attrs["starts"], node.attrs["steps"], source.shape, strict=True):
+            if step == 1 and start == 0 and count == node.shape[len(mapped)]:
+                mapped.append(i)
+                continue
+            offset = self.index_text(i + (0 - start))
+            where = self.let(offset.text, offset.level)
+            if step != 1:
+                quotient = self.let(f"floordiv_i64({where.text}, {step})", where.level)
+                inside.append(f"({where.text} == {quotient.text} * ({step}))")
+                where = quotient
+            limit = self.parameters.size(count)
+            inside.append(f"({where.text} >= 0) & ({where.text} < {limit})")
+            level = max(level, where.level)
+            safe = self.let(f"minimum_i64(maximum_i64({where.text}, 0), {limit} - 1)", where.level, "g")
+            self.levels[safe.text] = safe.level
+            mapped.append(Index.of(safe.text))
+        if not inside:
+            return self.value(source, mapped)
+        condition = self.let(" & ".join(f"({c})" for c in inside), level)
+        value = self.value(source, mapped)
+        zero = literal(0, node.dtype)
+        return self.let(f"select({condition.text}, {value.text}, {zero})", max(level, value.level))
+
+    def _random(self, node: Node, index: Position) -> Value:
+        """Philox4x32-10 on (offset + position), as ``ops.random.philox``."""
+        key = node.inputs[0]
+        seed = self.let(f"u64({self.value(key, (Index(None, 0),)).text})", PROLOGUE)
+        offset = self.let(f"u64({self.value(key, (Index(None, 1),)).text})", PROLOGUE)
+        where = self.index_text(flat_index(index, node.shape))
+        counter = self.let(f"{offset.text} + u64({where.text})", where.level)
+        level = where.level
+        mask = "u64(4294967295)"
+        c = [f"({counter.text} & {mask})", f"({counter.text} >> 32)", "u64(0)", "u64(0)"]
+        k = [self.let(f"{seed.text} & {mask}", PROLOGUE).text, self.let(f"{seed.text} >> 32", PROLOGUE).text]
+        for _ in range(ROUNDS):
+            p0 = self.let(f"u64({MULTIPLIERS[0]}) * {c[0]}", level).text
+            p1 = self.let(f"u64({MULTIPLIERS[1]}) * {c[2]}", level).text
+            c = [
+                self.let(f"({p1} >> 32) ^ {c[1]} ^ {k[0]}", level).text,
+                self.let(f"{p1} & {mask}", level).text,
+                self.let(f"({p0} >> 32) ^ {c[3]} ^ {k[1]}", level).text,
+                self.let(f"{p0} & {mask}", level).text,
+            ]
+            k = [self.let(f"({k[i]} + u64({WEYL[i]})) & {mask}", PROLOGUE).text for i in (0, 1)]
+        return self.let(f"i64({c[node.attrs['word']]})", level)
+
+
+@dataclass
+class Status:
+    """Where kernels report an index out of range, and which node each code stands for."""
+
+    buffer: int
+    nodes: list[Node] = field(default_factory=list)
+
+    def code(self, node: Node) -> int:
+        """The number, from 1, that stands for `node`."""
+        if node not in self.nodes:
+            self.nodes.append(node)
+        return self.nodes.index(node) + 1
+
+
+def literal(value: bool | int | float, dtype: DType) -> str:
+    """A constant of a dtype as text."""
+    name = suffix(dtype)
+    if dtype.kind == "float":
+        value = float(value)
+        if math.isnan(value):
+            return f"{name}(1e999 - 1e999)"
+        if math.isinf(value):
+            return f"{name}({'-' if value < 0 else ''}1e999)"
+        return f"{name}({value!r})"
+    return f"{name}({int(value)})"
+
+
+def expression(node: Node, operands: list[str]) -> str:
+    """An elementwise op's text with its operands filled in."""
+    first = node.inputs[-1].dtype if node.op.name == "where" else node.inputs[0].dtype
+    template = node.op.lowering.expr[first.kind]
+    return template.format(*operands, t=suffix(first), o=suffix(node.dtype))

@@ -1,0 +1,273 @@
+"""From units to a command buffer: where every value lives, in what order kernels run, and where they must wait.
+
+A state's new value is written straight into its memory where every reader of the old value can run before; otherwise
+it is built elsewhere and copied at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from graphflow.compiler.access import is_view, resolve, strip_reshapes
+from graphflow.compiler.codegen import loops, products
+from graphflow.compiler.codegen.kernel import Loops, kernel_name
+from graphflow.compiler.codegen.loops import Plan
+from graphflow.compiler.codegen.products import Product
+from graphflow.compiler.codegen.scalar import Status
+from graphflow.compiler.indexing import Index, flat_index
+from graphflow.compiler.ir import OPS, Graph, Node
+from graphflow.compiler.passes.fuse import Fused, Unit, elementwise_operands
+from graphflow.dtypes import int64
+from graphflow.errors import CompileError
+from graphflow.runtime.program import Buffer
+
+Emitted = Loops | Product
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call in order: what to run, which nodes it computes, and whether it waits for all before it."""
+
+    emitted: Emitted
+    nodes: tuple[Node, ...]
+    name: str
+    barrier: bool
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The command order with buffers: everything but machine code."""
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    inputs: tuple[int, ...]
+    states: tuple[int, ...]
+    outputs: tuple[int, ...]
+    checks: tuple[Node, ...]  # nodes whose indices are checked; the status state holds the number of the one that failed
+
+
+def lay_out(fused: Fused) -> Layout:
+    """Orders the units, gives every stored value a buffer, and writes the kernels."""
+    return _Planner(fused).run()
+
+
+@dataclass
+class _Planner:
+    fused: Fused
+    buffers: list[Buffer] = field(default_factory=list)
+    buffer_of: dict[Node, int] = field(default_factory=dict)
+    needs: dict[Unit, set[Unit]] = field(default_factory=dict)
+
+    def run(self) -> Layout:
+        graph = self.fused.graph
+        for unit in self.fused.units:
+            if unit.kind == "control":
+                op = unit.nodes[0].op.name
+                where = unit.nodes[0].loc
+                raise CompileError(
+                    f"{op} can't be compiled yet; run the graph with the evaluator (call the function without compile)"
+                    + (f"\n  at {where.describe()}" if where else "")
+                )
+        inputs = [self._buffer("input", n, n.attrs["name"]) for n in graph.args]
+        states = [self._buffer("state", n, n.attrs["name"]) for n in graph.states]
+        for node, buffer in zip(graph.inputs, [*inputs, *states], strict=True):
+            self.buffer_of[node] = buffer
+        outputs = []
+        for number, root in enumerate(graph.outputs):
+            outputs.append(self._buffer("output", root, f"out{number}"))
+            self.buffer_of[strip_reshapes(root)] = outputs[-1]
+        self._find_needs()
+        copies = self._place_updates(states)
+        for unit in self.fused.units:
+            for node in unit.outputs:
+                if node not in self.buffer_of:
+                    self.buffer_of[node] = self._buffer("temp", node, node.op.name)
+        self.buffers.append(Buffer("state", int64, (2,), "status"))
+        status = Status(len(self.buffers) - 1)
+        steps = self._emit(self._ordered(), copies, status)
+        if status.nodes:
+            states.append(status.buffer)
+        else:
+            self.buffers.pop()
+        return Layout(
+            graph,
+            tuple(steps),
+            tuple(self._with_lifetimes(steps)),
+            tuple(inputs),
+            tuple(states),
+            tuple(outputs),
+            tuple(status.nodes),
+        )
+
+    def _buffer(self, role: str, node: Node, name: str) -> int:
+        self.buffers.append(Buffer(role, node.dtype, node.shape, name))  # type: ignore[arg-type]
+        return len(self.buffers) - 1
+
+    # -------------------------------------------------------------------------------------- order
+
+    def _reads(self, unit: Unit) -> set[Node]:
+        """Inputs and other units' nodes that the unit reads."""
+        found: set[Node] = set()
+        stack, seen = [i for n in unit.nodes for i in n.inputs], set(unit.nodes)
+        while stack:
+            node = stack.pop()
+            if node in seen or node.op.kind == "const":
+                continue
+            seen.add(node)
+            if node.op.kind == "input" or node in self.fused.unit_of:
+                found.add(node)
+            else:
+                stack.extend(node.inputs)
+        return found
+
+    def _find_needs(self) -> None:
+        self.readers: dict[Node, list[Unit]] = {}
+        for unit in self.fused.units:
+            self.needs[unit] = set()
+            for node in self._reads(unit):
+                if node.op.kind == "input":
+                    self.readers.setdefault(node, []).append(unit)
+                else:
+                    self.needs[unit].add(self.fused.unit_of[node])
+
+    def _depends(self, unit: Unit, on: Unit) -> bool:
+        """Whether `unit` needs `on`, directly or not."""
+        stack, seen = [unit], {unit}
+        while stack:
+            current = stack.pop()
+            if current is on:
+                return True
+            for source in self.needs[current]:
+                if source not in seen:
+                    seen.add(source)
+                    stack.append(source)
+        return False
+
+    def _place_updates(self, states: Sequence[int]) -> list[tuple[Node, int]]:
+        """Lets new values be written into their states where that is safe; gives what has to be copied at the end."""
+        copies = []
+        self.writers: set[Unit] = set()
+        for number, root in self.fused.graph.updates:
+            base, state = strip_reshapes(root), self.fused.graph.states[number]
+            unit = self.fused.unit_of[base]
+            others = [u for u in self.readers.get(state, []) if u is not unit]
+            reads_itself = len(others) != len(self.readers.get(state, []))
+            safe = not any(self._depends(u, unit) for u in others) and (not reads_itself or _reads_in_place(unit, state, base))
+            if safe and base not in self.buffer_of:
+                self.buffer_of[base] = states[number]
+                self.needs[unit] |= set(others)
+                self.writers.add(unit)
+            else:
+                copies.append((base, states[number]))
+        return copies
+
+    def _ordered(self) -> list[Unit]:
+        """Units in dependency order, those that write states as late as possible (and so next to each other)."""
+        position = {u: i for i, u in enumerate(self.fused.units)}
+        waiting = {u: len(self.needs[u]) for u in self.fused.units}
+        followers: dict[Unit, list[Unit]] = {}
+        for unit, sources in self.needs.items():
+            for source in sources:
+                followers.setdefault(source, []).append(unit)
+        ready = [u for u, count in waiting.items() if count == 0]
+        order = []
+        while ready:
+            unit = min(ready, key=lambda u: (u in self.writers, position[u]))
+            ready.remove(unit)
+            order.append(unit)
+            for follower in followers.get(unit, []):
+                waiting[follower] -= 1
+                if waiting[follower] == 0:
+                    ready.append(follower)
+        if len(order) != len(waiting):
+            raise AssertionError("units depend on each other in a circle")
+        return order
+
+    # -------------------------------------------------------------------------------------- kernels
+
+    def _emit(self, order: Sequence[Unit], copies: list[tuple[Node, int]], status: Status) -> list[Step]:
+        done: list[tuple[Emitted, tuple[Node, ...], str]] = []
+        for unit in order:
+            plan = Plan(
+                unit.kind, unit.axes, unit.reduced, tuple(unit.nodes), unit.placement, tuple(unit.outputs)
+            )
+            name = kernel_name(unit.nodes)
+            look_up = self.buffer_of.__getitem__
+            emitted: list[Emitted]
+            if unit.kind == "contract":
+                emitted = [products.emit_product(plan, look_up, self.fused.stored, status, name)]
+            elif unit.kind == "scatter":
+                emitted = [products.emit_scatter(plan, look_up, self.fused.stored, status, name)]
+            elif unit.kind == "cat":
+                emitted = list(products.emit_cat(plan, look_up, self.fused.stored, status, name))
+            else:
+                emitted = [loops.emit(plan, look_up, self.fused.stored, status, name)]
+            done += [(e, tuple(unit.nodes), name) for e in emitted]
+        for node, state in copies:
+            done.append((_copy(node, self.buffer_of[node], state), (node,), "update"))
+        steps: list[Step] = []
+        written: set[int] = set()
+        read: set[int] = set()
+        for emitted, nodes, name in done:
+            reads, writes = set(emitted.reads), set(emitted.writes)
+            barrier = bool(written & (reads | writes) or read & writes)
+            if barrier:
+                written, read = set(), set()
+            written |= writes
+            read |= reads
+            steps.append(Step(emitted, nodes, name, barrier))
+        return steps
+
+    def _with_lifetimes(self, steps: Sequence[Step]) -> list[Buffer]:
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for number, step in enumerate(steps):
+            for buffer in (*step.emitted.reads, *step.emitted.writes):
+                first.setdefault(buffer, number)
+                last[buffer] = number
+        return [
+            Buffer(b.role, b.dtype, b.shape, b.name, first.get(i, 0), last.get(i, 0)) for i, b in enumerate(self.buffers)
+        ]
+
+
+def _reads_in_place(unit: Unit, state: Node, target: Node) -> bool:
+    """Whether the unit reads the state only at the element that it writes in the same breath."""
+    if unit.kind not in ("map", "contract"):
+        return False
+    here = flat_index(unit.placement[target], target.shape)
+    for node in unit.nodes:
+        if node.op.kind == "contract":
+            if any(_behind(i) is state for i in node.inputs):
+                return False
+            continue
+        stack: list[tuple[Node, tuple[Index, ...]]] = list(elementwise_operands(node, unit.placement[node]))
+        if node.op.kind != "elementwise" and any(_behind(i) is state for i in node.inputs):
+            return False
+        while stack:
+            operand, index = stack.pop()
+            access = resolve(operand, index)
+            if access.base is state and access.address != here:
+                return False
+            if access.base.op.kind not in ("input", "const") and access.base not in unit.nodes:
+                if access.base.op.kind == "elementwise":
+                    stack.extend(elementwise_operands(access.base, access.index))
+                elif any(_behind(i) is state for i in access.base.inputs):
+                    return False
+    return True
+
+
+def _behind(node: Node) -> Node:
+    while is_view(node):
+        node = node.inputs[0]
+    return node
+
+
+def _copy(node: Node, source: int, target: int) -> Loops:
+    """The kernel that copies one buffer into another of the same type."""
+    result = OPS["alias"](node, uid=-1)
+    place = tuple(Index() if s == 1 else Index.of(f"a{i}") for i, s in enumerate(node.shape))
+    plan = Plan("map", node.shape, (), (result,), {result: place}, (result,))
+    where: Callable[[Node], int] = lambda n: target if n is result else source  # noqa: E731
+    return loops.emit(plan, where, frozenset({node}), Status(-1), "copy")

@@ -1,0 +1,269 @@
+"""The passes in order, and their runner: verifying, timing and printing are its business, not theirs."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from graphflow.compiler import printer
+from graphflow.compiler.codegen import llvm, matmul, numba_front, products
+from graphflow.compiler.codegen.kernel import Loops
+from graphflow.compiler.codegen.products import Operand, Product
+from graphflow.compiler.ir import Graph, Node
+from graphflow.compiler.passes.fuse import Fused, fuse
+from graphflow.compiler.passes.memory import Layout, Step, lay_out
+from graphflow.compiler.passes.simplify import simplify, split_reductions
+from graphflow.compiler.verify import verify
+from graphflow.config import settings
+from graphflow.dims import Dim
+from graphflow.runtime.program import Arg, BlockArg, Command, FunctionArg, Kernel, Program, SizeArg
+
+Size = int | Dim
+Pass = Callable[[Graph], Graph]
+
+always_verify = False  # tests set it, so that every pass is checked on every graph
+
+PASSES: tuple[Pass, ...] = (simplify, split_reductions, simplify)
+
+# Gives the object code and metadata for a digest, calling the function only when nobody has made it before.
+Compile = Callable[[str, Callable[[], tuple[bytes, dict[str, object]]]], tuple[bytes, object]]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Every stage of one graph's way to machine code."""
+
+    graph: Graph
+    stages: tuple[tuple[str, Graph], ...]
+    fused: Fused
+    layout: Layout
+    program: Program
+    seconds: tuple[tuple[str, float], ...]
+    command_nodes: tuple[tuple[Node, ...], ...]
+
+
+def compile_graph(graph: Graph, compile_object: Compile) -> Compiled:
+    """Runs every pass and emits the Program."""
+    debug = settings().debug
+    seconds: list[tuple[str, float]] = []
+    stages = [("trace", graph)]
+    current = graph
+    _check(graph, "trace", debug)
+    for step in PASSES:
+        current = _timed(step.__name__, seconds, step, current)
+        stages.append((step.__name__, current))
+        _check(current, step.__name__, debug)
+    fused = _timed("fuse", seconds, fuse, current)
+    layout = _timed("memory", seconds, lay_out, fused)
+    program, command_nodes = _timed("emit", seconds, _Assembler(layout, compile_object).program)
+    if debug >= 1:
+        total = sum(s for _, s in seconds)
+        report = ", ".join(f"{name} {s * 1e3:.1f}" for name, s in seconds)
+        print(f"graphflow: compiled {graph.name} in {total * 1e3:.0f} ms ({report})", file=sys.stderr)
+    if debug >= 4:
+        for kernel in program.kernels:
+            print(f"# {kernel.name}\n{kernel.source}", file=sys.stderr)
+    return Compiled(graph, tuple(stages), fused, layout, program, tuple(seconds), command_nodes)
+
+
+def _timed(name: str, seconds: list[tuple[str, float]], function: Callable, *args: object):  # type: ignore[no-untyped-def,type-arg]
+    start = time.perf_counter()
+    result = function(*args)
+    seconds.append((name, time.perf_counter() - start))
+    return result
+
+
+def _check(graph: Graph, stage: str, debug: int) -> None:
+    """Verifies when asked, and prints the graph at level 3."""
+    if debug >= 1 or always_verify:
+        verify(graph)
+    if debug >= 3:
+        print(f"# after {stage}\n{printer.print_graph(graph)}", file=sys.stderr)
+
+
+class _Assembler:
+    """Makes kernels, once each, and the commands that call them."""
+
+    def __init__(self, layout: Layout, compile_object: Compile):
+        self.layout = layout
+        self.compile_object = compile_object
+        self.kernels: list[Kernel] = []
+        self.numbers: dict[str, int] = {}
+
+    def program(self) -> tuple[Program, tuple[tuple[Node, ...], ...]]:
+        layout = self.layout
+        commands, nodes = [], []
+        for group in _groups(layout.steps):
+            step = group[0]
+            if isinstance(step.emitted, Product):
+                command = self._product(step, step.emitted, len(commands))
+            elif len(group) > 1:
+                command = self._shared(group, len(commands))
+            else:
+                command = self._single(step, step.emitted, len(commands))
+            commands.append(command)
+            nodes.append(tuple(n for s in group for n in s.nodes))
+        renumbered = _lifetimes(layout, [len(g) for g in _groups(layout.steps)])
+        program = Program(
+            layout.graph.name,
+            layout.graph.symbols(),
+            tuple(self.kernels),
+            renumbered,
+            tuple(commands),
+            layout.inputs,
+            layout.states,
+            layout.outputs,
+        )
+        return program, tuple(nodes)
+
+    def _kernel(self, name: str, symbol: str, source: str, make: Callable[[], bytes]) -> int:
+        if symbol not in self.numbers:
+            digest = hashlib.sha256(symbol.encode()).hexdigest()
+            code, _ = self.compile_object(digest, lambda: (make(), {"name": name, "symbol": symbol}))
+            self.numbers[symbol] = len(self.kernels)
+            self.kernels.append(Kernel(name, symbol, digest, code, source))
+        return self.numbers[symbol]
+
+    def _loops(self, loops: Loops) -> int:
+        function = loops.function
+        return self._kernel(
+            function.name,
+            numba_front.symbol(function),
+            function.source,
+            lambda: numba_front.compile_function(function)[1],
+        )
+
+    def _single(self, step: Step, loops: Loops, number: int) -> Command:
+        return Command(
+            self._loops(loops),
+            loops.args,
+            loops.extent,
+            loops.grain,
+            step.barrier,
+            f"k{number:02d}_{step.name}",
+            loops.scratch,
+            _nanoseconds(loops.bytes, loops.flops, 16),
+            loops.bytes,
+            loops.flops,
+        )
+
+    def _shared(self, group: Sequence[Step], number: int) -> Command:
+        """One command over the ranges of several calls of one kernel."""
+        symbol, text = products.shared_range()
+        symbol = f"{symbol}_{numba_front.fingerprint()[:16]}"
+        text = text.replace("gf_shared_range", symbol)
+        driver = self._kernel("shared_range", symbol, text, lambda: llvm.emit([text]))
+        members: list[Loops] = [s.emitted for s in group]  # type: ignore[misc]
+        args: list[Arg] = [SizeArg(len(group)), FunctionArg(self._loops(members[0]))]
+        start: Size = 0
+        size: Size = 0
+        flops: Size = 0
+        for loops in members:
+            args += [SizeArg(start), BlockArg(loops.args)]
+            start, size, flops = start + loops.extent, size + loops.bytes, flops + loops.flops
+        args.append(SizeArg(start))
+        scratch = max((m.scratch for m in members), key=lambda s: s if isinstance(s, int) else 0)
+        label = f"k{number:02d}_{group[0].name}_x{len(group)}"
+        barrier = group[0].barrier
+        work = _nanoseconds(size, flops, 16)
+        return Command(driver, tuple(args), start, members[0].grain, barrier, label, scratch, work, size, flops)
+
+    def _product(self, step: Step, product: Product, number: int) -> Command:
+        dtype = product.node.dtype
+        symbol, _ = matmul.core(dtype)
+        core = self._kernel(f"matmul_{dtype}", symbol, "", lambda: matmul.object_code(dtype)[1])
+        epilogue, c = None, product.c
+        extra_bytes: Size = 0
+        extra_flops: Size = 0
+        if product.epilogue is not None:
+            epilogue = (FunctionArg(self._loops(product.epilogue)), BlockArg(product.epilogue.args))
+            extra_bytes, extra_flops = product.epilogue.bytes, product.epilogue.flops
+        batch = []
+        for d, size in enumerate(product.batch):
+            batch.append((size, product.a.batch[d], product.b.batch[d], c.batch[d] if c else 0))
+        m, n, k = product.m, product.n, product.k
+        args = matmul.arguments(
+            m=m,
+            n=n,
+            k=k,
+            a=product.a.buffer,
+            b=product.b.buffer,
+            c=c.buffer if c else None,
+            a_strides=product.a.strides,
+            b_strides=product.b.strides,
+            c_strides=c.strides if c else (0, 0),
+            batch=_merge_batch(batch),
+            epilogue=epilogue,
+        )
+        sizes = product.batch
+        count: Size = 1
+        for size in sizes:
+            count = count * size
+        flops = count * m * n * k * 2
+        moved = count * (m * k + k * n + m * n) * dtype.itemsize + extra_bytes
+        return Command(
+            core,
+            args,
+            matmul.units(dtype, m, n, sizes),
+            1,
+            step.barrier,
+            f"k{number:02d}_{step.name}",
+            matmul.scratch_bytes(dtype, m, n, k),
+            _nanoseconds(moved, flops, 80) + extra_flops // 16,
+            moved,
+            flops + extra_flops,
+        )
+
+
+def _merge_batch(batch: list[tuple[Size, Size, Size, Size]]) -> list[tuple[Size, Size, Size, Size]]:
+    """Batch dimensions without those of size 1, neighbours merged where all three operands allow it."""
+    merged: list[tuple[Size, Size, Size, Size]] = []
+    for dimension in batch:
+        size = dimension[0]
+        if size == 1:
+            continue
+        if merged and all(merged[-1][i] == dimension[i] * size for i in (1, 2, 3)):
+            merged[-1] = (merged[-1][0] * size, *dimension[1:])
+        else:
+            merged.append(dimension)
+    return merged
+
+
+def _nanoseconds(size: Size, flops: Size, flops_per_ns: int) -> Size:
+    """A rough time on one core: memory at 10 bytes a nanosecond, arithmetic at the given rate."""
+    return size // 10 + flops // flops_per_ns
+
+
+def _groups(steps: Sequence[Step]) -> list[list[Step]]:
+    """Neighbouring steps that call the same loop kernel without needing each other."""
+    groups: list[list[Step]] = []
+    for step in steps:
+        if groups and _can_share(groups[-1], step):
+            groups[-1].append(step)
+        else:
+            groups.append([step])
+    return groups
+
+
+def _can_share(group: list[Step], step: Step) -> bool:
+    first = group[0].emitted
+    if step.barrier or not isinstance(first, Loops) or not isinstance(step.emitted, Loops):
+        return False
+    return numba_front.symbol(first.function) == numba_front.symbol(step.emitted.function) and (
+        isinstance(first.scratch, int) and isinstance(step.emitted.scratch, int)
+    )
+
+
+def _lifetimes(layout: Layout, counts: Sequence[int]) -> tuple:  # type: ignore[type-arg]
+    """Buffers with lifetimes counted in commands, several steps having become one."""
+    command_of = [number for number, count in enumerate(counts) for _ in range(count)]
+    return tuple(
+        type(b)(b.role, b.dtype, b.shape, b.name, command_of[b.first], command_of[b.last]) if command_of else b
+        for b in layout.buffers
+    )
+
+
+__all__ = ["Compiled", "Operand", "compile_graph"]

@@ -1,0 +1,72 @@
+"""Local algebra: a table of rules by op, and the one driver that applies them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphflow.compiler.ir import Graph, Node, at, make_node, toposort
+
+Rule = Callable[[Node], Node | None]
+
+
+class RuleSet:
+    """Rewrites by op name. A rule gets a node and gives an equal, simpler one, or None."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, list[Rule]] = {}
+        self._for_all: list[Rule] = []
+
+    def rule(self, *ops: str) -> Callable[[Rule], Rule]:
+        """Registers a rewrite for nodes of the named ops (for every node when none is named)."""
+
+        def add(function: Rule) -> Rule:
+            for op in ops:
+                self._rules.setdefault(op, []).append(function)
+            if not ops:
+                self._for_all.append(function)
+            return function
+
+        return add
+
+    def apply(self, graph: Graph) -> Graph:
+        """`graph` with rules applied until none fits, operands first. The user's lines stay with the nodes."""
+        done: dict[Node, Node] = {}
+        for node in toposort(graph.roots):
+            done[node] = self._simplest(node, done)
+        return graph.with_roots([done[r] for r in graph.roots])
+
+    def _simplest(self, node: Node, done: dict[Node, Node]) -> Node:
+        with at(node.loc):
+            inputs = tuple(done[i] for i in node.inputs)
+            current = node
+            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+                current = make_node(node.op, inputs, dict(node.attrs))
+            while (better := self._step(current)) is not None:
+                # A rule may build several nodes; those below its result are new and get their turn too.
+                for inner in toposort([better], stop={*inputs, current}):
+                    if inner not in done and inner is not better and inner not in inputs:
+                        done[inner] = self._simplest_of_new(inner, done)
+                rebuilt = tuple(done.get(i, i) for i in better.inputs)
+                if any(a is not b for a, b in zip(rebuilt, better.inputs, strict=True)):
+                    better = make_node(better.op, rebuilt, dict(better.attrs))
+                if better.type != current.type:
+                    raise AssertionError(f"a rewrite of {current.op.name} changed {current.type} to {better.type}")
+                if better in done:
+                    return done[better]
+                current = better
+            return current
+
+    def _simplest_of_new(self, node: Node, done: dict[Node, Node]) -> Node:
+        inputs = tuple(done.get(i, i) for i in node.inputs)
+        if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+            node = make_node(node.op, inputs, dict(node.attrs))
+        while (better := self._step(node)) is not None:
+            node = better
+        return node
+
+    def _step(self, node: Node) -> Node | None:
+        for rule in (*self._rules.get(node.op.name, ()), *self._for_all):
+            better = rule(node)
+            if better is not None and better is not node:
+                return better
+        return None

@@ -1,0 +1,58 @@
+"""Where compiler and runtime meet: a graph compiled and ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphflow.compiler import pipeline
+from graphflow.compiler.interpret import bind_symbols
+from graphflow.compiler.ir import Graph
+from graphflow.runtime import cache
+from graphflow.runtime.executor import Executor
+
+
+class Engine:
+    """A compiled graph with its executor. ``compiled`` holds every stage for inspection."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.compiled = pipeline.compile_graph(graph, cache.compile)
+        self.executor = Executor(self.compiled.program)
+        self.status = np.zeros(2, np.int64)
+        self.checks = self.compiled.layout.checks
+
+    def call(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs the graph: outputs in fresh arrays, states updated in place.
+
+        `states` are the graph's in order; pass the same tuple again for speed. IndexError for an index out of range.
+        """
+        if not self.checks:
+            return self.executor.run(args, states)
+        outputs = self.executor.run(args, (*states, self.status))
+        if self.status[0]:
+            self.raise_index_error()
+        return outputs
+
+    def raise_index_error(self) -> None:
+        """Reports the index that a kernel found out of range, and forgets it."""
+        code, value = (int(v) for v in self.status)
+        self.status[:] = 0
+        node = self.checks[code - 1]
+        size = node.attrs["size"] if node.op.kind == "scatter" else node.inputs[0].shape[node.attrs["dim"]]
+        where = f"\n  at {node.loc.describe()}" if node.loc else ""
+        raise IndexError(f"{node.op.name}: index {value} is out of range for a dimension of size {size}{where}")
+
+    def run(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Outputs and new state values, as ``interpret.run_graph``; the given states stay as they are."""
+        bind_symbols(self.graph.inputs, inputs)
+        count = len(self.graph.args)
+        states = tuple(np.array(s, order="C") for s in inputs[count:])
+        outputs = self.call(inputs[:count], states)
+        return outputs, [states[i] for i, _ in self.graph.updates]
+
+
+def compile_graph(graph: Graph) -> Engine:
+    """Compiles a graph for this machine."""
+    return Engine(graph)
