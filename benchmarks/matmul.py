@@ -29,7 +29,7 @@ from graphflow.dims import evaluate  # noqa: E402
 try:
     import torch
 except ImportError:
-    torch = None  # type: ignore[assignment]
+    torch = None
 else:
     torch.set_num_threads(1)
 
@@ -132,7 +132,7 @@ def main() -> None:
         a = operand(random, m, k, layout[0], dtype.numpy)
         b = operand(random, k, n, layout[1], dtype.numpy)
         c, d = np.empty((m, n), dtype.numpy), np.empty((m, n), dtype.numpy)
-        calls = [ours(kernel, dtype, a, b, c), partial(np.matmul, a, b, out=d)]
+        calls: list[Callable[[], object]] = [ours(kernel, dtype, a, b, c), partial(np.matmul, a, b, out=d)]
         if torch:
             calls.append(torch_call(a, b, c))
         seconds = best(calls)
