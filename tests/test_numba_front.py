@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -367,3 +368,10 @@ def test_values_of_a_loop_that_never_runs() -> None:
     y = np.full(2, 7.0)
     run("for j in range(n, 0):\n    y[0] = f64(j)\nfor j in range(5, 0, -2):\n    y[1] = f64(j)", y=y, n=3)
     assert y.tolist() == [7, 1]
+
+
+def test_kernels_compile_from_several_threads() -> None:
+    functions = [Function(f"k{i}", MAP.params, body=MAP.body.replace("2.0", f"{i}.0")) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(compile_function, functions))
+    assert made == [compile_function(f) for f in functions]

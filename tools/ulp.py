@@ -24,7 +24,7 @@ from graphflow.compiler.codegen import llvm, vecmath
 from graphflow.compiler.codegen.numba_front import Function, compile_function
 
 Array = NDArray[Any]
-REAL = np.longdouble
+REAL: Any = np.longdouble
 HAS_LONG_DOUBLE = np.finfo(np.longdouble).nmant >= 63
 
 
@@ -54,12 +54,12 @@ def kernel(name: str, code: str, operands: int) -> Callable[..., Array]:
 # -- references -------------------------------------------------------------------------------------
 
 
-def _exp_of_minus_square(x: Array) -> Array:
+def _exp_of_minus_square(x: Array) -> Any:
     high = np.ldexp(np.rint(np.ldexp(x, 16)), -16)  # its square is exact
     return np.exp(-high * high) * np.exp(-(x - high) * (x + high))
 
 
-def _erf_series(x: Array) -> Array:
+def _erf_series(x: Array) -> Any:
     """erf by its series of positive terms, for 0 <= x <= 3.2 (Abramowitz and Stegun 7.1.6)."""
     term = np.array(x)
     total = np.array(x)
@@ -69,7 +69,7 @@ def _erf_series(x: Array) -> Array:
     return total * _exp_of_minus_square(x) * 2 / np.sqrt(REAL(2) * np.arccos(REAL(0)))
 
 
-def _erfc_fraction(x: Array) -> Array:
+def _erfc_fraction(x: Array) -> Any:
     """erfc by its continued fraction, for x >= 2 (Abramowitz and Stegun 7.1.14), from the inside out."""
     inner = np.array(x)
     for n in range(160, 0, -1):
@@ -77,14 +77,14 @@ def _erfc_fraction(x: Array) -> Array:
     return _exp_of_minus_square(x) / inner / np.sqrt(REAL(2) * np.arccos(REAL(0)))
 
 
-def erf(x: Array) -> Array:
+def erf(x: Array) -> Any:
     """The error function in long double."""
     size = np.minimum(np.abs(x), REAL(8))
     near, far = _erf_series(np.minimum(size, REAL(3))), 1 - _erfc_fraction(np.maximum(size, REAL(2)))
     return np.copysign(np.where(size < 2.5, near, far), x)
 
 
-def erfc(x: Array) -> Array:
+def erfc(x: Array) -> Any:
     """The complementary error function in long double."""
     size = np.minimum(np.abs(x), REAL(110))
     near, far = 1 - _erf_series(np.minimum(size, REAL(3))), _erfc_fraction(np.maximum(size, REAL(2)))
@@ -92,7 +92,7 @@ def erfc(x: Array) -> Array:
     return np.where(x < 0, 2 - positive, positive)
 
 
-def _sigmoid(x: Array) -> Array:
+def _sigmoid(x: Array) -> Any:
     return np.where(
         x < 0, np.exp(np.minimum(x, 0)) / (1 + np.exp(np.minimum(x, 0))), 1 / (1 + np.exp(-np.abs(x)))
     )
