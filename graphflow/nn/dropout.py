@@ -1,0 +1,29 @@
+"""Layers that drop elements at random while training."""
+
+from __future__ import annotations
+
+from graphflow.nn import functional as F
+from graphflow.nn.module import Module
+from graphflow.tensor import Tensor
+
+
+class Dropout(Module):
+    """While training, zeros each element with probability `p` and divides the others by 1-p; else the input as it is.
+
+    ValueError unless 0 <= p <= 1.
+    """
+
+    def __init__(self, p: float = 0.5, inplace: bool = False):
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+        self.p = p
+        self.inplace = inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as `input`."""
+        return F.dropout(input, self.p, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        """The probability, and whether it works in place."""
+        return f"p={self.p}, inplace={self.inplace}"

@@ -1,0 +1,62 @@
+"""Activations."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+from graphflow import functions as ops
+from graphflow.tensor import Tensor
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0)."""
+    result = ops.relu(input)
+    return input.copy_(result) if inplace else result
+
+
+def tanh(input: Tensor) -> Tensor:
+    """tanh(x)."""
+    return ops.tanh(input)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return ops.sigmoid(input)
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x Φ(x) with the normal distribution function Φ; Hendrycks & Gimpel, arXiv:1606.08415.
+
+    ``approximate="tanh"`` uses 0.5 x (1 + tanh(sqrt(2/π) (x + 0.044715 x³))). ValueError for any other name.
+    """
+    if approximate == "none":
+        return input * 0.5 * (1.0 + ops.erf(input * math.sqrt(0.5)))
+    if approximate == "tanh":
+        inner = math.sqrt(2.0 / math.pi) * (input + 0.044715 * input * input * input)
+        return input * 0.5 * (1.0 + ops.tanh(inner))
+    raise ValueError(f"approximate argument must be either none or tanh, got {approximate!r}")
+
+
+def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`. A row of -inf gives nan, as in PyTorch."""
+    return ops.softmax(input, _chosen("softmax", input, dim), dtype)
+
+
+def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """log(softmax(x)) along `dim`, without overflow. A row of -inf gives nan, as in PyTorch."""
+    return ops.log_softmax(input, _chosen("log_softmax", input, dim), dtype)
+
+
+def _chosen(name: str, input: Tensor, dim: int | None) -> int:
+    """`dim`, or without one PyTorch's old choice with a warning."""
+    if dim is not None:
+        return dim
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated. "
+        "Change the call to include dim=X as an argument.",
+        FutureWarning,
+        stacklevel=3,
+    )
+    return 0 if input.ndim in (0, 1, 3) else 1

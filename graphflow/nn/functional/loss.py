@@ -1,0 +1,169 @@
+"""Losses."""
+
+from __future__ import annotations
+
+import warnings
+
+from graphflow import functions as ops
+from graphflow.errors import DTypeError, ShapeError
+from graphflow.nn.functional.activation import log_softmax
+from graphflow.nn.functional.reduction import check, legacy, reduced
+from graphflow.tensor import Tensor
+
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """(input - target)² with broadcasting, times `weight`, reduced; warns when the shapes differ.
+
+    With `weight`, the mean divides by the weights' sum.
+    """
+    reduction = legacy(size_average, reduce, reduction)
+    check(reduction)
+    if input.ndim != target.ndim or any(
+        isinstance(a, int) and isinstance(b, int) and a != b
+        for a, b in zip(input.shape, target.shape, strict=True)
+    ):
+        warnings.warn(
+            f"Using a target size ({tuple(target.shape)}) that is different to the input size ({tuple(input.shape)}). "
+            "This will likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            UserWarning,
+            stacklevel=2,
+        )
+    difference = input - target
+    if weight is None:
+        return reduced(difference * difference, reduction)
+    weighted = difference * difference * weight
+    if reduction == "mean":
+        return weighted.sum() / (ops.zeros_like(difference) + weight).sum()
+    return reduced(weighted, reduction)
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the log-probability that `input` (C,), (N, C) or (N, C, ...) gives to the class indices in `target`.
+
+    Targets equal to `ignore_index` give 0 and don't count in the mean, which divides by the sum of the targets'
+    weights. An index outside [0, C) is an IndexError.
+    """
+    reduction = legacy(size_average, reduce, reduction)
+    check(reduction)
+    return _indexed(input, target, weight, ignore_index, reduction, 0.0)
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of logits `input` (C,), (N, C) or (N, C, ...) against classes or class probabilities.
+
+    A target with the input's shape and a floating-point dtype holds probabilities; otherwise it holds class indices
+    and has the input's shape without C, see `nll_loss`. `weight` is (C,). `label_smoothing` in [0, 1] mixes the target
+    with the uniform distribution. Meaning, defaults and reductions are those of ``torch.nn.functional.cross_entropy``.
+    """
+    reduction = legacy(size_average, reduce, reduction)
+    check(reduction)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    dim = _class_dim(input)
+    log_probabilities = log_softmax(input, dim)
+    if target.ndim != input.ndim:
+        return _indexed(log_probabilities, target, weight, ignore_index, reduction, label_smoothing)
+    if not target.dtype.is_floating_point:
+        raise DTypeError(
+            f"a target of the input's shape holds class probabilities and has to be floating point, got {target.dtype}; "
+            "class indices have the input's shape without the class dimension"
+        )
+    if ignore_index >= 0:
+        raise ValueError("ignore_index is not supported for floating point target")
+    classes = input.shape[dim]
+    if label_smoothing > 0:
+        target = target * (1.0 - label_smoothing) + label_smoothing / classes
+    terms = log_probabilities * target
+    if weight is not None:
+        terms = terms * _per_class(weight, input, dim)
+    loss = -terms.sum(dim)
+    # The mean is over samples, not over elements.
+    return reduced(loss, reduction)
+
+
+def _class_dim(input: Tensor) -> int:
+    if input.ndim == 0:
+        raise ShapeError("class scores need a class dimension: (C,), (N, C) or (N, C, ...), got a 0-d tensor")
+    return 0 if input.ndim == 1 else 1
+
+
+def _per_class(weight: Tensor, input: Tensor, dim: int) -> Tensor:
+    """Class weights shaped so that they broadcast against `input`."""
+    classes = input.shape[dim]
+    if weight.ndim != 1 or weight.shape[0] != classes:
+        raise ShapeError(
+            f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of "
+            f"shape: {list(weight.shape)}"
+        )
+    return weight.reshape((-1, *(1,) * (input.ndim - dim - 1)))
+
+
+def _indexed(
+    log_probabilities: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    """The loss for class indices. The class dimension stays, with size 1, to the end: rows then fuse."""
+    dim = _class_dim(log_probabilities)
+    classes = log_probabilities.shape[dim]
+    index = _checked_target(log_probabilities, target, dim).unsqueeze(dim)
+    counts = index != ignore_index
+    # An ignored row may hold any number, so it looks at class 0; other negative indices must not count from the end.
+    safe = ops.where(counts, ops.where(index < 0, classes, index), 0)
+    loss = -ops.where(counts, log_probabilities.gather(dim, safe), 0.0)
+    share = counts.to(log_probabilities.dtype)
+    if weight is not None:
+        scale = _per_class(weight, log_probabilities, dim)
+        own = weight.gather(0, safe.flatten()).reshape(safe.shape)
+        loss, share = loss * own, share * own
+    if label_smoothing > 0:
+        terms = log_probabilities if weight is None else log_probabilities * scale
+        uniform = ops.where(counts, -terms.sum(dim, keepdim=True), 0.0)
+        loss = loss * (1.0 - label_smoothing) + uniform * (label_smoothing / classes)
+    if reduction == "mean":
+        return loss.sum() / share.sum()
+    return loss.squeeze(dim) if reduction == "none" else loss.sum()
+
+
+def _checked_target(input: Tensor, target: Tensor, dim: int) -> Tensor:
+    """Class indices as int64, after their dtype and shape were compared with the scores'."""
+    if target.dtype.kind != "int":
+        raise DTypeError(f"class indices have to be integers, got {target.dtype}; convert with .long()")
+    expected = (*input.shape[:dim], *input.shape[dim + 1 :])
+    if target.ndim != len(expected):
+        raise ShapeError(
+            f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got {tuple(target.shape)}"
+        )
+    for wanted, got in zip(expected, target.shape, strict=True):
+        if isinstance(wanted, int) and isinstance(got, int) and wanted != got:
+            raise ShapeError(
+                f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got {tuple(target.shape)}"
+            )
+    return target.long()

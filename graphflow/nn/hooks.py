@@ -1,0 +1,72 @@
+"""Functions that run before and after a module's forward."""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_IDS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Hook:
+    """One registered function; `with_kwargs` hands it the call's keyword arguments too."""
+
+    function: Callable[..., Any]
+    with_kwargs: bool
+
+
+Hooks = OrderedDict[int, Hook]
+
+
+class RemovableHandle:
+    """What registering a hook gives: ``remove()`` takes the hook away; as a context manager, at the block's end."""
+
+    def __init__(self, hooks: Hooks, hook: Hook, prepend: bool):
+        self.id = next(_IDS)
+        self._hooks = hooks
+        hooks[self.id] = hook
+        if prepend:
+            hooks.move_to_end(self.id, last=False)
+
+    def remove(self) -> None:
+        """Takes the hook away; doing it twice is no error."""
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def run_before(hooks: Hooks, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The arguments of forward after every hook has had its say, as (args, kwargs)."""
+    for hook in tuple(hooks.values()):
+        if hook.with_kwargs:
+            changed = hook.function(module, args, kwargs)
+            if changed is not None:
+                if not (isinstance(changed, tuple) and len(changed) == 2):
+                    raise TypeError(
+                        "a forward pre-hook registered with_kwargs returns None or (args, kwargs), "
+                        f"got {type(changed).__name__}"
+                    )
+                args, kwargs = changed
+        else:
+            changed = hook.function(module, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+    return args, kwargs
+
+
+def run_after(hooks: Hooks, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """The result of forward after every hook has had its say."""
+    for hook in tuple(hooks.values()):
+        given = (module, args, kwargs, result) if hook.with_kwargs else (module, args, result)
+        changed = hook.function(*given)
+        if changed is not None:
+            result = changed
+    return result

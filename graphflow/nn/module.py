@@ -1,0 +1,493 @@
+"""Module: what every layer and network is made from. The vocabulary is that of ``torch.nn.Module``."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from graphflow.dtypes import DType, as_dtype
+from graphflow.nn.hooks import Hook, Hooks, RemovableHandle, run_after, run_before
+from graphflow.nn.parameter import Parameter
+from graphflow.nn.state import IncompatibleKeys, collect, load
+from graphflow.tensor import Tensor, advance_epoch, depends_on, no_grad
+
+Self = TypeVar("Self", bound="Module")
+Named = TypeVar("Named")
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), DType)
+_TABLES = ("_parameters", "_buffers", "_modules")
+
+
+class Module:
+    """Base class of all layers and networks.
+
+    A subclass calls ``super().__init__()``, assigns parameters and submodules to attributes, and defines ``forward``.
+    Compiled functions notice when plain attributes (numbers, strings, flags such as ``training``) or registered
+    tensors and submodules of a module they called are replaced, and trace anew.
+    """
+
+    training: bool
+    forward: Callable[..., Any]
+
+    def __init__(self) -> None:
+        put = super().__setattr__
+        put("training", True)
+        put("_parameters", OrderedDict())
+        put("_buffers", OrderedDict())
+        put("_non_persistent_buffers", set())
+        put("_modules", OrderedDict())
+        put("_forward_pre_hooks", OrderedDict())
+        put("_forward_hooks", OrderedDict())
+        put("_mode", _Mode(self))
+
+    _parameters: OrderedDict[str, Parameter | None]
+    _buffers: OrderedDict[str, Tensor | None]
+    _non_persistent_buffers: set[str]
+    _modules: OrderedDict[str, Module | None]
+    _forward_pre_hooks: Hooks
+    _forward_hooks: Hooks
+    _mode: _Mode
+
+    # ------------------------------------------------------------------------------------------ calling
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs ``forward`` between the registered hooks."""
+        forward = getattr(self, "forward", None)
+        if forward is None:
+            raise NotImplementedError(
+                f'Module [{type(self).__name__}] is missing the required "forward" function'
+            )
+        depends_on(self._mode, self._mode.read)
+        depends_on(self, self._static_facts)
+        if self._forward_pre_hooks:
+            args, kwargs = run_before(self._forward_pre_hooks, self, args, kwargs)
+        result = forward(*args, **kwargs)
+        if self._forward_hooks:
+            result = run_after(self._forward_hooks, self, args, kwargs, result)
+        return result
+
+    def _static_facts(self) -> Hashable:
+        """What a trace of this module took from it besides its mode and its tensors' values."""
+        plain = tuple(
+            (name, _plain(value))
+            for name, value in self.__dict__.items()
+            if name not in _OWN_ATTRIBUTES and not isinstance(value, Tensor)
+        )
+        tables = tuple((name, id(value)) for table in _TABLES for name, value in self.__dict__[table].items())
+        return plain, tables, (*self._forward_pre_hooks, *self._forward_hooks)
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(module, args)`` before forward; what it returns, unless None, replaces the arguments."""
+        advance_epoch()
+        return RemovableHandle(self._forward_pre_hooks, Hook(hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(module, args, output)`` after forward; what it returns, unless None, replaces the output."""
+        advance_epoch()
+        return RemovableHandle(self._forward_hooks, Hook(hook, with_kwargs), prepend)
+
+    # ------------------------------------------------------------------------------------------ attributes
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = self.__dict__
+        if "_modules" not in own:
+            if isinstance(value, (Parameter, Module)):
+                kind = "parameters" if isinstance(value, Parameter) else "module"
+                raise AttributeError(f"cannot assign {kind} before Module.__init__() call")
+            object.__setattr__(self, name, value)
+        elif isinstance(value, Parameter):
+            self._forget(name, keep="_parameters")
+            self.register_parameter(name, value)
+        elif isinstance(value, Module):
+            self._forget(name, keep="_modules")
+            self._set_module(name, value)
+        elif name in own["_parameters"]:
+            if value is not None:
+                raise TypeError(
+                    f"cannot assign '{type(value).__name__}' as parameter '{name}' (nn.Parameter or None expected)"
+                )
+            self.register_parameter(name, None)
+        elif name in own["_modules"]:
+            if value is not None:
+                raise TypeError(
+                    f"cannot assign '{type(value).__name__}' as child module '{name}' (nn.Module or None expected)"
+                )
+            self._set_module(name, None)
+        elif name in own["_buffers"]:
+            if value is not None and not isinstance(value, Tensor):
+                raise TypeError(
+                    f"cannot assign '{type(value).__name__}' as buffer '{name}' (Tensor or None expected)"
+                )
+            self._set_buffer(name, value)
+        elif name == "training":
+            self._mode.write(bool(value))
+        else:
+            object.__setattr__(self, name, value)
+            advance_epoch()
+
+    def __getattr__(self, name: str) -> Any:
+        for table in _TABLES:
+            entries = self.__dict__.get(table)
+            if entries is not None and name in entries:
+                return entries[name]
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __delattr__(self, name: str) -> None:
+        for table in _TABLES:
+            if name in self.__dict__[table]:
+                del self.__dict__[table][name]
+                self._non_persistent_buffers.discard(name)
+                advance_epoch()
+                return
+        object.__delattr__(self, name)
+        advance_epoch()
+
+    def __dir__(self) -> list[str]:
+        names = [*super().__dir__(), *self._parameters, *self._buffers, *self._modules]
+        return sorted({name for name in names if not name[:1].isdigit()})
+
+    def _forget(self, name: str, keep: str) -> None:
+        """Takes `name` out of every place but the table `keep`, where it is about to be put."""
+        self.__dict__.pop(name, None)
+        for table in _TABLES:
+            if table != keep:
+                self.__dict__[table].pop(name, None)
+        self._non_persistent_buffers.discard(name)
+
+    def _check_name(self, kind: str, name: str, table: str) -> None:
+        if "_modules" not in self.__dict__:
+            raise AttributeError(f"cannot assign {kind} before Module.__init__() call")
+        if not isinstance(name, str):
+            raise TypeError(f"{kind} name should be a string. Got {type(name).__name__}")
+        if "." in name:
+            raise KeyError(f'{kind} name can\'t contain "."')
+        if name == "":
+            raise KeyError(f'{kind} name can\'t be empty string ""')
+        if hasattr(self, name) and name not in self.__dict__[table]:
+            raise KeyError(f"attribute '{name}' already exists")
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Adds a parameter under `name`; None reserves the name."""
+        self._check_name("parameter", name, "_parameters")
+        if param is not None and not isinstance(param, Parameter):
+            raise TypeError(
+                f"cannot assign '{type(param).__name__}' object to parameter '{name}' (nn.Parameter or None required)"
+            )
+        if param is not None and not param.is_leaf:
+            raise ValueError(
+                f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. "
+                f"To express '{name}' as a function of another Tensor, compute the value in the forward() method."
+            )
+        self._parameters[name] = param
+        if param is not None:
+            param.name = name
+        advance_epoch()
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Adds a tensor that is state but not trained; with `persistent` it is part of ``state_dict``."""
+        self._check_name("buffer", name, "_buffers")
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(
+                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (Tensor or None required)"
+            )
+        if persistent:
+            self._non_persistent_buffers.discard(name)
+        else:
+            self._non_persistent_buffers.add(name)
+        self._set_buffer(name, tensor)
+
+    def _set_buffer(self, name: str, tensor: Tensor | None) -> None:
+        self._buffers[name] = tensor
+        if tensor is not None:
+            tensor.name = name
+        advance_epoch()
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Adds a submodule under `name`; None reserves the name."""
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{type(module).__name__} is not a Module subclass")
+        self._check_name("module", name, "_modules")
+        self._set_module(name, module)
+
+    register_module = add_module
+
+    def _set_module(self, name: str, module: Module | None) -> None:
+        self._modules[name] = module
+        if module is not None:
+            # Tensors are called by the longest path known, so that a graph's states read like a state_dict.
+            for path, tensor in (*module.named_parameters(), *module.named_buffers()):
+                tensor.name = f"{name}.{path}"
+        advance_epoch()
+
+    # ------------------------------------------------------------------------------------------ walking the tree
+
+    def _members(
+        self, table: str, prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        modules = (
+            self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
+            if recurse
+            else [(prefix, self)]
+        )
+        for path, module in modules:
+            for name, member in module.__dict__[table].items():
+                if member is None or id(member) in seen:
+                    continue
+                if remove_duplicate:
+                    seen.add(id(member))
+                yield (f"{path}.{name}" if path else name), member
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Every parameter once, this module's own first."""
+        return (p for _, p in self.named_parameters(recurse=recurse))
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """(name, parameter) pairs; names are dotted paths."""
+        return self._members("_parameters", prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """Every buffer once."""
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """(name, buffer) pairs; names are dotted paths."""
+        return self._members("_buffers", prefix, recurse, remove_duplicate)
+
+    def children(self) -> Iterator[Module]:
+        """The direct submodules, each once."""
+        return (m for _, m in self.named_children())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) pairs of the direct submodules."""
+        seen: set[Module] = set()
+        for name, module in self._modules.items():
+            if module is not None and module not in seen:
+                seen.add(module)
+                yield name, module
+
+    def modules(self) -> Iterator[Module]:
+        """This module and everything below it, each once."""
+        return (m for _, m in self.named_modules())
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """(path, module) pairs of this module (path `prefix`) and everything below it."""
+        seen = set() if memo is None else memo
+        if self in seen:
+            return
+        if remove_duplicate:
+            seen.add(self)
+        yield prefix, self
+        for name, child in self._modules.items():
+            if child is not None:
+                yield from child.named_modules(seen, f"{prefix}.{name}" if prefix else name, remove_duplicate)
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a dotted path; AttributeError when there is none."""
+        module = self
+        for name in target.split(".") if target else []:
+            found = module._modules.get(name)
+            if found is None:
+                raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
+            module = found
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a dotted path; AttributeError when there is none."""
+        return _member(self, target, "_parameters", "an nn.Parameter")  # type: ignore[no-any-return]
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer at a dotted path; AttributeError when there is none."""
+        return _member(self, target, "_buffers", "a buffer")  # type: ignore[no-any-return]
+
+    def apply(self: Self, fn: Callable[[Module], Any]) -> Self:
+        """Calls `fn` on every submodule, then on this module; gives the module back."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    # ------------------------------------------------------------------------------------------ state
+
+    def state_dict(
+        self, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
+        """Every parameter and persistent buffer by dotted name, sharing memory with the module."""
+        return collect(self, destination, prefix, keep_vars)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copies values (tensors or arrays) into this module; StateDictError lists everything that doesn't fit.
+
+        With ``strict=False`` missing and unexpected names are returned instead. Nothing is copied when it fails.
+        """
+        return load(self, state_dict, strict)
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """Sets training mode here and below: dropout drops."""
+        if not isinstance(mode, bool):
+            raise ValueError("training mode is expected to be boolean")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: Self) -> Self:
+        """Sets evaluation mode here and below."""
+        return self.train(False)
+
+    def requires_grad_(self: Self, requires_grad: bool = True) -> Self:
+        """Sets whether the parameters are trained."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the parameters' gradients, or with ``set_to_none=False`` fills them with zeros."""
+        for parameter in self.parameters():
+            if set_to_none or parameter.grad is None:
+                parameter.grad = None
+            else:
+                with no_grad():
+                    parameter.grad.zero_()
+
+    def to(self: Self, *args: Any, **kwargs: Any) -> Self:
+        """Moves to a device and converts floating-point parameters and buffers to a dtype, in place.
+
+        ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``, or by keyword. TypeError for a dtype that
+        isn't floating point.
+        """
+        device, dtype = _destination(args, kwargs)
+        return self._convert(
+            lambda t: t.to(device=device, dtype=dtype if t.dtype.is_floating_point else None)
+        )
+
+    def type(self: Self, dst_type: Any) -> Self:
+        """Converts every parameter and buffer to a dtype."""
+        dtype = as_dtype(dst_type)
+        return self._convert(lambda t: t.to(dtype=dtype))
+
+    def float(self: Self) -> Self:
+        """Converts floating-point parameters and buffers to float32."""
+        return self.to(dtype="float32")
+
+    def double(self: Self) -> Self:
+        """Converts floating-point parameters and buffers to float64."""
+        return self.to(dtype="float64")
+
+    def cpu(self: Self) -> Self:
+        """Moves to the CPU."""
+        return self.to(device="cpu")
+
+    def _convert(self: Self, change: Callable[[Tensor], Tensor]) -> Self:
+        for tensor in (*self.parameters(), *self.buffers()):
+            grad, tensor.grad = tensor.grad, None
+            tensor.data = change(tensor.data)
+            tensor.grad = None if grad is None else change(grad.detach())
+        return self
+
+    # ------------------------------------------------------------------------------------------ printing
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses when the module is printed; subclasses override it."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr().split("\n") if self.extra_repr() else []
+        children = [f"({name}): {indented(repr(child))}" for name, child in self._modules.items()]
+        return bracketed(self._get_name(), extra, children)
+
+    def _get_name(self) -> str:
+        return type(self).__name__
+
+
+class _Mode:
+    """A module's training flag as a fact of its own: functions that set it themselves don't depend on it."""
+
+    def __init__(self, module: Module):
+        self._module = module
+
+    def read(self) -> Hashable:
+        """The flag."""
+        return self._module.training
+
+    def write(self, training: bool) -> None:
+        """Sets the flag. A trace that sets it before reading it is good for either value."""
+        depends_on(self, _nothing)
+        if training != self._module.training:
+            self._module.__dict__["training"] = training
+            advance_epoch()
+
+
+def _nothing() -> Hashable:
+    return None
+
+
+_OWN_ATTRIBUTES = frozenset(Module().__dict__)
+
+
+def _plain(value: Any) -> Hashable:
+    """A comparable stand-in: plain values by value and type, everything else by identity."""
+    if isinstance(value, _PLAIN):
+        return type(value).__name__, value
+    if isinstance(value, (list, tuple)):
+        return type(value).__name__, tuple(map(_plain, value))
+    if isinstance(value, dict):
+        return "dict", tuple((_plain(k), _plain(v)) for k, v in value.items())
+    return id(value)
+
+
+def _member(module: Module, target: str, table: str, kind: str) -> Any:
+    path, _, name = target.rpartition(".")
+    owner = module.get_submodule(path)
+    found = owner.__dict__[table].get(name)
+    if found is None:
+        problem = "is not " + kind if hasattr(owner, name) else f"{type(owner).__name__} has no attribute"
+        raise AttributeError(f"`{name}` {problem}" if problem.startswith("is") else f"{problem} `{name}`")
+    return found
+
+
+def _destination(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, DType | None]:
+    """(device, dtype) out of what ``to`` was given, either None."""
+    unknown = set(kwargs) - {"device", "dtype", "non_blocking", "copy"}
+    if unknown or len(args) > 2:
+        raise TypeError(
+            f"to() takes device= and dtype=, got {', '.join(sorted(unknown)) or f'{len(args)} positions'}"
+        )
+    device, dtype = kwargs.get("device"), kwargs.get("dtype")
+    for arg in args:
+        if isinstance(arg, Tensor):
+            device, dtype = arg.device, arg.dtype
+        elif isinstance(arg, DType):
+            dtype = arg
+        elif arg is not None:
+            device = arg
+    if dtype is not None:
+        dtype = as_dtype(dtype)
+        if not dtype.is_floating_point:
+            raise TypeError(
+                f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype!r}"
+            )
+    return device, dtype
+
+
+def bracketed(name: str, extra: list[str], children: list[str]) -> str:
+    """A printed module: on one line when a single line of facts is all there is to say."""
+    if len(extra) <= 1 and not children:
+        return f"{name}({''.join(extra)})"
+    body = "\n  ".join(extra + children)
+    return f"{name}(\n  {body}\n)"
+
+
+def indented(text: str) -> str:
+    """`text` as it stands inside another module's brackets."""
+    return text.replace("\n", "\n  ")

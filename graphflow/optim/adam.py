@@ -1,0 +1,104 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graphflow import functions as ops
+from graphflow.optim.group import ParamGroup
+from graphflow.optim.optimizer import Optimizer, Params, cast, check_rate
+from graphflow.tensor import Tensor
+
+
+class Adam(Optimizer):
+    """Adaptive moments with bias correction; Kingma & Ba, arXiv:1412.6980.
+
+    `weight_decay` is added to the gradient, or with `decoupled_weight_decay` taken off the parameter (AdamW).
+    `amsgrad` divides by the largest second moment so far (Reddi et al., ICLR 2018). Defaults and formulas are those
+    of ``torch.optim.Adam``; coefficients are computed in float64 whatever the parameters' dtype.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+    ):
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults)
+
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        check_rate("learning rate", options["lr"])
+        check_rate("epsilon value", options["eps"])
+        check_rate("weight_decay value", options["weight_decay"])
+        if len(options["betas"]) != 2:
+            raise ValueError(f"betas takes 2 numbers, got {len(options['betas'])}")
+        for i, beta in enumerate(options["betas"]):
+            check_rate(f"beta parameter at index {i}", beta, below=1.0)
+
+    def _update(self, group: ParamGroup, params: Sequence[tuple[Tensor, Tensor]]) -> None:
+        grads = dict(params)
+        (beta1, beta2), lr = group.tensor("betas"), group.tensor("lr")
+        weight_decay = group.tensor("weight_decay")
+        decay = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else weight_decay
+        for steps, members in self._advance(list(grads)):
+            # Everything that depends on the step alone is a scalar, so an element costs one root and one division.
+            rate = lr / (1.0 - beta1**steps)
+            rescale = 1.0 / (1.0 - beta2**steps).sqrt()
+            scalars = [1.0 - beta1, beta2, 1.0 - beta2, rate, rescale, group.tensor("eps"), decay]
+            for p in members:
+                self._step(group, p, grads[p], cast(scalars, p.dtype))
+
+    def _step(self, group: ParamGroup, p: Tensor, grad: Tensor, scalars: list[Tensor]) -> None:
+        new1, beta2, new2, rate, rescale, eps, decay = scalars
+        if group["maximize"]:
+            grad = -grad
+        start: Tensor = p
+        if group["decoupled_weight_decay"]:
+            start = p * decay
+        else:
+            grad = grad + decay * p
+        held1, held2 = self._moment(p, "exp_avg"), self._moment(p, "exp_avg_sq")
+        first = held1 + new1 * (grad - held1)
+        second = beta2 * held2 + new2 * (grad * grad)
+        held1.copy_(first)
+        held2.copy_(second)
+        if group["amsgrad"]:
+            largest = self._moment(p, "max_exp_avg_sq")
+            second = ops.maximum(largest, second)
+            largest.copy_(second)
+        p.copy_(start - rate * first / (second.sqrt() * rescale + eps))
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, ``p *= 1 - lr * weight_decay``; Loshchilov & Hutter, arXiv:1711.05101."""
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ):
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True
+        )

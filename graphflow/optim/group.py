@@ -1,0 +1,134 @@
+"""A parameter group: an optimizer's options, with rates that a compiled step reads as state."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
+from typing import Any
+
+from graphflow import functions as ops
+from graphflow.dtypes import float64
+from graphflow.errors import TraceError
+from graphflow.tensor import Tensor, advance_epoch, concrete, no_grad
+
+Rate = Tensor | tuple[Tensor, ...]
+
+
+class ParamGroup(MutableMapping[str, Any]):
+    """Options by name, beside the list of tensors under ``"params"``.
+
+    Options whose default is a number (learning rate, momentum, betas, ...) are *rates*: they read as floats and take
+    numbers, while the value lives in a 0-d float64 tensor, so that changing it changes what an already compiled step
+    does. Inside a compiled function they read as that tensor, and assigning one is part of the step.
+    """
+
+    def __init__(
+        self, params: Sequence[Tensor], options: Mapping[str, Any], rates: frozenset[str], index: int
+    ):
+        self._plain: dict[str, Any] = {"params": list(params)}
+        self._rates: dict[str, Rate] = {}
+        self._active: dict[str, bool] = {}
+        for name, value in options.items():
+            if name in rates:
+                label = f"{name}.{index}" if index else name
+                with concrete():
+                    self._rates[name] = _new_rate(value, label)
+                self._active[name] = _is_active(value)
+            else:
+                self._plain[name] = value
+
+    def tensor(self, name: str) -> Any:
+        """The 0-d float64 tensor behind a rate, or a tuple of them for one such as ``betas``."""
+        return self._rates[name]
+
+    def is_active(self, name: str) -> bool:
+        """Whether a rate is anything but zero: zero switches some terms off altogether."""
+        return self._active[name]
+
+    def structure(self) -> Hashable:
+        """What the graph of a step depends on: everything but the values of rates."""
+        plain = tuple((name, repr(value)) for name, value in self._plain.items() if name != "params")
+        return tuple(map(id, self._plain["params"])), plain, tuple(self._active.items())
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._rates:
+            return self._plain[name]
+        rate = self._rates[name]
+        return tuple(map(_read, rate)) if isinstance(rate, tuple) else _read(rate)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self._rates:
+            self._plain[name] = value
+            advance_epoch()
+            return
+        rate = self._rates[name]
+        parts, values = (rate, tuple(value)) if isinstance(rate, tuple) else ((rate,), (value,))
+        if len(parts) != len(values):
+            raise ValueError(f"{name} takes {len(parts)} numbers, got {len(values)}")
+        with no_grad():
+            for part, number in zip(parts, values, strict=True):
+                if isinstance(number, Tensor):
+                    part.copy_(number)
+                else:
+                    part.fill_(float(number))
+        active = _is_active(value)
+        if active != self._active[name]:
+            self._active[name] = active
+            advance_epoch()
+
+    def __delitem__(self, name: str) -> None:
+        if name in self._rates or name == "params":
+            raise KeyError(f"{name} is an option the optimizer needs")
+        del self._plain[name]
+        advance_epoch()
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._plain
+        yield from self._rates
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._rates)
+
+    def options(self) -> dict[str, Any]:
+        """Every option but the tensors, rates as floats also while tracing."""
+        with concrete():
+            return {name: self[name] for name in self if name != "params"}
+
+    def __repr__(self) -> str:
+        return repr({"params": self._plain["params"], **self.options()})
+
+
+def is_rate(default: object) -> bool:
+    """Whether an option with this default is a rate: a number, a 0-d tensor, or a tuple of these."""
+    if isinstance(default, (tuple, list)):
+        return bool(default) and all(map(is_rate, default))
+    return isinstance(default, (int, float, Tensor)) and not isinstance(default, bool)
+
+
+def _new_rate(value: Any, name: str) -> Rate:
+    if isinstance(value, (tuple, list)):
+        return tuple(_new_scalar(v, f"{name}.{i}") for i, v in enumerate(value))
+    return _new_scalar(value, name)
+
+
+def _new_scalar(value: Any, name: str) -> Tensor:
+    scalar = ops.full((), float(value), dtype=float64)
+    scalar.name = name
+    return scalar
+
+
+def _is_active(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_is_active, value))
+    if isinstance(value, Tensor):
+        try:
+            return value.item() != 0
+        except TraceError:  # computed by the step itself: it may be anything
+            return True
+    return float(value) != 0
+
+
+def _read(scalar: Tensor) -> Any:
+    try:
+        return scalar.item()
+    except TraceError:  # inside a compiled function its value is not one number
+        return scalar
