@@ -15,6 +15,10 @@ class ShapeError(GraphflowError, ValueError):
     """Operand shapes that an operation can't combine."""
 
 
+class IndexRangeError(ShapeError, IndexError):
+    """A dimension or an index that doesn't exist."""
+
+
 class DTypeError(GraphflowError, TypeError):
     """Operand dtypes that an operation can't combine, or a value of a kind that has no dtype here."""
 

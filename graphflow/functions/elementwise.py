@@ -1,0 +1,568 @@
+"""Functions on corresponding elements, with broadcasting and PyTorch's type promotion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphflow.compiler.ir import OPS
+from graphflow.dtypes import bool_, float64, int64, uint8
+from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.common import (
+    Operand,
+    as_float,
+    cast,
+    copied,
+    in_dtype,
+    operand,
+    promoted,
+    require_float,
+    result_dtype,
+    scalar,
+    tensor_arg,
+)
+from graphflow.functions.registry import error, public
+from graphflow.tensor import Tensor, apply
+
+Binary = Callable[[Any, Any], Tensor]
+Unary = Callable[[Any], Tensor]
+
+
+def logical(value: Tensor) -> Tensor:
+    """Whether elements are not zero."""
+    return value if value.dtype is bool_ else apply(OPS["ne"], value, scalar(0, value.dtype))
+
+
+# ---------------------------------------------------------------------------------------------- arithmetic
+
+
+def _scaled(name: str, other: Tensor, alpha: Any) -> Tensor:
+    if isinstance(alpha, (int, float)) and not isinstance(alpha, bool) and alpha == 1:
+        return other
+    if isinstance(alpha, float) and other.dtype.kind != "float":
+        raise error(DTypeError, name, "for integral input tensors, argument alpha must not be a floating point number")
+    return apply(OPS["mul"], other, in_dtype(operand(alpha, name, "alpha"), other.dtype))
+
+
+@public()
+def add(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
+    """``input + alpha * other``; on bools, logical or."""
+    a, b = promoted("add", input, other)
+    return apply(OPS["add"], a, _scaled("add", b, alpha))
+
+
+@public(aliases=("subtract",))
+def sub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
+    """``input - alpha * other``; DTypeError on bools."""
+    a, b = promoted("sub", input, other)
+    if a.dtype is bool_:
+        raise error(DTypeError, "sub", "subtraction of two bool tensors has no meaning; use ^ or logical_xor()")
+    return apply(OPS["sub"], a, _scaled("sub", b, alpha))
+
+
+@public()
+def rsub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
+    """``other - alpha * input``."""
+    b, a = promoted("rsub", input, other)
+    if a.dtype is bool_:
+        raise error(DTypeError, "rsub", "subtraction of two bool tensors has no meaning; use ^ or logical_xor()")
+    return apply(OPS["sub"], a, _scaled("rsub", b, alpha))
+
+
+@public(aliases=("multiply",))
+def mul(input: Operand, other: Operand) -> Tensor:
+    """``input * other``; on bools, logical and."""
+    return apply(OPS["mul"], *promoted("mul", input, other))
+
+
+@public(aliases=("divide",))
+def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
+    """``input / other``, floating point also for integers; `rounding_mode` "trunc" or "floor" rounds the quotient."""
+    if rounding_mode is None:
+        return apply(OPS["div"], *promoted("div", input, other, floating=True))
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise error(ShapeError, "div", f"rounding_mode is None, 'trunc' or 'floor', not {rounding_mode!r}")
+    a, b = promoted("div", input, other)
+    if a.dtype.kind == "float":
+        return apply(OPS["trunc"], apply(OPS["div"], a, b))
+    return _int_trunc_divide(_countable(a), _countable(b))
+
+
+def _int_trunc_divide(a: Tensor, b: Tensor) -> Tensor:
+    """Integer quotient rounded towards zero: the floor of the magnitudes, with the quotient's sign."""
+    magnitude = apply(OPS["floor_divide"], apply(OPS["abs"], a), apply(OPS["abs"], b))
+    sign = apply(OPS["mul"], apply(OPS["sign"], a), apply(OPS["sign"], b))
+    return apply(OPS["mul"], magnitude, sign)
+
+
+def _countable(t: Tensor) -> Tensor:
+    """Bools as small integers, for operations that bools don't have."""
+    return cast(t, uint8) if t.dtype is bool_ else t
+
+
+@public()
+def true_divide(input: Operand, other: Operand) -> Tensor:
+    """``input / other``."""
+    return div(input, other)
+
+
+@public()
+def floor_divide(input: Operand, other: Operand) -> Tensor:
+    """``input / other`` rounded down, in the operands' dtype. Division of integers by zero gives 0."""
+    a, b = promoted("floor_divide", input, other)
+    return apply(OPS["floor_divide"], _countable(a), _countable(b))
+
+
+@public(aliases=("mod",))
+def remainder(input: Operand, other: Operand) -> Tensor:
+    """Python's ``%``: the remainder has the divisor's sign."""
+    a, b = promoted("remainder", input, other)
+    return apply(OPS["remainder"], _countable(a), _countable(b))
+
+
+@public()
+def fmod(input: Operand, other: Operand) -> Tensor:
+    """C's ``fmod``: the remainder has the dividend's sign."""
+    a, b = promoted("fmod", input, other)
+    a, b = _countable(a), _countable(b)
+    # |a| mod |b| is exact, where a - trunc(a / b) * b would lose digits.
+    rest = apply(OPS["remainder"], apply(OPS["abs"], a), apply(OPS["abs"], b))
+    negative = apply(OPS["lt"], a, scalar(0, a.dtype))
+    return apply(OPS["where"], negative, apply(OPS["neg"], rest), rest)
+
+
+@public(name="pow")
+def pow_(input: Operand, exponent: Operand) -> Tensor:
+    """``input ** exponent``. Integers to negative integer powers give 0 (but for the bases 1 and -1)."""
+    a, b = operand(input, "pow", "input"), operand(exponent, "pow", "exponent")
+    dtype = result_dtype(a, b)
+    if dtype is bool_:
+        return logical_or(a, logical_not(in_dtype(b, bool_)))
+    if isinstance(a, Tensor) and not isinstance(b, Tensor):
+        simple = _POWERS.get(float(b)) if isinstance(b, (int, float)) else None
+        if simple is not None and (dtype.kind == "float" or float(b) in (1, 2, 3)):
+            return simple(cast(a, dtype))
+        if isinstance(b, int) and b < 0 and dtype.kind == "int":
+            raise error(DTypeError, "pow", "integers to negative integer powers are not allowed; use a float tensor")
+    return apply(OPS["pow"], in_dtype(a, dtype), in_dtype(b, dtype))
+
+
+def _square(x: Tensor) -> Tensor:
+    return apply(OPS["mul"], x, x)
+
+
+# Exponents that a multiplication or root computes faster and at least as exactly.
+_POWERS: dict[float, Unary] = {
+    1.0: lambda x: apply(OPS["mul"], x, scalar(1, x.dtype)),
+    2.0: _square,
+    3.0: lambda x: apply(OPS["mul"], _square(x), x),
+    -1.0: lambda x: apply(OPS["div"], scalar(1, x.dtype), x),
+    -2.0: lambda x: apply(OPS["div"], scalar(1, x.dtype), _square(x)),
+}
+
+
+@public(aliases=("negative",))
+def neg(input: Tensor) -> Tensor:
+    """``-input``; DTypeError on bools."""
+    t = tensor_arg(input, "neg")
+    if t.dtype is bool_:
+        raise error(DTypeError, "neg", "negation of a bool tensor has no meaning; use ~ or logical_not()")
+    return apply(OPS["neg"], t)
+
+
+@public()
+def positive(input: Tensor) -> Tensor:
+    """`input` itself."""
+    return tensor_arg(input, "positive")
+
+
+@public(name="abs", aliases=("absolute",))
+def abs_(input: Tensor) -> Tensor:
+    """Absolute value; the gradient at 0 is 0."""
+    t = tensor_arg(input, "abs")
+    if t.dtype is bool_:
+        raise error(DTypeError, "abs", "the absolute value of a bool tensor has no meaning")
+    return copied(t) if t.dtype.name == "uint8" else apply(OPS["abs"], t)
+
+
+@public(aliases=("sgn",))
+def sign(input: Tensor) -> Tensor:
+    """-1, 0 or 1 in the input's dtype; NaN stays NaN."""
+    t = tensor_arg(input, "sign")
+    return copied(t) if t.dtype is bool_ else apply(OPS["sign"], t)
+
+
+@public()
+def square(input: Tensor) -> Tensor:
+    """``input * input``."""
+    return _square(_countable_int(tensor_arg(input, "square")))
+
+
+def _countable_int(t: Tensor) -> Tensor:
+    return cast(t, int64) if t.dtype is bool_ else t
+
+
+@public()
+def reciprocal(input: Tensor) -> Tensor:
+    """``1 / input``, floating point also for integers."""
+    t = as_float(input, "reciprocal")
+    return apply(OPS["div"], scalar(1, t.dtype), t)
+
+
+@public()
+def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
+    """``input + weight * (end - input)``, exact at weight 0 and 1."""
+    a = require_float(tensor_arg(input, "lerp"), "lerp")
+    b = require_float(tensor_arg(end, "lerp", "end"), "lerp")
+    w = in_dtype(operand(weight, "lerp", "weight"), a.dtype)
+    step = apply(OPS["sub"], b, a)
+    low = apply(OPS["add"], a, apply(OPS["mul"], w, step))
+    high = apply(OPS["sub"], b, apply(OPS["mul"], step, apply(OPS["sub"], scalar(1, a.dtype), w)))
+    if isinstance(weight, (int, float)):
+        return low if abs(weight) < 0.5 else high
+    return apply(OPS["where"], apply(OPS["lt"], apply(OPS["abs"], w), scalar(0.5, a.dtype)), low, high)
+
+
+@public()
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Operand = 1) -> Tensor:
+    """``input + value * tensor1 * tensor2``."""
+    a, b, c = promoted("addcmul", input, tensor1, tensor2)
+    return apply(OPS["add"], a, apply(OPS["mul"], _scaled("addcmul", b, value), c))
+
+
+@public()
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Operand = 1) -> Tensor:
+    """``input + value * tensor1 / tensor2``; DTypeError on integers."""
+    a, b, c = promoted("addcdiv", input, tensor1, tensor2)
+    require_float(a, "addcdiv")
+    return apply(OPS["add"], a, apply(OPS["div"], _scaled("addcdiv", b, value), c))
+
+
+# ---------------------------------------------------------------------------------------------- float functions
+
+
+def _float_unary(name: str, doc: str, *, op: str | None = None, aliases: tuple[str, ...] = ()) -> Unary:
+    """A function of one floating point operand; integers and bools are converted first."""
+    primitive = OPS[op or name]
+
+    def function(input: Tensor) -> Tensor:
+        return apply(primitive, as_float(input, name))
+
+    function.__doc__ = doc
+    function.__module__ = __name__
+    return public(name, aliases=aliases)(function)
+
+
+exp = _float_unary("exp", "e to the power of the elements.")
+exp2 = _float_unary("exp2", "2 to the power of the elements.")
+expm1 = _float_unary("expm1", "``exp(input) - 1`` without losing digits near 0.")
+log = _float_unary("log", "Natural logarithm; -inf at 0, NaN below.")
+log1p = _float_unary("log1p", "``log(1 + input)`` without losing digits near 0.")
+log2 = _float_unary("log2", "Logarithm to base 2.")
+log10 = _float_unary("log10", "Logarithm to base 10.")
+sqrt = _float_unary("sqrt", "Square root; NaN for negative elements.")
+rsqrt = _float_unary("rsqrt", "``1 / sqrt(input)``.")
+sin = _float_unary("sin", "Sine of an angle in radians.")
+cos = _float_unary("cos", "Cosine of an angle in radians.")
+tan = _float_unary("tan", "Tangent of an angle in radians.")
+asin = _float_unary("asin", "Inverse sine, in radians.", aliases=("arcsin",))
+acos = _float_unary("acos", "Inverse cosine, in radians.", aliases=("arccos",))
+atan = _float_unary("atan", "Inverse tangent, in radians.", aliases=("arctan",))
+sinh = _float_unary("sinh", "Hyperbolic sine.")
+cosh = _float_unary("cosh", "Hyperbolic cosine.")
+tanh = _float_unary("tanh", "Hyperbolic tangent.")
+asinh = _float_unary("asinh", "Inverse hyperbolic sine.", aliases=("arcsinh",))
+acosh = _float_unary("acosh", "Inverse hyperbolic cosine.", aliases=("arccosh",))
+atanh = _float_unary("atanh", "Inverse hyperbolic tangent.", aliases=("arctanh",))
+sigmoid = _float_unary("sigmoid", "``1 / (1 + exp(-input))``.")
+erf = _float_unary("erf", "The error function.")
+erfc = _float_unary("erfc", "``1 - erf(input)`` without losing digits for large elements.")
+
+
+@public(aliases=("arctan2",))
+def atan2(input: Tensor, other: Tensor) -> Tensor:
+    """The angle of the point (other, input), in radians, in the right quadrant."""
+    return apply(OPS["atan2"], *promoted("atan2", input, other, floating=True))
+
+
+@public()
+def relu(input: Tensor) -> Tensor:
+    """``max(input, 0)``; NaN stays NaN, and the gradient at 0 is 0."""
+    t = tensor_arg(input, "relu")
+    if t.dtype is bool_:
+        raise error(DTypeError, "relu", "boolean inputs are not supported")
+    zero = scalar(0, t.dtype)
+    return apply(OPS["where"], apply(OPS["le"], t, zero), zero, t)
+
+
+def _rounding(name: str, doc: str, aliases: tuple[str, ...] = ()) -> Unary:
+    primitive = OPS[name]
+
+    def function(input: Tensor) -> Tensor:
+        t = tensor_arg(input, name)
+        if t.dtype is bool_:
+            raise error(DTypeError, name, "a bool tensor can't be rounded")
+        return apply(primitive, t) if t.dtype.kind == "float" else copied(t)
+
+    function.__doc__ = doc
+    function.__module__ = __name__
+    return public(name, aliases=aliases)(function)
+
+
+floor = _rounding("floor", "The largest integer not above each element; integers stay as they are.")
+ceil = _rounding("ceil", "The smallest integer not below each element; integers stay as they are.")
+trunc = _rounding("trunc", "The integer part of each element; integers stay as they are.", aliases=("fix",))
+
+
+@public(name="round")
+def round_(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest integer, halves to the even one; with `decimals`, the nearest multiple of ``10**-decimals``."""
+    t = tensor_arg(input, "round")
+    if t.dtype is bool_:
+        raise error(DTypeError, "round", "a bool tensor can't be rounded")
+    if t.dtype.kind != "float":
+        return copied(t)
+    if decimals == 0:
+        return apply(OPS["round"], t)
+    factor = scalar(10.0 ** abs(decimals), t.dtype)
+    there, back = (OPS["mul"], OPS["div"]) if decimals > 0 else (OPS["div"], OPS["mul"])
+    return apply(back, apply(OPS["round"], apply(there, t, factor)), factor)
+
+
+@public()
+def frac(input: Tensor) -> Tensor:
+    """``input - trunc(input)``."""
+    t = require_float(tensor_arg(input, "frac"), "frac")
+    return apply(OPS["sub"], t, apply(OPS["trunc"], t))
+
+
+@public()
+def deg2rad(input: Tensor) -> Tensor:
+    """Degrees to radians."""
+    t = as_float(input, "deg2rad")
+    return apply(OPS["mul"], t, scalar(math.pi / 180, t.dtype))
+
+
+@public()
+def rad2deg(input: Tensor) -> Tensor:
+    """Radians to degrees."""
+    t = as_float(input, "rad2deg")
+    return apply(OPS["mul"], t, scalar(180 / math.pi, t.dtype))
+
+
+@public()
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """``log(p / (1 - p))``, with p first clamped to [eps, 1 - eps] if `eps` is given."""
+    t = as_float(input, "logit")
+    p = t if eps is None else clamp(t, eps, 1.0 - eps)
+    return apply(OPS["log"], apply(OPS["div"], p, apply(OPS["sub"], scalar(1, t.dtype), p)))
+
+
+# ---------------------------------------------------------------------------------------------- choosing
+
+
+@public(aliases=("clip",))
+def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
+    """Elements limited to [min, max], bounds being numbers or tensors; NaN stays NaN, `max` wins over `min`.
+
+    The gradient passes where the element is inside, bounds included.
+    """
+    if min is None and max is None:
+        raise error(ShapeError, "clamp", "at least one of min and max has to be given")
+    values = [tensor_arg(input, "clamp")]
+    bounds = [operand(b, "clamp", "min/max") for b in (min, max) if b is not None]
+    dtype = result_dtype(*values, *bounds)
+    t = cast(values[0], dtype)
+    if min is not None:
+        low = in_dtype(bounds[0], dtype)
+        t = apply(OPS["where"], apply(OPS["lt"], t, low), low, t)
+    if max is not None:
+        high = in_dtype(bounds[-1], dtype)
+        t = apply(OPS["where"], apply(OPS["gt"], t, high), high, t)
+    return t
+
+
+@public()
+def clamp_min(input: Tensor, min: Operand) -> Tensor:
+    """Elements not below `min`."""
+    return clamp(input, min=min)
+
+
+@public()
+def clamp_max(input: Tensor, max: Operand) -> Tensor:
+    """Elements not above `max`."""
+    return clamp(input, max=max)
+
+
+@public()
+def maximum(input: Tensor, other: Tensor) -> Tensor:
+    """The larger of corresponding elements, NaN if either is; equal elements share the gradient."""
+    return apply(OPS["maximum"], *promoted("maximum", input, other))
+
+
+@public()
+def minimum(input: Tensor, other: Tensor) -> Tensor:
+    """The smaller of corresponding elements, NaN if either is; equal elements share the gradient."""
+    return apply(OPS["minimum"], *promoted("minimum", input, other))
+
+
+@public(method=False)
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
+    """`input` where `condition` (bool) holds, else `other`; broadcasts all three."""
+    c = tensor_arg(condition, "where", "condition")
+    if c.dtype is not bool_:
+        raise error(DTypeError, "where", f"the condition has to be a bool tensor, got {c.type_}; compare it with != 0")
+    return apply(OPS["where"], c, *promoted("where", input, other))
+
+
+def _where_method(self: Tensor, condition: Tensor, other: Operand) -> Tensor:
+    """`self` where `condition` (bool) holds, else `other`."""
+    return where(condition, self, other)
+
+
+public("where", function=False)(_where_method)
+
+
+@public()
+def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
+    """`input` with `value`, in input's dtype, where `mask` (bool, broadcastable to input) holds."""
+    t = tensor_arg(input, "masked_fill")
+    m = tensor_arg(mask, "masked_fill", "mask")
+    if m.dtype is not bool_:
+        raise error(DTypeError, "masked_fill", f"the mask has to be a bool tensor, got {m.type_}; compare it with != 0")
+    filler = operand(value, "masked_fill", "value")
+    if isinstance(filler, Tensor) and filler.ndim:
+        raise error(ShapeError, "masked_fill", f"the value has to be a number or 0-d, got {filler.type_}")
+    if result_dtype(t, filler).kind != t.dtype.kind:
+        raise error(DTypeError, "masked_fill", f"the value {value!r} can't be put into a {t.dtype} tensor")
+    return apply(OPS["where"], m, in_dtype(filler, t.dtype), t)
+
+
+# ---------------------------------------------------------------------------------------------- comparison and logic
+
+
+def _comparison(name: str, doc: str, aliases: tuple[str, ...] = ()) -> Binary:
+    primitive = OPS[name]
+
+    def function(input: Operand, other: Operand) -> Tensor:
+        return apply(primitive, *promoted(name, input, other))
+
+    function.__doc__ = doc
+    function.__module__ = __name__
+    return public(name, aliases=aliases)(function)
+
+
+eq = _comparison("eq", "Whether elements are equal, as bools.")
+ne = _comparison("ne", "Whether elements differ, as bools.", ("not_equal",))
+lt = _comparison("lt", "``input < other``, as bools.", ("less",))
+le = _comparison("le", "``input <= other``, as bools.", ("less_equal",))
+gt = _comparison("gt", "``input > other``, as bools.", ("greater",))
+ge = _comparison("ge", "``input >= other``, as bools.", ("greater_equal",))
+
+
+def _bitwise(name: str, doc: str) -> Binary:
+    primitive = OPS[name]
+
+    def function(input: Operand, other: Operand) -> Tensor:
+        a, b = promoted(name, input, other)
+        if a.dtype.kind == "float":
+            raise error(DTypeError, name, f"takes bools and integers, got {a.dtype}; compare first, e.g. x > 0")
+        return apply(primitive, a, b)
+
+    function.__doc__ = doc
+    function.__module__ = __name__
+    return public(name)(function)
+
+
+bitwise_and = _bitwise("bitwise_and", "``input & other`` on integers; logical and on bools.")
+bitwise_or = _bitwise("bitwise_or", "``input | other`` on integers; logical or on bools.")
+bitwise_xor = _bitwise("bitwise_xor", "``input ^ other`` on integers; logical xor on bools.")
+bitwise_left_shift = _bitwise("left_shift", "``input << other`` on integers.")
+bitwise_right_shift = _bitwise("right_shift", "``input >> other`` on integers, keeping the sign.")
+
+
+@public()
+def bitwise_not(input: Tensor) -> Tensor:
+    """``~input`` on integers; logical not on bools."""
+    t = tensor_arg(input, "bitwise_not")
+    if t.dtype.kind == "float":
+        raise error(DTypeError, "bitwise_not", f"takes bools and integers, got {t.dtype}")
+    return apply(OPS["bitwise_not"], t)
+
+
+@public()
+def logical_not(input: Tensor) -> Tensor:
+    """Whether elements are zero."""
+    return apply(OPS["bitwise_not"], logical(tensor_arg(input, "logical_not")))
+
+
+def _logical(name: str, primitive: str, doc: str) -> Binary:
+    op = OPS[primitive]
+
+    def function(input: Operand, other: Operand) -> Tensor:
+        a, b = promoted(name, input, other)
+        return apply(op, logical(a), logical(b))
+
+    function.__doc__ = doc
+    function.__module__ = __name__
+    return public(name)(function)
+
+
+logical_and = _logical("logical_and", "bitwise_and", "Whether both elements are not zero.")
+logical_or = _logical("logical_or", "bitwise_or", "Whether an element is not zero.")
+logical_xor = _logical("logical_xor", "bitwise_xor", "Whether exactly one element is not zero.")
+
+
+def _float_test(name: str, doc: str, of_integers: bool) -> Unary:
+    primitive = OPS[name]
+
+    def function(input: Tensor) -> Tensor:
+        t = tensor_arg(input, name)
+        if t.dtype.kind == "float":
+            return apply(primitive, t)
+        return apply(OPS["eq" if of_integers else "ne"], t, t)
+
+    function.__doc__ = doc
+    function.__module__ = __name__
+    return public(name)(function)
+
+
+isnan = _float_test("isnan", "Whether elements are NaN.", False)
+isinf = _float_test("isinf", "Whether elements are infinite.", False)
+isfinite = _float_test("isfinite", "Whether elements are neither infinite nor NaN.", True)
+
+
+@public()
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> Tensor:
+    """Whether ``|input - other| <= atol + rtol * |other|``, as bools; infinities are close to themselves."""
+    a, b = promoted("isclose", input, other)
+    same = apply(OPS["eq"], a, b)
+    if a.dtype.kind != "float":
+        a, b = cast(a, float64), cast(b, float64)
+    allowed = add(mul(abs_(b), rtol), atol)
+    near = logical_and(isfinite(b), le(abs_(sub(a, b)), allowed))
+    found = logical_or(same, near)
+    return logical_or(found, logical_and(isnan(a), isnan(b))) if equal_nan else found
+
+
+@public()
+def nan_to_num(
+    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
+    """NaN and infinities replaced by numbers; by default infinities become the dtype's largest finite values."""
+    t = tensor_arg(input, "nan_to_num")
+    if t.dtype.kind != "float":
+        return copied(t)
+    largest = float(np.finfo(t.dtype.numpy).max)
+    high = scalar(largest if posinf is None else posinf, t.dtype)
+    low = scalar(-largest if neginf is None else neginf, t.dtype)
+    found = apply(OPS["where"], apply(OPS["isnan"], t), scalar(nan, t.dtype), t)
+    found = apply(OPS["where"], apply(OPS["eq"], t, scalar(math.inf, t.dtype)), high, found)
+    return apply(OPS["where"], apply(OPS["eq"], t, scalar(-math.inf, t.dtype)), low, found)

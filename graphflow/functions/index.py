@@ -1,0 +1,402 @@
+"""Reading at positions: x[...], take, gather and their relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from graphflow.compiler.ir import OPS, broadcast_shapes, format_shape
+from graphflow.compiler.trace import current_trace
+from graphflow.dims import Dim, ceil_div, product
+from graphflow.dtypes import bool_, int64
+from graphflow.errors import DTypeError, IndexRangeError, ShapeError, TraceError
+from graphflow.functions.common import (
+    Extent,
+    Operand,
+    cast,
+    dim_arg,
+    expanded,
+    in_dtype,
+    of_array,
+    of_size,
+    operand,
+    reshaped,
+    result_dtype,
+    scalar,
+    tensor_arg,
+)
+from graphflow.functions.registry import error, public
+from graphflow.functions.shape import flatten, permuted
+from graphflow.sizes import SymbolicSize, unwrap
+from graphflow.tensor import Tensor, apply
+
+# ---------------------------------------------------------------------------------------------- parsing x[...]
+
+
+@dataclass
+class Basic:
+    """What ``x[...]`` reads before tensor indices come in: a strided box, then a shape.
+
+    ``advanced`` holds (dimension of the boxed and reshaped tensor, index tensor) in order.
+    """
+
+    starts: tuple[Extent, ...]
+    steps: tuple[int, ...]
+    sizes: tuple[Extent, ...]
+    shape: tuple[Extent, ...]
+    advanced: list[tuple[int, Tensor]]
+
+
+def _items(key: Any, ndim: int) -> list[Any]:
+    """The index as a list of one item a dimension (and None for new ones), the ellipsis spelt out."""
+    items = list(key) if isinstance(key, tuple) else [key]
+    items = [_as_item(i) for i in items]
+    if sum(i is Ellipsis for i in items) > 1:
+        raise error(IndexRangeError, "index", "an index can have only one ellipsis ('...')")
+    taken = sum(_consumes(i) for i in items)
+    if taken > ndim:
+        raise error(IndexRangeError, "index", f"too many indices for a tensor of dimension {ndim}: {taken}")
+    fill = [slice(None)] * (ndim - taken)
+    at = next((n for n, i in enumerate(items) if i is Ellipsis), None)
+    return items + fill if at is None else items[:at] + fill + items[at + 1 :]
+
+
+def _consumes(item: Any) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    return item.ndim if isinstance(item, Tensor) and item.dtype is bool_ else 1
+
+
+def _as_item(item: Any) -> Any:
+    """An index item as int, SymbolicSize, slice, None, Ellipsis or Tensor."""
+    if item is None or isinstance(item, (slice, EllipsisType, SymbolicSize)):
+        return item
+    if isinstance(item, (bool, np.bool_)):
+        raise error(DTypeError, "index", "a Python bool can't be an index; use None for a new dimension, or gf.where")
+    if isinstance(item, (list, np.ndarray, range)):
+        array = np.asarray(item)
+        item = of_array(array.astype(np.int64) if array.size == 0 else array, "index")
+    if isinstance(item, Tensor):
+        if item.dtype.kind == "float":
+            raise error(DTypeError, "index", f"tensors used as indices have to be integer or bool, got {item.type_}")
+        if item.dtype is bool_:
+            return item
+        if not item.ndim and not item.is_traced and current_trace() is None:
+            return int(item)
+        return cast(item, int64)
+    if hasattr(item, "__index__"):
+        return item.__index__()
+    raise error(DTypeError, "index", f"an index is made of integers, slices, None, ... and tensors, not {type(item).__name__}")
+
+
+def _pin(size: Extent, why: str) -> int:
+    trace = current_trace()
+    return size if isinstance(size, int) else trace.pin(size, why) if trace is not None else int(str(size))
+
+
+def _bound(value: Any) -> Extent | None:
+    if value is None:
+        return None
+    if isinstance(value, Tensor) and value.is_traced:
+        raise error(
+            TraceError, "index", "a slice bound is a traced value, and shapes can't depend on values; use gf.where on positions"
+        )
+    if not isinstance(value, SymbolicSize) and not hasattr(value, "__index__"):
+        raise error(DTypeError, "index", f"slice bounds have to be integers or None, not {type(value).__name__}")
+    return unwrap(value)
+
+
+def _slice(item: slice, size: Extent) -> tuple[Extent, int, Extent]:
+    """(start, step, count) of a Python slice of a dimension."""
+    step = 1 if item.step is None else int(item.step)
+    if step == 0:
+        raise error(ShapeError, "index", "a slice's step can't be zero")
+    start, stop = _bound(item.start), _bound(item.stop)
+    if start is None and stop is None:
+        if isinstance(size, Dim):
+            return (0 if step > 0 else size - 1), step, size if abs(step) == 1 else ceil_div(size, abs(step))
+    elif start in (None, 0) and step == 1 and stop == size:
+        return 0, 1, size
+    # Python clips bounds to the size: what that gives depends on the numbers.
+    size = _pin(size, "slicing a dimension")
+    start, stop = (None if b is None else _pin(b, "a slice's bound") for b in (start, stop))
+    positions = range(*slice(start, stop, step).indices(size))
+    return positions.start if len(positions) else 0, step, len(positions)
+
+
+def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
+    """The meaning of an index for a tensor of `shape`."""
+    starts: list[Extent] = []
+    steps: list[int] = []
+    sizes: list[Extent] = []
+    kept: list[Extent] = []
+    advanced: list[tuple[int, Tensor]] = []
+    dim = 0
+    for item in _items(key, len(shape)):
+        if item is None:
+            kept.append(1)
+            continue
+        size = shape[dim]
+        if isinstance(item, slice):
+            start, step, count = _slice(item, size)
+            kept.append(count)
+        elif isinstance(item, Tensor):
+            if item.dtype is bool_:
+                raise error(
+                    DTypeError, "index",
+                    "reading at a bool mask gives a size that depends on values; use gf.where(mask, x, 0), or "
+                    "masked_fill for writing",
+                )  # fmt: skip
+            advanced.append((len(kept), item))
+            start, step, count = 0, 1, size
+            kept.append(size)
+        else:
+            start, step, count = _position(item, size, dim), 1, 1
+        starts.append(start)
+        steps.append(step)
+        sizes.append(count)
+        dim += 1
+    return Basic(tuple(starts), tuple(steps), tuple(sizes), tuple(kept), advanced)
+
+
+def _position(item: int | SymbolicSize, size: Extent, dim: int) -> Extent:
+    at = unwrap(item)
+    if isinstance(size, Dim) and not isinstance(at, Dim):
+        size = _pin(size, "indexing a dimension")
+    if isinstance(at, int) and isinstance(size, int):
+        if not -size <= at < size:
+            raise error(IndexRangeError, "index", f"index {at} is out of bounds for dimension {dim} with size {size}")
+        return at + size if at < 0 else at
+    return at
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+@public(name="__getitem__", function=False)
+def getitem(self: Tensor, key: Any) -> Tensor:
+    """``x[key]`` with integers, slices, ``None``, ``...`` (a view of the memory) and integer tensors (a copy)."""
+    parsed = parse(key, self.type_.shape)
+    box = basic(self, parsed)
+    return _at_tensors(box, parsed.advanced) if parsed.advanced else box
+
+
+def basic(t: Tensor, parsed: Basic) -> Tensor:
+    """The strided box of a parsed index, in its shape; a view."""
+    shape = t.type_.shape
+    whole = parsed.sizes == shape and not any(parsed.starts) and all(s == 1 for s in parsed.steps)
+    if not whole or parsed.shape == shape:
+        t = apply(OPS["slice"], t, starts=parsed.starts, steps=parsed.steps, sizes=parsed.sizes)
+    return t if parsed.shape == t.type_.shape else reshaped(t, parsed.shape)
+
+
+def _at_tensors(t: Tensor, advanced: Sequence[tuple[int, Tensor]]) -> Tensor:
+    if len(advanced) == 1:
+        ((dim, index),) = advanced
+        return apply(OPS["take"], t, index, dim=dim)
+    moved, dim, index = flat_position(t, advanced)
+    return apply(OPS["take"], moved, index, dim=dim)
+
+
+def flat_position(t: Tensor, advanced: Sequence[tuple[int, Tensor]]) -> tuple[Tensor, int, Tensor]:
+    """Several index tensors as one: (t with the indexed dimensions merged, where, the merged index).
+
+    The indexed dimensions stay in place when they are neighbours and come first otherwise, as in NumPy.
+    """
+    dims = [d for d, _ in advanced]
+    shape = t.type_.shape
+    if dims != list(range(dims[0], dims[-1] + 1)):
+        t = permuted(t, [*dims, *(d for d in range(len(shape)) if d not in dims)])
+        dims = list(range(len(dims)))
+    shape = t.type_.shape
+    target = broadcast_shapes(*(i.type_.shape for _, i in advanced))
+    total: Tensor | None = None
+    valid: Tensor | None = None
+    for dim, (_, index) in zip(dims, advanced, strict=True):
+        size = of_size(shape[dim], int64)
+        negative = apply(OPS["lt"], index, scalar(0, int64))
+        position = apply(OPS["where"], negative, apply(OPS["add"], index, size), index)
+        inside = apply(
+            OPS["bitwise_and"], apply(OPS["ge"], position, scalar(0, int64)), apply(OPS["lt"], position, size)
+        )
+        total = position if total is None else apply(OPS["add"], apply(OPS["mul"], total, size), position)
+        valid = inside if valid is None else apply(OPS["bitwise_and"], valid, inside)
+    assert total is not None and valid is not None
+    # A position outside one dimension must not land inside the merged one: it is sent where the check sees it.
+    total = apply(OPS["where"], valid, total, scalar(_NOWHERE, int64))
+    merged = product(shape[d] for d in dims)
+    t = reshaped(t, (*shape[: dims[0]], merged, *shape[dims[-1] + 1 :]))
+    return t, dims[0], expanded(total, target)
+
+
+_NOWHERE = -(2**62)
+
+
+def index_arg(index: Any, name: str) -> Tensor:
+    """An index tensor as int64."""
+    t = tensor_arg(index, name, "index")
+    if t.dtype.kind != "int":
+        raise error(DTypeError, name, f"the index has to be an integer tensor, got {t.type_}; convert with .long()")
+    return cast(t, int64)
+
+
+@public()
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements of the flattened tensor at the positions `index`, in its shape."""
+    return apply(OPS["take"], flatten(tensor_arg(input, "take")), index_arg(index, "take"), dim=0)
+
+
+@public()
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Slices along `dim` at the positions in the 1-d `index`."""
+    t, positions = tensor_arg(input, "index_select"), index_arg(index, "index_select")
+    if positions.ndim > 1:
+        raise error(ShapeError, "index_select", f"the index has to be a vector, got {positions.type_}")
+    axis = dim_arg(dim, t.ndim, "index_select")
+    return apply(OPS["take"], t, positions if positions.ndim else reshaped(positions, (1,)), dim=axis)
+
+
+def _trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
+    """`t` cut to index's sizes in the dimensions other than `dim`, as PyTorch's gather reads it."""
+    if t.ndim != index.ndim:
+        raise error(ShapeError, name, f"index and input need the same number of dimensions, got {index.type_} and {t.type_}")
+    sizes = []
+    for d, (size, wanted) in enumerate(zip(t.type_.shape, index.type_.shape, strict=True)):
+        if d == dim or size == wanted or isinstance(size, Dim) or isinstance(wanted, Dim):
+            sizes.append(size)
+        elif wanted < size:
+            sizes.append(wanted)
+        else:
+            raise error(ShapeError, name, f"index {index.type_} is larger than input {t.type_} in dimension {d}")
+    if tuple(sizes) == t.type_.shape:
+        return t
+    return apply(OPS["slice"], t, starts=(0,) * t.ndim, steps=(1,) * t.ndim, sizes=tuple(sizes))
+
+
+@public()
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """``out[i][j] = input[i][index[i][j]]`` for dim 1, and so on."""
+    t, positions = tensor_arg(input, "gather"), index_arg(index, "gather")
+    axis = dim_arg(dim, t.ndim, "gather")
+    if not t.ndim:
+        return copied_scalar(t, positions)
+    return apply(OPS["gather"], _trimmed(t, positions, axis, "gather"), positions, dim=axis)
+
+
+def copied_scalar(t: Tensor, index: Tensor) -> Tensor:
+    """gather on 0-d operands."""
+    return reshaped(apply(OPS["gather"], reshaped(t, (1,)), reshaped(index, (1,)), dim=0), ())
+
+
+@public()
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """`gather` with broadcasting; without `dim`, on the flattened tensors."""
+    t, index = tensor_arg(input, "take_along_dim"), index_arg(indices, "take_along_dim")
+    if dim is None:
+        return apply(OPS["gather"], flatten(t), flatten(index), dim=0)
+    axis = dim_arg(dim, t.ndim, "take_along_dim")
+    if t.ndim != index.ndim:
+        raise error(ShapeError, "take_along_dim", f"operands need the same number of dimensions, got {t.type_} and {index.type_}")
+    common = broadcast_shapes(
+        *(tuple(1 if d == axis else s for d, s in enumerate(o.type_.shape)) for o in (t, index))
+    )
+    wide, narrow = (
+        tuple(o.type_.shape[d] if d == axis else s for d, s in enumerate(common)) for o in (t, index)
+    )
+    return apply(OPS["gather"], expanded(t, wide), expanded(index, narrow), dim=axis)
+
+
+@public()
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """`input` with ``out[i][index[i][j]] += src[i][j]`` for dim 1, and so on."""
+    t, positions = tensor_arg(input, "scatter_add"), index_arg(index, "scatter_add")
+    source = tensor_arg(src, "scatter_add", "src")
+    if source.dtype is not t.dtype:
+        raise error(DTypeError, "scatter_add", f"input and src need one dtype, got {t.dtype} and {source.dtype}")
+    axis = dim_arg(dim, t.ndim, "scatter_add")
+    if positions.type_.shape != source.type_.shape:
+        source = _trimmed(source, positions, -1, "scatter_add")
+    size = t.type_.shape[axis]
+    added = apply(OPS["scatter_add"], source, positions, dim=axis, size=size)
+    if added.type_.shape != t.type_.shape:
+        added = apply(OPS["pad"], added, shape=t.type_.shape, starts=(0,) * t.ndim, steps=(1,) * t.ndim)
+    return apply(OPS["add"], t, added)
+
+
+@public()
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Operand = 1) -> Tensor:
+    """`input` with the slices of `source` added at the positions in the 1-d `index` along `dim`."""
+    t, positions = tensor_arg(input, "index_add"), index_arg(index, "index_add")
+    src = tensor_arg(source, "index_add", "source")
+    axis = dim_arg(dim, t.ndim, "index_add")
+    if alpha != 1:
+        src = apply(OPS["mul"], src, in_dtype(operand(alpha, "index_add", "alpha"), src.dtype))
+    added = apply(OPS["put_add"], src, positions, dim=axis, size=t.type_.shape[axis])
+    return apply(OPS["add"], t, added)
+
+
+@public()
+def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+    """int64 rows with a single 1 at each element's class, in a new last dimension of size `num_classes`."""
+    t = index_arg(input, "one_hot")
+    if num_classes == -1:
+        if t.is_traced or current_trace() is not None:
+            raise error(TraceError, "one_hot", "the number of classes depends on values here; pass num_classes=")
+        num_classes = int(apply(OPS["max"], flatten(t), dims=(0,)).item()) + 1
+    classes = apply(OPS["iota"], size=unwrap(num_classes))
+    if not t.is_traced and current_trace() is None:
+        _require_classes(t, num_classes)
+    return cast(apply(OPS["eq"], reshaped(t, (*t.type_.shape, 1)), classes), int64)
+
+
+def _require_classes(t: Tensor, num_classes: int) -> None:
+    bad = apply(
+        OPS["bitwise_or"], apply(OPS["lt"], t, scalar(0, int64)), apply(OPS["ge"], t, scalar(num_classes, int64))
+    )
+    if t.numpy().size and apply(OPS["any"], flatten(bad), dims=(0,)).item():
+        raise error(IndexRangeError, "one_hot", f"class values have to be in [0, {num_classes})")
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def written(t: Tensor, key: Any, value: Operand) -> Tensor:
+    """`t` with ``t[key] = value`` done, as a new tensor; gradients flow to both."""
+    parsed = parse(key, t.type_.shape)
+    if parsed.advanced:
+        raise error(
+            DTypeError, "setitem",
+            "assignment at integer tensors isn't offered; use index_add, scatter_add or gf.where on positions",
+        )  # fmt: skip
+    box = fitted(value, parsed.shape, t, "setitem")
+    if parsed.shape == () and t.ndim == 0:
+        return box
+    placed = {"shape": t.type_.shape, "starts": parsed.starts, "steps": parsed.steps}
+    there = expanded(scalar(True, bool_), parsed.sizes)
+    hit = apply(OPS["pad"], there, **placed)
+    return apply(OPS["where"], hit, apply(OPS["pad"], reshaped(box, parsed.sizes), **placed), t)
+
+
+def fitted(value: Any, shape: tuple[Extent, ...], like: Tensor, name: str) -> Tensor:
+    """A value to be written: converted to like's dtype and broadcast to `shape`."""
+    source = operand(value, name, "value")
+    if not isinstance(source, Tensor):
+        if result_dtype(like, source).kind != like.dtype.kind and like.dtype is not bool_:
+            source = int(source)  # like PyTorch: a float written into integers is truncated
+        return expanded(scalar(source, like.dtype), shape)
+    source = cast(source, like.dtype)
+    extra = source.ndim - len(shape)
+    if extra > 0 and all(s == 1 for s in source.type_.shape[:extra]):
+        source = reshaped(source, source.type_.shape[extra:])
+    try:
+        return expanded(source, shape)
+    except ShapeError:
+        raise error(
+            ShapeError, name,
+            f"shape mismatch: a value of shape {format_shape(source.type_.shape)} can't be broadcast to "
+            f"{format_shape(shape)}",
+        ) from None  # fmt: skip

@@ -1,0 +1,147 @@
+"""Methods with a trailing underscore: the function's result put back into the handle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphflow.compiler.ir import format_shape
+from graphflow.compiler.trace import current_trace
+from graphflow.dtypes import bool_
+from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions import elementwise as el
+from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
+from graphflow.functions.index import Basic, basic, fitted, parse, written
+from graphflow.functions.registry import error, public
+from graphflow.tensor import Tensor, is_grad_enabled
+
+
+def stored(self: Tensor, value: Tensor, name: str) -> Tensor:
+    """Puts a computed value into a handle: converted to its dtype, if that keeps the category, and of its shape."""
+    if value.dtype is not self.dtype:
+        if _CATEGORY[value.dtype.kind] > _CATEGORY[self.dtype.kind]:
+            raise error(
+                DTypeError, name,
+                f"result type {value.dtype} can't be put into the {self.dtype} tensor in place; use the function without _",
+            )  # fmt: skip
+        value = cast(value, self.dtype)
+    if value.type_.shape != self.type_.shape:
+        raise error(
+            ShapeError, name,
+            f"output with shape {format_shape(self.type_.shape)} doesn't match the broadcast shape "
+            f"{format_shape(value.type_.shape)}",
+        )  # fmt: skip
+    return self._assign(value)
+
+
+_CATEGORY = {"bool": 0, "int": 1, "float": 2}
+
+
+def _in_place(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return stored(self, function(self, *args, **kwargs), name + "_")
+
+    method.__doc__ = f"`{name}` in place."
+    method.__module__ = __name__
+    method.__name__ = name + "_"
+    return public(name + "_", function=False)(method)
+
+
+add_ = _in_place("add", el.add)
+sub_ = _in_place("sub", el.sub)
+mul_ = _in_place("mul", el.mul)
+div_ = _in_place("div", el.div)
+pow_ = _in_place("pow", el.pow_)
+for _name, _function in {
+    "subtract": el.sub, "multiply": el.mul, "divide": el.div, "floor_divide": el.floor_divide, "remainder": el.remainder,
+    "fmod": el.fmod, "neg": el.neg, "abs": el.abs_, "sign": el.sign, "square": el.square, "reciprocal": el.reciprocal,
+    "exp": el.exp, "exp2": el.exp2, "expm1": el.expm1, "log": el.log, "log1p": el.log1p, "log2": el.log2, "log10": el.log10,
+    "sqrt": el.sqrt, "rsqrt": el.rsqrt, "sin": el.sin, "cos": el.cos, "tan": el.tan, "asin": el.asin, "acos": el.acos,
+    "atan": el.atan, "sinh": el.sinh, "cosh": el.cosh, "tanh": el.tanh, "sigmoid": el.sigmoid, "erf": el.erf, "erfc": el.erfc,
+    "relu": el.relu, "floor": el.floor, "ceil": el.ceil, "trunc": el.trunc, "round": el.round_, "frac": el.frac,
+    "clamp": el.clamp, "clip": el.clamp, "clamp_min": el.clamp_min, "clamp_max": el.clamp_max, "lerp": el.lerp,
+    "addcmul": el.addcmul, "addcdiv": el.addcdiv, "masked_fill": el.masked_fill, "nan_to_num": el.nan_to_num,
+    "bitwise_and": el.bitwise_and, "bitwise_or": el.bitwise_or, "bitwise_xor": el.bitwise_xor,
+    "bitwise_not": el.bitwise_not,
+}.items():  # fmt: skip
+    _in_place(_name, _function)
+
+
+def _logical_in_place(name: str, function: Callable[..., Tensor]) -> None:
+    def method(self: Tensor, *args: Any) -> Tensor:
+        return self._assign(cast(function(self, *args), self.dtype))
+
+    method.__doc__ = f"`{name}` in place, the result as 0 and 1 in this tensor's dtype."
+    method.__module__ = __name__
+    method.__name__ = name + "_"
+    public(name + "_", function=False)(method)
+
+
+for _name, _function in {
+    "eq": el.eq, "ne": el.ne, "lt": el.lt, "le": el.le, "gt": el.gt, "ge": el.ge, "logical_and": el.logical_and,
+    "logical_or": el.logical_or, "logical_xor": el.logical_xor, "logical_not": el.logical_not,
+}.items():  # fmt: skip
+    _logical_in_place(_name, _function)
+
+
+@public(function=False)
+def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Takes the elements of `src`, broadcast to this shape and converted to this dtype."""
+    source = cast(tensor_arg(src, "copy_", "src"), self.dtype)
+    try:
+        source = expanded(source, self.type_.shape)
+    except ShapeError:
+        raise error(ShapeError, "copy_", f"{source.type_} can't be broadcast to {self.type_}") from None
+    return self._assign(source)
+
+
+@public(function=False)
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Sets every element to one value."""
+    filler = operand(value, "fill_", "value")
+    if isinstance(filler, Tensor) and filler.ndim:
+        raise error(ShapeError, "fill_", f"takes a number or a 0-d tensor, got {filler.type_}")
+    return self._assign(fitted(filler, self.type_.shape, self, "fill_"))
+
+
+@public(function=False)
+def zero_(self: Tensor) -> Tensor:
+    """Sets every element to zero."""
+    return self._assign(expanded(scalar(0, self.dtype), self.type_.shape))
+
+
+@public(name="__setitem__", function=False)
+def setitem(self: Tensor, key: Any, value: Operand) -> None:
+    """``x[key] = value``: integers, slices, ``None`` and ``...``, or a bool mask of this tensor's leading dimensions."""
+    if isinstance(key, Tensor) and key.dtype is bool_:
+        _set_masked(self, key, value)
+        return
+    parsed = parse(key, self.type_.shape)
+    if current_trace() is None and not parsed.advanced and not _carries_gradient(self, value):
+        _write_memory(self, parsed, value)
+    else:
+        self._assign(written(self, key, value))
+
+
+def _carries_gradient(self: Tensor, value: Any) -> bool:
+    return is_grad_enabled() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad))
+
+
+def _write_memory(self: Tensor, parsed: Basic, value: Operand) -> None:
+    """Writes through a view: costs what is written, not what the tensor holds."""
+    box = basic(self.detach(), parsed)
+    box._assign(fitted(value, box.type_.shape, self, "setitem"))
+
+
+def _set_masked(self: Tensor, mask: Tensor, value: Operand) -> None:
+    if isinstance(value, Tensor) and value.ndim:
+        raise error(
+            ShapeError, "setitem", "a value written at a mask has to be a number or 0-d; use gf.where(mask, a, b) for tensors"
+        )
+    shape, leading = self.type_.shape, mask.type_.shape
+    if leading != shape[: len(leading)]:
+        raise error(ShapeError, "setitem", f"the mask {mask.type_} doesn't match the tensor {self.type_}")
+    wide = mask.reshape((*leading, *(1,) * (len(shape) - len(leading))))
+    self._assign(el.where(wide, fitted(value, (), self, "setitem"), self))
+
+

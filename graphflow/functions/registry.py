@@ -1,0 +1,86 @@
+"""One definition for both spellings: ``@public`` makes a function a name of graphflow and a method of Tensor."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from graphflow.compiler.location import user_loc
+from graphflow.errors import DTypeError
+from graphflow.tensor import GRAD_FN_NAMES, Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Public name -> function, for names in the graphflow namespace; the package's __init__ exports exactly these.
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
+_NUMPY_SPELLING = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def public(
+    name: str | None = None, *, function: bool = True, method: bool = True, aliases: tuple[str, ...] = ()
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Registers a function under its own name (or `name`) and `aliases`, as graphflow function and Tensor method.
+
+    The registered function takes NumPy's ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, and lets ``grad_fn``
+    of its results print its name.
+    """
+
+    def register(body: Callable[P, R]) -> Callable[P, R]:
+        public_name = name or body.__name__
+        backward = _camel(public_name)
+
+        @functools.wraps(body)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if kwargs and not _NUMPY_SPELLING.keys().isdisjoint(kwargs):
+                kwargs = _respelled(public_name, kwargs)  # type: ignore[assignment]
+            result = body(*args, **kwargs)
+            if isinstance(result, Tensor):
+                _name(result, backward, args)
+            elif isinstance(result, tuple):
+                for part in result:
+                    if isinstance(part, Tensor):
+                        _name(part, backward, args)
+            return result
+
+        call.__name__ = public_name
+        call.__qualname__ = public_name
+        for spelling in (public_name, *aliases):
+            if function:
+                FUNCTIONS[spelling] = call
+            if method:
+                setattr(Tensor, spelling, call)
+        return cast(Callable[P, R], call)
+
+    return register
+
+
+def _respelled(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    renamed = {_NUMPY_SPELLING.get(k, k): v for k, v in kwargs.items()}
+    if len(renamed) != len(kwargs):
+        raise error(DTypeError, name, "got the same argument twice, once in PyTorch's spelling and once in NumPy's")
+    return renamed
+
+
+def _name(result: Tensor, name: str, args: tuple[Any, ...]) -> None:
+    """The outermost public function names the node it ends on, unless it handed an operand through."""
+    if result._requires_grad and not result._leaf and result._node is not None:
+        if not any(result is a for a in args):
+            GRAD_FN_NAMES[result._node] = name
+
+
+def _camel(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+def where_called() -> str:
+    """The user's line for the end of a message, or nothing."""
+    loc = user_loc()
+    return f"\n  at {loc.describe()}" if loc else ""
+
+
+def error(kind: type[Exception], name: str, message: str) -> Exception:
+    """An exception to raise: the function's name, what is wrong, and the user's line."""
+    return kind(f"{name}: {message}{where_called()}")

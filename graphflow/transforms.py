@@ -1,0 +1,149 @@
+"""Transformations of functions: ``grad`` and ``value_and_grad`` give functions that compute derivatives.
+
+They nest to any order, work on tensors at once as well as inside a compiled function, and don't touch ``.grad``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from graphflow import tensor as engine
+from graphflow.compiler.ir import format_shape
+from graphflow.errors import DTypeError, GradientError
+from graphflow.functions.create import as_tensor, zeros_like
+from graphflow.functions.registry import where_called
+from graphflow.tensor import Tensor, enable_grad, fresh_alias, is_grad_enabled
+
+
+def flatten_tree(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """The leaves of nested tuples, lists and dicts (None holds no leaf), and what puts others in their places."""
+    leaves: list[Any] = []
+
+    def strip(node: Any) -> Callable[[Sequence[Any]], Any]:
+        if node is None:
+            return lambda values: None
+        if isinstance(node, dict):
+            parts = {key: strip(node[key]) for key in node}
+            return lambda values: type(node)((key, build(values)) for key, build in parts.items())
+        if isinstance(node, tuple) and hasattr(node, "_fields"):
+            builds = [strip(item) for item in node]
+            return lambda values: type(node)(*(build(values) for build in builds))
+        if isinstance(node, (list, tuple)):
+            builds = [strip(item) for item in node]
+            return lambda values: type(node)(build(values) for build in builds)
+        position = len(leaves)
+        leaves.append(node)
+        return lambda values: values[position]
+
+    return leaves, strip(tree)
+
+
+def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The tree with `function` applied to every leaf."""
+    leaves, build = flatten_tree(tree)
+    return build([function(leaf) for leaf in leaves])
+
+
+def _variable(leaf: Any, name: str) -> Tensor:
+    """An argument's value as something of its own to differentiate with respect to."""
+    if isinstance(leaf, float):
+        leaf = as_tensor(leaf)
+    if not isinstance(leaf, Tensor) or leaf.dtype.kind != "float":
+        got = leaf.type_ if isinstance(leaf, Tensor) else type(leaf).__name__
+        raise DTypeError(
+            f"{name}: can differentiate with respect to floating point tensors (in tuples, lists and dicts), got "
+            f"{got}; choose other argnums{where_called()}"
+        )
+    return fresh_alias(leaf)
+
+
+def _scalar_output(output: Any, name: str) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise GradientError(
+            f"{name}: the function has to return a tensor, it returned {type(output).__name__}; for auxiliary results "
+            f"return (value, aux) and pass has_aux=True{where_called()}"
+        )
+    if any(s != 1 for s in output.type_.shape):
+        raise GradientError(
+            f"{name}: the function has to return a scalar, it returned shape {format_shape(output.type_.shape)}; reduce it, "
+            f"e.g. with .sum() or .mean(){where_called()}"
+        )
+    if output.dtype.kind != "float":
+        raise GradientError(f"{name}: the function returned {output.type_}, which has no gradient{where_called()}")
+    return output
+
+
+def value_and_grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
+    """A function that gives ``(fn(...), gradient)``, the gradient with respect to positional arguments `argnums`.
+
+    The gradient has the form of the argument: a tensor, or tuples, lists and dicts of tensors; for several `argnums` it
+    is a tuple. An argument that the value doesn't depend on has a gradient of zeros. With `has_aux`, `fn` returns
+    ``(value, aux)`` and so does the first result. GradientError unless the value is a scalar.
+    """
+    several = not isinstance(argnums, int)
+    wanted: tuple[int, ...] = tuple(argnums) if not isinstance(argnums, int) else (argnums,)
+
+    @functools.wraps(fn)
+    def transformed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        positions = [_position(i, len(args)) for i in wanted]
+        leaves, build = flatten_tree(tuple(args[i] for i in positions))
+        # History from outside: only then do the results belong to a larger differentiation.
+        nested = is_grad_enabled()
+        with enable_grad():
+            variables = [_variable(leaf, "grad") for leaf in leaves]
+            called = list(args)
+            for position, part in zip(positions, build(variables), strict=True):
+                called[position] = part
+            result = fn(*called, **kwargs)
+            value, aux = result if has_aux else (result, None)
+            output = _scalar_output(value, "grad")
+            grads = _gradients(output, variables)
+        finish = functools.partial(_finished, variables=variables, nested=nested, outside=leaves)
+        parts = build([finish(g) for g in grads])
+        first = (finish(output), map_tree(finish, aux)) if has_aux else finish(output)
+        return first, parts if several else parts[0]
+
+    return transformed
+
+
+def _position(index: int, count: int) -> int:
+    if not -count <= index < count:
+        raise GradientError(f"grad: argnums={index}, but the function was called with {count} positional arguments{where_called()}")
+    return index % count
+
+
+def _gradients(output: Tensor, variables: list[Tensor]) -> list[Tensor]:
+    """d(output)/d(variable), zeros where there is no dependence."""
+    if not output.requires_grad:
+        return [zeros_like(v) for v in variables]
+    found = engine.grad(output, variables, create_graph=True, allow_unused=True)
+    return [zeros_like(v) if g is None else g for v, g in zip(variables, found, strict=True)]
+
+
+def _finished(value: Any, variables: list[Tensor], nested: bool, outside: list[Any]) -> Any:
+    """A result as the caller sees it: its history kept only where it leads to something outside."""
+    if not isinstance(value, Tensor) or not value.requires_grad:
+        return value
+    return value if nested and engine.reaches(value, variables) else value.detach()
+
+
+def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that gives the gradient of the scalar ``fn(...)`` with respect to positional arguments `argnums`.
+
+    See `value_and_grad` for the form of the result. With `has_aux`, gives ``(gradient, aux)``.
+    """
+    both = value_and_grad(fn, argnums, has_aux)
+
+    @functools.wraps(fn)
+    def transformed(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return transformed
+
+
+__all__ = ["grad", "value_and_grad"]
