@@ -85,11 +85,10 @@ def gradient_graph(graph: Graph) -> tuple[Graph, list[int]]:
     return Graph(f"{graph.name}_vjp", args, (), tuple(g for g in found if g is not None)), owners
 
 
-def draw_like(nodes: Sequence[Node], rng: np.random.Generator) -> list[np.ndarray]:
-    """Standard normal arrays with the types of float nodes."""
-    return [
-        np.asarray(rng.standard_normal(n.shape), n.dtype.numpy) for n in nodes if n.dtype.is_floating_point
-    ]
+def draw_weights(graph: Graph, arrays: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """Standard normal arrays with the types and sizes that the graph's float outputs have on `arrays`."""
+    outputs, _ = run_graph(graph, arrays)
+    return [np.asarray(rng.standard_normal(out.shape), out.dtype) for out in outputs if out.dtype.kind == "f"]
 
 
 def projected(graph: Graph, weights: Sequence[np.ndarray]) -> Callable[[Sequence[np.ndarray]], float]:
@@ -138,7 +137,7 @@ def numeric_slope(
 def check_gradient(graph: Graph, arrays: Sequence[np.ndarray], rng: np.random.Generator) -> None:
     """Compares the gradient with differences in every element, its own gradient along a direction."""
     pulled, owners = gradient_graph(graph)
-    weights = draw_like(graph.outputs, rng)
+    weights = draw_weights(graph, arrays, rng)
     gradients, _ = run_graph(pulled, [*arrays, *weights])
     value = projected(graph, weights)
     for i, arg in enumerate(graph.args):
@@ -154,7 +153,7 @@ def check_gradient(graph: Graph, arrays: Sequence[np.ndarray], rng: np.random.Ge
 
 
 def _check_second(pulled: Graph, arrays: Sequence[np.ndarray], rng: np.random.Generator) -> None:
-    weights = draw_like(pulled.outputs, rng)
+    weights = draw_weights(pulled, arrays, rng)
     second, owners = gradient_graph(pulled)
     found, _ = run_graph(second, [*arrays, *weights])
     directions = [rng.standard_normal(a.shape) if a.dtype.kind == "f" else None for a in arrays]

@@ -65,7 +65,8 @@ class _Parser:
         while True:
             match = match_at(text, offset)
             if match is None:
-                raise FormatError(f"line {line}: can't read {text[offset : offset + 20].strip().splitlines()[0]!r}")
+                rest = text[offset : offset + 20].lstrip(" ").partition("\n")[0]
+                raise FormatError(f"line {line}: can't read {rest!r}")
             kind = match.lastgroup
             offset = match.end()
             if kind == "newline":
