@@ -111,15 +111,15 @@ def scratch_bytes(
 ) -> int:
     """Bytes of scratch each thread needs: bounded by the caches' sizes, less where a small size is known."""
     plan = blocking(dtype.itemsize, target or llvm.host())
-    columns, depth, rows = plan.columns, plan.depth, None
-    if isinstance(n, int):
-        columns = min(columns, -(-n // plan.lanes) * plan.lanes)
-    if isinstance(m, int):
-        rows = -(-m // plan.rows) * plan.rows
+    return dtype.itemsize * max(_scratch(plan, m, n, k), _scratch(plan, n, m, k))
+
+
+def _scratch(plan: Blocking, m: int | Dim, n: int | Dim, k: int | Dim) -> int:
+    """Elements of scratch where columns of C, not rows, are stored as vectors."""
+    columns = min(plan.columns, -(-n // plan.lanes) * plan.lanes) if isinstance(n, int) else plan.columns
+    depth = min(plan.depth, k) if isinstance(k, int) else plan.depth
     shallow = isinstance(k, int) and k <= plan.depth
-    if isinstance(k, int):
-        depth = min(depth, k)
     tile = max(plan.small_tile if shallow else plan.large_tile, plan.rows * columns)
-    if rows is not None:
-        tile = min(tile, rows * columns)
-    return (plan.unit_rows * depth + columns * depth + tile) * dtype.itemsize
+    if isinstance(m, int):
+        tile = min(tile, -(-m // plan.rows) * plan.rows * columns)
+    return plan.unit_rows * depth + columns * depth + tile

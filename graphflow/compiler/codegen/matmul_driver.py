@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
-from graphflow.compiler.codegen.matmul_arguments import Word
+from graphflow.compiler.codegen.matmul_arguments import MAX_BATCH_DIMS, Word
 from graphflow.compiler.codegen.matmul_blocking import Blocking
 from graphflow.compiler.codegen.matmul_ir import I64, POINTER, VOID, Body, Scalar, const, internal
 
@@ -37,13 +38,18 @@ def define(module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, par
     function = ll.Function(module, KERNEL, name=name)
     function.attributes.add("nounwind")
     b = Body(function, scalar)
-    args, low, high, scratch = function.args
+    given, low, high, scratch = function.args
+    turned, args = _turned(b, given)
+    unit_rows, unit_columns = (
+        b.select(turned, const(x), const(y))
+        for x, y in itertools.permutations((blocking.unit_columns, blocking.unit_rows))
+    )
     m, n = _word(b, args, Word.M), _word(b, args, Word.N)
-    in_m = b.ceil_div(m, const(blocking.unit_rows))
-    in_n = b.ceil_div(n, const(blocking.unit_columns))
+    in_m = b.ceil_div(m, unit_rows)
+    in_n = b.ceil_div(n, unit_columns)
     per_batch = b.mul(in_m, in_n)
-    most = const(blocking.columns // blocking.unit_columns)
-    with _while_below(b, low, high) as unit:
+    most = b.udiv(const(blocking.columns), unit_columns)
+    with b.loop(low, high, const(1)) as unit:
         batch = b.udiv(unit.index, per_batch)
         within = b.urem(unit.index, per_batch)
         column, row = b.udiv(within, in_m), b.urem(within, in_m)
@@ -52,49 +58,49 @@ def define(module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, par
         fitting = b.min(b.udiv(left, in_m), b.min(most, b.sub(in_n, column)))
         columns = b.select(whole, fitting, const(1))
         rows = b.select(whole, in_m, b.min(b.sub(in_m, row), left))
-        m0 = b.mul(row, const(blocking.unit_rows))
-        n0 = b.mul(column, const(blocking.unit_columns))
-        m1 = b.min(m, b.add(m0, b.mul(rows, const(blocking.unit_rows))))
-        n1 = b.min(n, b.add(n0, b.mul(columns, const(blocking.unit_columns))))
+        m0 = b.mul(row, unit_rows)
+        n0 = b.mul(column, unit_columns)
+        m1 = b.min(m, b.add(m0, b.mul(rows, unit_rows)))
+        n1 = b.min(n, b.add(n0, b.mul(columns, unit_columns)))
         b.call(block, [args, batch, m0, m1, n0, n1, scratch])
-        unit.advance = b.mul(rows, columns)
+        unit.step = b.mul(rows, columns)
     b.ret_void()
 
 
-@dataclass
-class _Walk:
-    """A loop whose step is found in its body."""
+#: Words that change places when both operands do.
+TURNED = {
+    Word.A: Word.B,
+    Word.M: Word.N,
+    Word.A_ROW: Word.B_COLUMN,
+    Word.A_DEPTH: Word.B_DEPTH,
+    Word.C_ROW: Word.C_COLUMN,
+}
 
-    index: ll.Value
-    advance: ll.Value
 
+def _turned(b: Body, args: ll.Value) -> tuple[ll.Value, ll.Value]:
+    """Whether to compute the transpose of C from those of B and A, and the argument block that says so.
 
-class _while_below:
-    """``while index < stop: ...; index += advance``."""
+    That is done where C's neighbours lie along m, so that vectors of them can be stored.
+    """
+    copy = b.alloca(I64, size=const(Word.BATCH + 4 * MAX_BATCH_DIMS))
+    upright = b.icmp_signed("==", _word(b, args, Word.C_COLUMN), const(1))
+    along_m = b.icmp_signed("==", _word(b, args, Word.C_ROW), const(1))
+    functions = [_word(b, args, word) for word in (Word.PACK_A, Word.PACK_B, Word.EPILOGUE)]
+    plain = b.icmp_signed("==", b.or_(b.or_(*functions[:2]), functions[2]), const(0))
+    turn = b.and_(b.and_(along_m, plain), b.not_(upright))
 
-    def __init__(self, b: Body, start: ll.Value, stop: ll.Value):
-        self.b, self.start, self.stop = b, start, stop
+    def move(source: ll.Value, target: ll.Value) -> None:
+        b.store(b.get(b.at(args, source, I64), I64), b.at(copy, target, I64), align=8)
 
-    def __enter__(self) -> _Walk:
-        b = self.b
-        before = b.block
-        self.head = b.append_basic_block("units")
-        body = b.append_basic_block("unit")
-        self.after = b.append_basic_block("done")
-        b.branch(self.head)
-        b.position_at_end(self.head)
-        self.index = b.phi(I64)
-        self.index.add_incoming(self.start, before)
-        b.cbranch(b.icmp_signed("<", self.index, self.stop), body, self.after)
-        b.position_at_end(body)
-        self.walk = _Walk(self.index, const(1))
-        return self.walk
-
-    def __exit__(self, *error: object) -> None:
-        b = self.b
-        self.index.add_incoming(b.add(self.index, self.walk.advance), b.block)
-        b.branch(self.head)
-        b.position_at_end(self.after)
+    with b.if_then(turn):
+        other = {**TURNED, **{y: x for x, y in TURNED.items()}}
+        for word in range(Word.BATCH):
+            move(const(word), const(other.get(Word(word), word)))
+        with b.loop(const(0), _word(b, args, Word.BATCH_DIMS), const(1)) as dimension:
+            first = b.add(b.mul(dimension.index, const(4)), const(Word.BATCH))
+            for word, place in enumerate((0, 2, 1, 3)):
+                move(b.add(first, const(word)), b.add(first, const(place)))
+    return turn, b.select(turn, copy, args)
 
 
 def _word(b: Body, args: ll.Value, word: int) -> ll.Value:

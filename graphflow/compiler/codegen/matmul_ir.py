@@ -65,9 +65,9 @@ class Body(ll.IRBuilder):  # type: ignore[misc]
             phi.add_incoming(value, before)
         self.cbranch(self.icmp_signed("<", index, stop), body, after)
         self.position_at_end(body)
-        state = Loop(index, list(phis))
+        state = Loop(index, list(phis), step)
         yield state
-        following = self.add(index, step, flags=("nsw",))
+        following = self.add(index, state.step, flags=("nsw",))
         index.add_incoming(following, self.block)
         for phi, value in zip(phis, state.values, strict=True):
             phi.add_incoming(value, self.block)
@@ -162,11 +162,12 @@ class Loop:
     """One turn of a loop: its index, and the carried values.
 
     Within the body `values` holds them as they were at the turn's start; what it is set to is handed to the
-    next turn. After the loop it holds the final ones.
+    next turn. After the loop it holds the final ones. `step` may be set too.
     """
 
     index: ll.Value
     values: list[ll.Value]
+    step: ll.Value
 
 
 def zeros(vector: ll.VectorType) -> ll.Constant:
