@@ -10,7 +10,6 @@ from collections.abc import Callable
 import llvmlite.binding as binding
 import numpy as np
 import pytest
-
 from graphflow import dtypes
 from graphflow.compiler.codegen import llvm, matmul
 from graphflow.compiler.codegen.matmul import Word
