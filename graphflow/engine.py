@@ -16,9 +16,9 @@ from graphflow.runtime.executor import Executor
 class Engine:
     """A compiled graph with its executor. ``compiled`` holds every stage for inspection."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, join: bool = True):
         self.graph = graph
-        self.compiled = pipeline.compile_graph(graph, cache.compile)
+        self.compiled = pipeline.compile_graph(graph, cache.compile, join)
         self.executor = Executor(self.compiled.program)
         self.status = np.zeros(2, np.int64)
         self.checks = self.compiled.layout.checks
@@ -53,6 +53,6 @@ class Engine:
         return outputs, [states[i] for i, _ in self.graph.updates]
 
 
-def compile_graph(graph: Graph) -> Engine:
-    """Compiles a graph for this machine."""
-    return Engine(graph)
+def compile_graph(graph: Graph, join: bool = True) -> Engine:
+    """Compiles a graph for this machine; `join=False` gives each op a kernel of its own, to compare with."""
+    return Engine(graph, join)

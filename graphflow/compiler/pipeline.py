@@ -45,8 +45,8 @@ class Compiled:
     command_nodes: tuple[tuple[Node, ...], ...]
 
 
-def compile_graph(graph: Graph, compile_object: Compile) -> Compiled:
-    """Runs every pass and emits the Program."""
+def compile_graph(graph: Graph, compile_object: Compile, join: bool = True) -> Compiled:
+    """Runs every pass and emits the Program; `join=False` gives each op a kernel of its own, to compare with."""
     debug = settings().debug
     seconds: list[tuple[str, float]] = []
     stages = [("trace", graph)]
@@ -56,7 +56,7 @@ def compile_graph(graph: Graph, compile_object: Compile) -> Compiled:
         current = _timed(step.__name__, seconds, step, current)
         stages.append((step.__name__, current))
         _check(current, step.__name__, debug)
-    fused = _timed("fuse", seconds, fuse, current)
+    fused = _timed("fuse", seconds, fuse, current, join)
     layout = _timed("memory", seconds, lay_out, fused)
     program, command_nodes = _timed("emit", seconds, _Assembler(layout, compile_object).program)
     if debug >= 1:

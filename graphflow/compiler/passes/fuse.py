@@ -57,9 +57,9 @@ def axis(number: int) -> Index:
     return Index.of(f"a{number}")
 
 
-def fuse(graph: Graph) -> Fused:
-    """Partitions the graph's computing nodes into units."""
-    return _Fuser(separate_roots(graph)).run()
+def fuse(graph: Graph, join: bool = True) -> Fused:
+    """Partitions the graph's computing nodes into units; without `join` every one is a unit of its own."""
+    return _Fuser(separate_roots(graph), join).run()
 
 
 def separate_roots(graph: Graph) -> Graph:
@@ -92,8 +92,9 @@ def elementwise_operands(node: Node, index: tuple[Index, ...]) -> Iterator[tuple
 
 
 class _Fuser:
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, join: bool):
         self.graph = graph
+        self.join = join
         self.order = [n for n in toposort(graph.roots) if n.op.kind not in ("input", "const")]
         self.users = users(self.order)
         self.positions = {n: i for i, n in enumerate(self.order)}
@@ -150,7 +151,7 @@ class _Fuser:
                 continue
             if is_view(node) or node.op.name == "iota":
                 self.inline.add(node)
-            elif node.op.kind == "elementwise" and len(self.users[node]) > 1:
+            elif self.join and node.op.kind == "elementwise" and len(self.users[node]) > 1:
                 cost = node.op.lowering.cost
                 for operand in node.inputs:
                     base = self._base(operand)
@@ -217,7 +218,7 @@ class _Fuser:
             self._add_reduction(node, needed)
             return
         candidates = sorted(needed, key=lambda u: -u.number) + self._siblings(node, needed)
-        for unit in candidates:
+        for unit in candidates if self.join else ():
             placement = self._fits(node, unit, needed)
             if placement is None:
                 continue
@@ -411,7 +412,7 @@ class _Fuser:
         source = node.inputs[0]
         dims = tuple(d for d in node.attrs["dims"] if source.shape[d] != 1)
         rows = [u for u in self._siblings(node, needed) if u.reduced]  # a map of its own business stays a map
-        for unit in [*sorted(needed, key=lambda u: -u.number), *rows]:
+        for unit in [*sorted(needed, key=lambda u: -u.number), *rows] if self.join else ():
             if self._join_reduction(node, dims, unit, needed):
                 return
         self._start_reduction(node, dims, needed)
