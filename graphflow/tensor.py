@@ -22,7 +22,7 @@ from graphflow.compiler import interpret, ir
 from graphflow.compiler.indexing import Shape
 from graphflow.compiler.ir import OPS, Node, Op, TensorType
 from graphflow.compiler.location import user_loc
-from graphflow.compiler.passes.autodiff import vjp
+from graphflow.compiler.passes.autodiff import is_differentiable, vjp
 from graphflow.compiler.trace import Trace, current_trace, tracing
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
@@ -657,22 +657,62 @@ def _differentiate(
     nodes = [_node_in(t, trace) for t in outputs]
     with ir.at(user_loc()):
         grads = vjp(nodes, [_node_in(s, trace) for s in seeds], wrt)
-    if trace is not None:
-        return [None if g is None else _traced_grad(g, trace, create_graph) for g in grads]
     wanted = [g for g in grads if g is not None]
-    values = iter(_evaluate_saved(wanted, nodes, create_graph))
-    return [None if g is None else _eager_grad(g, next(values), create_graph) for g in grads]
+    flows = _carrying(wanted, trace) if create_graph else [False] * len(wanted)
+    if trace is not None:
+        made = [Tensor.of_node(g if f else OPS["detach"](g), trace, f) for g, f in zip(wanted, flows, strict=True)]
+    else:
+        values = _evaluate_saved(wanted, nodes, create_graph)
+        made = [_eager_grad(*parts) for parts in zip(wanted, values, flows, strict=True)]
+    results = iter(made)
+    return [None if g is None else next(results) for g in grads]
 
 
-def _traced_grad(node: Node, trace: Trace, create_graph: bool) -> Tensor:
-    return Tensor.of_node(node if create_graph else OPS["detach"](node), trace, create_graph)
-
-
-def _eager_grad(node: Node, value: np.ndarray, create_graph: bool) -> Tensor:
+def _eager_grad(node: Node, value: np.ndarray, flows: bool) -> Tensor:
     tensor = Tensor(value)
-    if create_graph:
+    if flows:
         _record(tensor, node)
     return tensor
+
+
+# What functional transforms are differentiating with respect to at the moment: see `fresh_alias`.
+_VARIABLES: weakref.WeakSet[Node] = weakref.WeakSet()
+
+
+def _carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
+    """Whether a gradient can flow from each root to a leaf that requires grad, or to a transform's variable."""
+    known = _leaves_of(trace) if trace is not None else {}
+    carries: dict[Node, bool] = {}
+    for node in ir.toposort(roots):
+        if trace is not None:
+            leaf = known.get(node)
+        else:
+            saved = _SAVED.get(node)
+            leaf = saved.leaf() if saved is not None and saved.leaf is not None else None
+        carries[node] = node in _VARIABLES or (leaf is not None and leaf._requires_grad)
+        if not carries[node] and node.op.name != "detach" and is_differentiable(node):
+            carries[node] = any(carries[i] for i in node.inputs)
+    return [carries[r] for r in roots]
+
+
+@contextmanager
+def differentiating(variables: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, results that depend on `variables` (see `fresh_alias`) count as carrying a gradient."""
+    trace = current_trace()
+    nodes = [_node_in(v, trace) for v in variables]
+    _VARIABLES.update(nodes)
+    try:
+        yield
+    finally:
+        _VARIABLES.difference_update(nodes)
+
+
+def settled(tensor: Tensor) -> Tensor:
+    """`tensor` itself if a gradient can flow from it to something, else its value without history."""
+    if not tensor._requires_grad or tensor.is_leaf:
+        return tensor
+    trace = current_trace()
+    return tensor if _MODE.grad_enabled and _carrying([_node_in(tensor, trace)], trace)[0] else tensor.detach()
 
 
 def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) -> list[Any]:

@@ -9,12 +9,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graphflow import tensor as engine
 from graphflow.compiler.ir import format_shape
 from graphflow.errors import DTypeError, GradientError
 from graphflow.functions.create import as_tensor, zeros_like
 from graphflow.functions.registry import where_called
-from graphflow.tensor import Tensor, enable_grad, fresh_alias, is_grad_enabled
+from graphflow.tensor import Tensor, differentiating, enable_grad, fresh_alias, settled
+from graphflow.tensor import grad as gradients_of
 
 
 def flatten_tree(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
@@ -91,20 +91,18 @@ def value_and_grad(
     def transformed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         positions = [_position(i, len(args)) for i in wanted]
         leaves, build = flatten_tree(tuple(args[i] for i in positions))
-        # History from outside: only then do the results belong to a larger differentiation.
-        nested = is_grad_enabled()
         with enable_grad():
             variables = [_variable(leaf, "grad") for leaf in leaves]
             called = list(args)
             for position, part in zip(positions, build(variables), strict=True):
                 called[position] = part
-            result = fn(*called, **kwargs)
-            value, aux = result if has_aux else (result, None)
-            output = _scalar_output(value, "grad")
-            grads = _gradients(output, variables)
-        finish = functools.partial(_finished, variables=variables, nested=nested, outside=leaves)
-        parts = build([finish(g) for g in grads])
-        first = (finish(output), map_tree(finish, aux)) if has_aux else finish(output)
+            with differentiating(variables):
+                result = fn(*called, **kwargs)
+                value, aux = result if has_aux else (result, None)
+                output = _scalar_output(value, "grad")
+                grads = _gradients(output, variables)
+        parts = build([_finished(g) for g in grads])
+        first = (_finished(output), map_tree(_finished, aux)) if has_aux else _finished(output)
         return first, parts if several else parts[0]
 
     return transformed
@@ -118,17 +116,15 @@ def _position(index: int, count: int) -> int:
 
 def _gradients(output: Tensor, variables: list[Tensor]) -> list[Tensor]:
     """d(output)/d(variable), zeros where there is no dependence."""
-    if not output.requires_grad:
+    if not output.requires_grad or not variables:
         return [zeros_like(v) for v in variables]
-    found = engine.grad(output, variables, create_graph=True, allow_unused=True)
+    found = gradients_of(output, variables, create_graph=True, allow_unused=True)
     return [zeros_like(v) if g is None else g for v, g in zip(variables, found, strict=True)]
 
 
-def _finished(value: Any, variables: list[Tensor], nested: bool, outside: list[Any]) -> Any:
-    """A result as the caller sees it: its history kept only where it leads to something outside."""
-    if not isinstance(value, Tensor) or not value.requires_grad:
-        return value
-    return value if nested and engine.reaches(value, variables) else value.detach()
+def _finished(value: Any) -> Any:
+    """A result as the caller sees it: with history only where that leads to something outside."""
+    return settled(value) if isinstance(value, Tensor) else value
 
 
 def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
