@@ -19,6 +19,7 @@ from graphflow.dtypes import (
     uint8,
 )
 from graphflow.functions import *  # noqa: F403
+from graphflow.printing import set_printoptions
 from graphflow.random import (
     Generator,
     default_generator,
@@ -79,6 +80,7 @@ __all__ = [
     "no_grad",
     "seed",
     "set_grad_enabled",
+    "set_printoptions",
     "set_rng_state",
     "short",
     "uint8",
