@@ -21,7 +21,7 @@ from graphflow.jobs.signals import Stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives its exit code. With GRAPHFLOW_DEBUG set, errors show where they come from."""
+    """Runs one command and gives its exit code. With GRAPHFLOW_DEBUG set, errors come with a traceback."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)

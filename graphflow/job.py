@@ -1,8 +1,8 @@
 """Batch training jobs: ``graphflow train job.toml``, from Python ``graphflow.job.train("job.toml")``.
 
-A run leaves in its output folder ``metrics.jsonl`` (one JSON object per epoch), ``checkpoint.safetensors`` (everything
-that decides how training goes on) and ``model.gfz`` (the compiled prediction). A run that was stopped and resumed
-gives the same numbers, bit for bit, as one that wasn't.
+A run leaves in its output folder ``metrics.jsonl`` (one JSON object per epoch), ``checkpoint.safetensors``
+(everything that decides how training goes on) and ``model.gfz`` (the compiled prediction). A run that was
+stopped and resumed gives the same numbers, bit for bit, as one that wasn't.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run gives: where its files are, and the test set's evaluation (None without a test set)."""
+    """What a finished run gives: where its files are, and the test set's evaluation (None without a test
+    set).
+    """
 
     output: Path
     test: Evaluation | None
@@ -66,8 +68,9 @@ class Outcome:
 def train(path: str | Path, *, resume: bool = False, console: Console | None = None) -> Outcome:
     """Runs the job described in the file at `path` to its end.
 
-    With `resume` it goes on from the output folder's checkpoint, if there is one. JobError when the description, the
-    user's code or the data can't be used; Stopped, after a checkpoint was written, on SIGINT or SIGTERM.
+    With `resume` it goes on from the output folder's checkpoint, if there is one. JobError when the
+    description, the user's code or the data can't be used; Stopped, after a checkpoint was written, on SIGINT
+    or SIGTERM.
     """
     config = read(path)
     with StopWish() as wish:
@@ -122,10 +125,10 @@ class _Run:
         entry = getattr(self.config, key)
         return JobError(f"{self.config.path}: {key}: {entry.file.name}:{entry.function}: {problem}")
 
-    # ------------------------------------------------------------------------------------------ the course of a run
+    # -------------------------------------------------------------------------------- the course of a run
 
     def prepare(self, resume: bool) -> None:
-        """Makes the output folder ready: goes on from its checkpoint, or sets aside what an earlier run left."""
+        """Goes on from the output folder's checkpoint, or sets aside what an earlier run left there."""
         output = self.config.output
         try:
             output.mkdir(parents=True, exist_ok=True)
@@ -183,7 +186,9 @@ class _Run:
                 self._save()
 
     def _finish_epoch(self, report: Report) -> None:
-        """Validates, writes the epoch's metrics, then a checkpoint: metrics beyond it are cut off on resuming."""
+        """Validates, writes the epoch's metrics, then a checkpoint: metrics beyond it are cut off on
+        resuming.
+        """
         random = gf.get_rng_state()
         try:
             validation = self._evaluate(self.validation_set)
@@ -255,7 +260,7 @@ class _Run:
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    # ------------------------------------------------------------------------------------------ on disk
+    # -------------------------------------------------------------------------------- on disk
 
     def _save(self) -> None:
         arrays = {f"model.{name}": tensor.numpy() for name, tensor in self.model.state_dict().items()}
@@ -328,7 +333,9 @@ class _Asked(Exception):
 
 
 def _compiled(model: Module, optimizer: Optimizer, config: JobConfig) -> tuple[Any, Any, Any]:
-    """The compiled training step, evaluation (loss summed over samples, number of right answers) and prediction."""
+    """The compiled training step, evaluation (loss summed over samples, number of right answers) and
+    prediction.
+    """
     classes = config.loss == "cross_entropy"
 
     def loss_of(result: gf.Tensor, y: gf.Tensor, label_smoothing: float = 0.0) -> gf.Tensor:
@@ -370,7 +377,7 @@ def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _whole_lines(path: Path) -> Iterator[str]:
-    """The lines that hold a metrics object; a process killed while writing may leave half a line at the end."""
+    """The lines that hold a metrics object; a killed process may leave half a line at the end."""
     for line in path.read_text().splitlines(keepends=True):
         try:
             entry = json.loads(line)

@@ -14,9 +14,9 @@ from graphflow.tensor import Tensor
 def default_collate(batch: Sequence[Any]) -> Any:
     """Joins samples along a new first dimension, as ``torch.utils.data.default_collate``.
 
-    Tensors and arrays are stacked, ints, bools and floats become int64, bool and float64 tensors, strings and bytes a
-    list; dictionaries, tuples and lists are taken apart and joined entry by entry (plain tuples give a list).
-    TypeError for anything else, ValueError when samples don't match.
+    Tensors and arrays are stacked, ints, bools and floats become int64, bool and float64 tensors, strings and
+    bytes a list; dictionaries, tuples and lists are taken apart and joined entry by entry (plain tuples give
+    a list). TypeError for anything else, ValueError when samples don't match.
     """
     if not batch:
         raise ValueError("can't collate an empty batch")
@@ -37,6 +37,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
         columns = [default_collate(column) for column in zip(*batch, strict=True)]
         return type(first)(*columns) if hasattr(first, "_fields") else columns
     raise TypeError(
-        f"can't collate {type(first).__name__}: samples are tensors, NumPy arrays, numbers, strings, or dictionaries, "
+        f"can't collate {type(first).__name__}: samples are tensors, NumPy arrays, numbers, strings, or "
+        "dictionaries, "
         "tuples and lists of these; pass collate_fn= for anything else"
     )

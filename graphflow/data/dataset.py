@@ -14,10 +14,11 @@ from graphflow.tensor import Tensor
 
 
 class Dataset:
-    """Base class: a subclass defines ``__getitem__(index)`` and ``__len__()``. As ``torch.utils.data.Dataset``.
+    """Base class: a subclass defines ``__getitem__(index)`` and ``__len__()``. As
+    ``torch.utils.data.Dataset``.
 
-    A subclass may define ``take_batch(indices)`` as well, giving the collated batch for an int64 array of indices; a
-    DataLoader then uses it instead of collating samples.
+    A subclass may define ``take_batch(indices)`` as well, giving the collated batch for an int64 array of
+    indices; a DataLoader then uses it instead of collating samples.
     """
 
     def __getitem__(self, index: int) -> Any:
@@ -82,8 +83,8 @@ def random_split(
 ) -> list[Subset]:
     """Non-overlapping random parts of `dataset`, given by their lengths or, when they sum to 1, by fractions.
 
-    What fractions leave over goes to the first parts, one sample each. The split is a pure function of the seed:
-    `seed`, or the generator's, or graphflow's own. ValueError when the lengths don't add up.
+    What fractions leave over goes to the first parts, one sample each. The split is a pure function of the
+    seed: `seed`, or the generator's, or graphflow's own. ValueError when the lengths don't add up.
     """
     total = len(dataset)
     if any(isinstance(n, float) for n in lengths):
@@ -92,7 +93,8 @@ def random_split(
         counts = [int(n) for n in lengths]
         if min(counts, default=0) < 0 or sum(counts) != total:
             raise ValueError(
-                f"Sum of input lengths does not equal the length of the input dataset: {counts} for {total} samples"
+                f"Sum of input lengths does not equal the length of the input dataset: {counts} for {total} "
+                "samples"
             )
     order = permutation(total, seed_of(seed, generator), 0)
     ends = np.cumsum(counts)

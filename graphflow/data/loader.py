@@ -18,10 +18,11 @@ _AHEAD = 2  # batches in flight per worker
 class DataLoader:
     """Iterates over a dataset in batches; each iteration is an epoch. As ``torch.utils.data.DataLoader``.
 
-    The order is a pure function of (seed, epoch, index): ``state_dict()`` holds these three integers, and a loader with
-    the same dataset and options goes on exactly from there after ``load_state_dict``. The seed is `seed`, or the
-    generator's, or drawn from graphflow's generator when the loader is made. With `num_workers` threads, batches are
-    prepared ahead; they arrive in the same order. `pin_memory` is accepted for compatibility and means nothing here.
+    The order is a pure function of (seed, epoch, index): ``state_dict()`` holds these three integers, and a
+    loader with the same dataset and options goes on exactly from there after ``load_state_dict``. The seed is
+    `seed`, or the generator's, or drawn from graphflow's generator when the loader is made. With
+    `num_workers` threads, batches are prepared ahead; they arrive in the same order. `pin_memory` is accepted
+    for compatibility and means nothing here.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class DataLoader:
         seed, epoch, index = (int(state_dict[name]) for name in names)
         if epoch < 0 or not 0 <= index <= len(self.dataset):
             raise ValueError(
-                f"a loader's state has epoch >= 0 and index in 0 … {len(self.dataset)}, got {epoch} and {index}"
+                f"a loader's state has epoch >= 0 and index in 0 … {len(self.dataset)}, got {epoch} and "
+                f"{index}"
             )
         self.seed, self._epoch, self._index, self._started = seed, epoch, index, False

@@ -1,7 +1,7 @@
 """A training run on disk: one safetensors file, whose header holds the facts that aren't tensors as JSON.
 
-It is written under another name, flushed, and moved into place, so that whenever a process dies there is a whole
-checkpoint: the old one or the new one. Loading reads numbers and text and runs nothing.
+It is written under another name, flushed, and moved into place, so that whenever a process dies there is a
+whole checkpoint: the old one or the new one. Loading reads numbers and text and runs nothing.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class Entry:
 class JobConfig:
     """A job as it was described.
 
-    ``label_smoothing`` applies to training, not to evaluation. ``checkpoint_seconds`` is the longest time between two
-    checkpoints within an epoch; every epoch ends with one.
+    ``label_smoothing`` applies to training, not to evaluation. ``checkpoint_seconds`` is the longest time
+    between two checkpoints within an epoch; every epoch ends with one.
     """
 
     path: Path

@@ -11,7 +11,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopWish:
-    """Context manager: inside, the first signal is remembered in ``signal``; the second has its usual effect."""
+    """Context manager: inside, the first signal is noted in ``signal``; the second has its usual effect."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None

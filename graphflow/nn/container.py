@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from graphflow.nn.module import Module, bracketed, indented
+from graphflow.nn.module import Module
+from graphflow.nn.printing import bracketed, indented
 
 
 class Sequential(Module):
@@ -122,9 +123,9 @@ class ModuleList(Module):
             text = repr(module)
             if not groups or groups[-1][1] != text:
                 groups.append((i, text))
-        ends = [*(first for first, _ in groups[1:]), len(self)]
+        starts = [*(first for first, _ in groups), len(self)]
         lines = []
-        for (first, text), end in zip(groups, ends, strict=True):
+        for (first, text), end in zip(groups, starts[1:], strict=True):
             count = end - first
             label = f"({first}): " if count == 1 else f"({first}-{end - 1}): {count} x "
             lines.append(indented(label + text))

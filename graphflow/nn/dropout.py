@@ -8,7 +8,8 @@ from graphflow.tensor import Tensor
 
 
 class Dropout(Module):
-    """While training, zeros each element with probability `p` and divides the others by 1-p; else the input as it is.
+    """While training, zeros each element with probability `p` and divides the others by 1-p; else the input
+    as it is.
 
     ValueError unless 0 <= p <= 1.
     """

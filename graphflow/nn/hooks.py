@@ -23,7 +23,9 @@ Hooks = OrderedDict[int, Hook]
 
 
 class RemovableHandle:
-    """What registering a hook gives: ``remove()`` takes the hook away; as a context manager, at the block's end."""
+    """What registering a hook gives: ``remove()`` takes the hook away; as a context manager, at the block's
+    end.
+    """
 
     def __init__(self, hooks: Hooks, hook: Hook, prepend: bool):
         self.id = next(_IDS)

@@ -60,8 +60,8 @@ class NLLLoss(_WeightedLoss):
 class CrossEntropyLoss(_WeightedLoss):
     """Cross-entropy of logits (N, C, ...) against class indices (N, ...) or class probabilities (N, C, ...).
 
-    `weight` (C,) scales classes, targets equal to `ignore_index` don't count, `label_smoothing` in [0, 1] mixes the
-    target with the uniform distribution. As ``torch.nn.CrossEntropyLoss``.
+    `weight` (C,) scales classes, targets equal to `ignore_index` don't count, `label_smoothing` in [0, 1]
+    mixes the target with the uniform distribution. As ``torch.nn.CrossEntropyLoss``.
     """
 
     def __init__(

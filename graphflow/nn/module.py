@@ -7,24 +7,25 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from graphflow.dtypes import DType, as_dtype
+from graphflow.nn.facts import plain
 from graphflow.nn.hooks import Hook, Hooks, RemovableHandle, run_after, run_before
 from graphflow.nn.parameter import Parameter
+from graphflow.nn.printing import bracketed, indented
 from graphflow.nn.state import IncompatibleKeys, collect, load
 from graphflow.tensor import Tensor, advance_epoch, depends_on, no_grad
 
 Self = TypeVar("Self", bound="Module")
 Named = TypeVar("Named")
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), DType)
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
 class Module:
     """Base class of all layers and networks.
 
-    A subclass calls ``super().__init__()``, assigns parameters and submodules to attributes, and defines ``forward``.
-    Compiled functions notice when plain attributes (numbers, strings, flags such as ``training``) or registered
-    tensors and submodules of a module they called are replaced, and trace anew.
+    A subclass calls ``super().__init__()``, assigns parameters and submodules to attributes, and defines
+    ``forward``. Compiled functions notice when plain attributes (numbers, strings, flags such as
+    ``training``) or registered tensors and submodules of a module they called are replaced, and trace anew.
     """
 
     training: bool
@@ -49,7 +50,7 @@ class Module:
     _forward_hooks: Hooks
     _mode: _Mode
 
-    # ------------------------------------------------------------------------------------------ calling
+    # -------------------------------------------------------------------------------- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs ``forward`` between the registered hooks."""
@@ -69,29 +70,31 @@ class Module:
 
     def _static_facts(self) -> Hashable:
         """What a trace of this module took from it besides its mode and its tensors' values."""
-        plain = tuple(
-            (name, _plain(value))
+        facts = tuple(
+            (name, plain(value))
             for name, value in self.__dict__.items()
             if name not in _OWN_ATTRIBUTES and not isinstance(value, Tensor)
         )
         tables = tuple((name, id(value)) for table in _TABLES for name, value in self.__dict__[table].items())
-        return plain, tables, (*self._forward_pre_hooks, *self._forward_hooks)
+        return facts, tables, (*self._forward_pre_hooks, *self._forward_hooks)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
-        """Calls ``hook(module, args)`` before forward; what it returns, unless None, replaces the arguments."""
+        """Calls ``hook(module, args)`` before forward; unless None, its result replaces the arguments."""
         advance_epoch()
         return RemovableHandle(self._forward_pre_hooks, Hook(hook, with_kwargs), prepend)
 
     def register_forward_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
-        """Calls ``hook(module, args, output)`` after forward; what it returns, unless None, replaces the output."""
+        """Calls ``hook(module, args, output)`` after forward; what it returns, unless None, replaces the
+        output.
+        """
         advance_epoch()
         return RemovableHandle(self._forward_hooks, Hook(hook, with_kwargs), prepend)
 
-    # ------------------------------------------------------------------------------------------ attributes
+    # -------------------------------------------------------------------------------- attributes
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = self.__dict__
@@ -109,13 +112,15 @@ class Module:
         elif name in own["_parameters"]:
             if value is not None:
                 raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as parameter '{name}' (nn.Parameter or None expected)"
+                    f"cannot assign '{type(value).__name__}' as parameter '{name}' (nn.Parameter or None "
+                    "expected)"
                 )
             self.register_parameter(name, None)
         elif name in own["_modules"]:
             if value is not None:
                 raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as child module '{name}' (nn.Module or None expected)"
+                    f"cannot assign '{type(value).__name__}' as child module '{name}' (nn.Module or None "
+                    "expected)"
                 )
             self._set_module(name, None)
         elif name in own["_buffers"]:
@@ -176,12 +181,15 @@ class Module:
         self._check_name("parameter", name, "_parameters")
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
-                f"cannot assign '{type(param).__name__}' object to parameter '{name}' (nn.Parameter or None required)"
+                f"cannot assign '{type(param).__name__}' object to parameter '{name}' (nn.Parameter or None "
+                "required)"
             )
         if param is not None and not param.is_leaf:
             raise ValueError(
-                f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. "
-                f"To express '{name}' as a function of another Tensor, compute the value in the forward() method."
+                f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
+                "explicitly. "
+                f"To express '{name}' as a function of another Tensor, compute the value in the forward() "
+                "method."
             )
         self._parameters[name] = param
         if param is not None:
@@ -224,7 +232,7 @@ class Module:
                 tensor.name = f"{name}.{path}"
         advance_epoch()
 
-    # ------------------------------------------------------------------------------------------ walking the tree
+    # -------------------------------------------------------------------------------- walking the tree
 
     def _members(
         self, table: str, prefix: str, recurse: bool, remove_duplicate: bool
@@ -318,7 +326,7 @@ class Module:
         fn(self)
         return self
 
-    # ------------------------------------------------------------------------------------------ state
+    # -------------------------------------------------------------------------------- state
 
     def state_dict(
         self, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
@@ -327,9 +335,11 @@ class Module:
         return collect(self, destination, prefix, keep_vars)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Copies values (tensors or arrays) into this module; StateDictError lists everything that doesn't fit.
+        """Copies values (tensors or arrays) into this module; StateDictError lists everything that doesn't
+        fit.
 
-        With ``strict=False`` missing and unexpected names are returned instead. Nothing is copied when it fails.
+        With ``strict=False`` missing and unexpected names are returned instead. Nothing is copied when it
+        fails.
         """
         return load(self, state_dict, strict)
 
@@ -363,8 +373,8 @@ class Module:
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
         """Moves to a device and converts floating-point parameters and buffers to a dtype, in place.
 
-        ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``, or by keyword. TypeError for a dtype that
-        isn't floating point.
+        ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``, or by keyword. TypeError for a
+        dtype that isn't floating point.
         """
         device, dtype = _destination(args, kwargs)
         return self._convert(
@@ -395,7 +405,7 @@ class Module:
             tensor.grad = None if grad is None else change(grad.detach())
         return self
 
-    # ------------------------------------------------------------------------------------------ printing
+    # -------------------------------------------------------------------------------- printing
 
     def extra_repr(self) -> str:
         """What stands between the parentheses when the module is printed; subclasses override it."""
@@ -435,17 +445,6 @@ def _nothing() -> Hashable:
 _OWN_ATTRIBUTES = frozenset(Module().__dict__)
 
 
-def _plain(value: Any) -> Hashable:
-    """A comparable stand-in: plain values by value and type, everything else by identity."""
-    if isinstance(value, _PLAIN):
-        return type(value).__name__, value
-    if isinstance(value, (list, tuple)):
-        return type(value).__name__, tuple(map(_plain, value))
-    if isinstance(value, dict):
-        return "dict", tuple((_plain(k), _plain(v)) for k, v in value.items())
-    return id(value)
-
-
 def _member(module: Module, target: str, table: str, kind: str) -> Any:
     path, _, name = target.rpartition(".")
     owner = module.get_submodule(path)
@@ -478,16 +477,3 @@ def _destination(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, DT
                 f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype!r}"
             )
     return device, dtype
-
-
-def bracketed(name: str, extra: list[str], children: list[str]) -> str:
-    """A printed module: on one line when a single line of facts is all there is to say."""
-    if len(extra) <= 1 and not children:
-        return f"{name}({''.join(extra)})"
-    body = "\n  ".join(extra + children)
-    return f"{name}(\n  {body}\n)"
-
-
-def indented(text: str) -> str:
-    """`text` as it stands inside another module's brackets."""
-    return text.replace("\n", "\n  ")

@@ -10,10 +10,11 @@ from graphflow.tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A tensor that is trained; assigned to a Module's attribute it joins ``parameters()``. As ``torch.nn.Parameter``.
+    """A tensor that is trained; assigned to a Module's attribute it joins ``parameters()``. As
+    ``torch.nn.Parameter``.
 
-    `data` (an empty tensor by default) is not copied: the parameter and `data` share memory. TypeError when it isn't a
-    tensor, GradientError when it isn't floating point and `requires_grad` is left on.
+    `data` (an empty tensor by default) is not copied: the parameter and `data` share memory. TypeError when
+    it isn't a tensor, GradientError when it isn't floating point and `requires_grad` is left on.
     """
 
     __slots__ = ()

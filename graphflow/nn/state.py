@@ -30,11 +30,14 @@ class IncompatibleKeys(NamedTuple):
             return "<All keys matched successfully>"
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
 
 def persistent_tensors(module: Module, prefix: str = "") -> dict[str, Tensor]:
-    """Every parameter and persistent buffer below `module` under its full name, shared ones under each of theirs."""
+    """Every parameter and persistent buffer below `module` under its full name, shared ones under each of
+    theirs.
+    """
     found: dict[str, Tensor] = {}
     for name, parameter in module._parameters.items():
         if parameter is not None:
@@ -80,12 +83,14 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool) -> Incompa
         value = state_dict[name]
         if not isinstance(value, (Tensor, np.ndarray)):
             problems.append(
-                f'While copying the parameter named "{name}", expected a Tensor or an array from checkpoint but '
+                f'While copying the parameter named "{name}", expected a Tensor or an array from checkpoint '
+                "but "
                 f"received {type(value)}"
             )
         elif tuple(value.shape) != tuple(tensor.shape):
             problems.append(
-                f"size mismatch for {name}: copying a param with shape {list(value.shape)} from checkpoint, the shape "
+                f"size mismatch for {name}: copying a param with shape {list(value.shape)} from checkpoint, "
+                "the shape "
                 f"in current model is {list(tensor.shape)}."
             )
         else:

@@ -15,8 +15,8 @@ class Adam(Optimizer):
     """Adaptive moments with bias correction; Kingma & Ba, arXiv:1412.6980.
 
     `weight_decay` is added to the gradient, or with `decoupled_weight_decay` taken off the parameter (AdamW).
-    `amsgrad` divides by the largest second moment so far (Reddi et al., ICLR 2018). Defaults and formulas are those
-    of ``torch.optim.Adam``; coefficients are computed in float64 whatever the parameters' dtype.
+    `amsgrad` divides by the largest second moment so far (Reddi et al., ICLR 2018). Defaults and formulas are
+    those of ``torch.optim.Adam``; coefficients are computed in float64 whatever the parameters' dtype.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Adam(Optimizer):
         weight_decay = group.tensor("weight_decay")
         decay = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else weight_decay
         for steps, members in self._advance(list(grads)):
-            # Everything that depends on the step alone is a scalar, so an element costs one root and one division.
+            # Everything that depends on the step alone is a scalar, so an element costs one root and one
+            # division.
             rate = lr / (1.0 - beta1**steps)
             rescale = 1.0 / (1.0 - beta2**steps).sqrt()
             scalars = [1.0 - beta1, beta2, 1.0 - beta2, rate, rescale, group.tensor("eps"), decay]
@@ -86,7 +87,9 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay, ``p *= 1 - lr * weight_decay``; Loshchilov & Hutter, arXiv:1711.05101."""
+    """Adam with decoupled weight decay, ``p *= 1 - lr * weight_decay``; Loshchilov & Hutter,
+    arXiv:1711.05101.
+    """
 
     def __init__(
         self,

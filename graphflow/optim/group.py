@@ -16,9 +16,10 @@ Rate = Tensor | tuple[Tensor, ...]
 class ParamGroup(MutableMapping[str, Any]):
     """Options by name, beside the list of tensors under ``"params"``.
 
-    Options whose default is a number (learning rate, momentum, betas, ...) are *rates*: they read as floats and take
-    numbers, while the value lives in a 0-d float64 tensor, so that changing it changes what an already compiled step
-    does. Inside a compiled function they read as that tensor, and assigning one is part of the step.
+    Options whose default is a number (learning rate, momentum, betas, ...) are *rates*: they read as floats
+    and take numbers, while the value lives in a 0-d float64 tensor, so that changing it changes what an
+    already compiled step does. Inside a compiled function they read as that tensor, and assigning one is part
+    of the step.
     """
 
     def __init__(

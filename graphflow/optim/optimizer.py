@@ -18,15 +18,17 @@ Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str,
 class Optimizer:
     """Base class: holds parameters in groups and state per parameter. As ``torch.optim.Optimizer``.
 
-    `params` are tensors, (name, tensor) pairs, or dictionaries with ``"params"`` and options of their own; `defaults`
-    are the options of groups that don't set them. A subclass defines ``_update``. The same code runs eagerly and
-    inside a compiled step; state is written in place, so compiled steps and checkpoints see the same tensors.
+    `params` are tensors, (name, tensor) pairs, or dictionaries with ``"params"`` and options of their own;
+    `defaults` are the options of groups that don't set them. A subclass defines ``_update``. The same code
+    runs eagerly and inside a compiled step; state is written in place, so compiled steps and checkpoints see
+    the same tensors.
     """
 
     def __init__(self, params: Params, defaults: dict[str, Any]):
         if isinstance(params, Tensor):
             raise TypeError(
-                "params argument given to the optimizer should be an iterable of Tensors or dicts, got a Tensor"
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, "
+                "got a Tensor"
             )
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
@@ -48,8 +50,8 @@ class Optimizer:
             given = [given]
         elif isinstance(given, (set, frozenset)):
             raise TypeError(
-                "optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets "
-                "will change between runs. Please use a list instead."
+                "optimizer parameters need to be organized in ordered collections, but the ordering of "
+                "tensors in sets will change between runs. Please use a list instead."
             )
         tensors: list[Tensor] = []
         for item in given:
@@ -77,7 +79,7 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} has no _update")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Updates every parameter that has a gradient; gives what `closure` (which recomputes the loss) returns."""
+        """Updates every parameter that has a gradient; returns what `closure`, the loss anew, returns."""
         loss = None
         if closure is not None:
             with enable_grad():
@@ -104,7 +106,7 @@ class Optimizer:
                     with no_grad():
                         p.grad.zero_()
 
-    # ------------------------------------------------------------------------------------------ state tensors
+    # -------------------------------------------------------------------------------- state tensors
 
     def _moment(self, parameter: Tensor, name: str) -> Tensor:
         """The parameter's state tensor `name`, of its shape and dtype, zeros at first."""
@@ -154,7 +156,7 @@ class Optimizer:
         self._splits += 1
         advance_epoch()
 
-    # ------------------------------------------------------------------------------------------ saving and loading
+    # -------------------------------------------------------------------------------- saving and loading
 
     def state_dict(self) -> dict[str, Any]:
         """``{"state": {number: {name: tensor}}, "param_groups": [options and parameter numbers]}``."""
@@ -164,7 +166,8 @@ class Optimizer:
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes over options and state; existing state tensors keep their identity, compiled steps go on with them.
+        """Takes over options and state; existing state tensors keep their identity, compiled steps go on with
+        them.
 
         ValueError when the groups don't match, ShapeError when a state tensor doesn't fit its parameter.
         """
@@ -176,7 +179,8 @@ class Optimizer:
             )
         if any(len(a["params"]) != len(b["params"]) for a, b in zip(groups, self.param_groups, strict=True)):
             raise ValueError(
-                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's "
+                "group"
             )
         saved_numbers = [number for group in groups for number in group["params"]]
         loaded = {
@@ -210,7 +214,9 @@ class Optimizer:
                 self._moment(parameter, name).copy_(value)
 
     def _load_counters(self, steps: Mapping[Tensor, float]) -> None:
-        """Sets the step counters of one group; those of equal value are shared where they aren't taken already."""
+        """Sets the step counters of one group; those of equal value are shared where they aren't taken
+        already.
+        """
         filled: dict[int, float] = {}
         fresh: dict[float, Tensor] = {}
         for p, value in steps.items():
@@ -243,7 +249,8 @@ def _check_entries(parameter: Tensor, entries: Mapping[str, Any]) -> None:
     for name, value in entries.items():
         if name != "step" and tuple(value.shape) != tuple(parameter.shape):
             raise ShapeError(
-                f"the loaded state {name!r} has shape {tuple(value.shape)}, its parameter {tuple(parameter.shape)}"
+                f"the loaded state {name!r} has shape {tuple(value.shape)}, its parameter "
+                f"{tuple(parameter.shape)}"
             )
 
 

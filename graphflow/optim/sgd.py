@@ -12,10 +12,11 @@ from graphflow.tensor import Tensor
 
 
 class SGD(Optimizer):
-    """``buf = momentum * buf + (1 - dampening) * g``, ``p -= lr * buf``, with ``g = grad + weight_decay * p``.
+    """``buf = momentum * buf + (1 - dampening) * g``, ``p -= lr * buf``, with ``g = grad + weight_decay *
+    p``.
 
-    The first step's ``buf`` is ``g``; with `nesterov` the step is along ``g + momentum * buf``; `maximize` ascends.
-    Defaults and formulas are those of ``torch.optim.SGD``.
+    The first step's ``buf`` is ``g``; with `nesterov` the step is along ``g + momentum * buf``; `maximize`
+    ascends. Defaults and formulas are those of ``torch.optim.SGD``.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class SGD(Optimizer):
     def _step(
         self, group: ParamGroup, p: Tensor, grad: Tensor, rates: list[Tensor], share: Tensor | float | None
     ) -> None:
-        """One parameter; `share` is the part of the gradient that enters the momentum, None without momentum."""
+        """One parameter; `share` of the gradient enters the momentum, None stands for no momentum."""
         lr, weight_decay, momentum = cast(rates, p.dtype)
         direction = (-grad if group["maximize"] else grad) + weight_decay * p
         if share is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphflow import functions as ops
+from graphflow.random import rand
 from graphflow.tensor import Tensor
 
 
@@ -19,6 +20,6 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     if p == 1:
         result = input * 0.0
     else:
-        kept = ops.rand(input.shape) >= p
+        kept = rand(input.shape) >= p
         result = ops.where(kept, input * (1.0 / (1.0 - p)), 0.0)
     return input.copy_(result) if inplace else result

@@ -30,8 +30,10 @@ def mse_loss(
         for a, b in zip(input.shape, target.shape, strict=True)
     ):
         warnings.warn(
-            f"Using a target size ({tuple(target.shape)}) that is different to the input size ({tuple(input.shape)}). "
-            "This will likely lead to incorrect results due to broadcasting. Please ensure they have the same size.",
+            f"Using a target size ({tuple(target.shape)}) that is different to the input size "
+            f"({tuple(input.shape)}). "
+            "This will likely lead to incorrect results due to broadcasting. Please ensure they have the "
+            "same size.",
             UserWarning,
             stacklevel=2,
         )
@@ -53,10 +55,11 @@ def nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Minus the log-probability that `input` (C,), (N, C) or (N, C, ...) gives to the class indices in `target`.
+    """Minus the log-probability that `input` (C,), (N, C) or (N, C, ...) gives to the class indices in
+    `target`.
 
-    Targets equal to `ignore_index` give 0 and don't count in the mean, which divides by the sum of the targets'
-    weights. An index outside [0, C) is an IndexError.
+    Targets equal to `ignore_index` give 0 and don't count in the mean, which divides by the sum of the
+    targets' weights. An index outside [0, C) is an IndexError.
     """
     reduction = legacy(size_average, reduce, reduction)
     check(reduction)
@@ -75,9 +78,10 @@ def cross_entropy(
 ) -> Tensor:
     """Cross-entropy of logits `input` (C,), (N, C) or (N, C, ...) against classes or class probabilities.
 
-    A target with the input's shape and a floating-point dtype holds probabilities; otherwise it holds class indices
-    and has the input's shape without C, see `nll_loss`. `weight` is (C,). `label_smoothing` in [0, 1] mixes the target
-    with the uniform distribution. Meaning, defaults and reductions are those of ``torch.nn.functional.cross_entropy``.
+    A target with the input's shape and a floating-point dtype holds probabilities; otherwise it holds class
+    indices and has the input's shape without C, see `nll_loss`. `weight` is (C,). `label_smoothing` in [0, 1]
+    mixes the target with the uniform distribution. Meaning, defaults and reductions are those of
+    ``torch.nn.functional.cross_entropy``.
     """
     reduction = legacy(size_average, reduce, reduction)
     check(reduction)
@@ -89,7 +93,8 @@ def cross_entropy(
         return _indexed(log_probabilities, target, weight, ignore_index, reduction, label_smoothing)
     if not target.dtype.is_floating_point:
         raise DTypeError(
-            f"a target of the input's shape holds class probabilities and has to be floating point, got {target.dtype}; "
+            "a target of the input's shape holds class probabilities and has to be floating point, got "
+            f"{target.dtype}; "
             "class indices have the input's shape without the class dimension"
         )
     if ignore_index >= 0:
@@ -116,7 +121,8 @@ def _per_class(weight: Tensor, input: Tensor, dim: int) -> Tensor:
     classes = input.shape[dim]
     if weight.ndim != 1 or weight.shape[0] != classes:
         raise ShapeError(
-            f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of "
+            f"weight tensor should be defined either for all {classes} classes or no classes but got weight "
+            "tensor of "
             f"shape: {list(weight.shape)}"
         )
     return weight.reshape((-1, *(1,) * (input.ndim - dim - 1)))
@@ -135,7 +141,8 @@ def _indexed(
     classes = log_probabilities.shape[dim]
     index = _checked_target(log_probabilities, target, dim).unsqueeze(dim)
     counts = index != ignore_index
-    # An ignored row may hold any number, so it looks at class 0; other negative indices must not count from the end.
+    # An ignored row may hold any number, so it looks at class 0; other negative indices must not count from
+    # the end.
     safe = ops.where(counts, ops.where(index < 0, classes, index), 0)
     loss = -ops.where(counts, log_probabilities.gather(dim, safe), 0.0)
     share = counts.to(log_probabilities.dtype)
@@ -159,11 +166,13 @@ def _checked_target(input: Tensor, target: Tensor, dim: int) -> Tensor:
     expected = (*input.shape[:dim], *input.shape[dim + 1 :])
     if target.ndim != len(expected):
         raise ShapeError(
-            f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got {tuple(target.shape)}"
+            f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got "
+            f"{tuple(target.shape)}"
         )
     for wanted, got in zip(expected, target.shape, strict=True):
         if isinstance(wanted, int) and isinstance(got, int) and wanted != got:
             raise ShapeError(
-                f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got {tuple(target.shape)}"
+                f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got "
+                f"{tuple(target.shape)}"
             )
     return target.long()
