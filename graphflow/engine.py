@@ -9,6 +9,7 @@ import numpy as np
 from graphflow.compiler import pipeline
 from graphflow.compiler.interpret import bind_symbols
 from graphflow.compiler.ir import Graph
+from graphflow.dims import evaluate
 from graphflow.runtime import cache
 from graphflow.runtime.executor import Executor
 
@@ -41,6 +42,7 @@ class Engine:
         self.status[:] = 0
         node = self.checks[code - 1]
         size = node.attrs["size"] if node.op.kind == "scatter" else node.inputs[0].shape[node.attrs["dim"]]
+        size = evaluate(size, self.executor.kept_assignments[-1])
         where = f"\n  at {node.loc.describe()}" if node.loc else ""
         raise IndexError(f"{node.op.name}: index {value} is out of range for a dimension of size {size}{where}")
 

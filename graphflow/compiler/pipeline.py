@@ -116,6 +116,7 @@ class _Assembler:
             layout.inputs,
             layout.states,
             layout.outputs,
+            layout.states[-1] if layout.checks else None,
         )
         return program, tuple(nodes)
 

@@ -110,6 +110,8 @@ class Instance:
         place = {b: i for i, b in enumerate((*program.inputs, *program.states, *program.outputs))}
         self._place = place
         rows = [(self._blocks.address + 8 * word, place[buffer], shift) for word, buffer, shift in left]
+        if program.status is not None:
+            rows.append((self._plan.address + 8 * native.STATUS, place[program.status], 0))
         self._patches = _Words(len(rows), native.PATCH_WORDS)
         if rows:
             self._patches.values[...] = rows

@@ -18,6 +18,10 @@ of them has a contiguous share of the range, takes it in chunks, and then helps 
 Threads meet at barriers: they spin for a bounded time, then sleep on the pool's condition variable. Every
 store that somebody may sleep on is sequentially consistent and followed by a look at the number of sleepers,
 which a sleeper raises before it looks at the word a last time: so one of the two always sees the other.
+
+A kernel that finds its input impossible (an index out of range) stores a number into the run's status word. From
+then on commands are walked without being executed, barriers included, so that threads which see the word at
+different moments still meet.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ KERNEL, ARGS, EXTENT, BARRIER, THREADS, SHARE, CHUNK, COUNTERS, COMMAND_WORDS = 
 # A patch: store pointers[POINTER] + BYTES at the address SLOT.
 SLOT, POINTER, BYTES, PATCH_WORDS = range(4)
 # A plan: addresses and counts of the two arrays above, threads of its widest command, per-thread scratch
-# memory, and the memory of all counters, cleared before each run on several threads.
+# memory, the memory of all counters, cleared before each run on several threads, and the address of the run's
+# status word (0: none).
 (
     COMMANDS,
     COMMAND_COUNT,
@@ -51,8 +56,9 @@ SLOT, POINTER, BYTES, PATCH_WORDS = range(4)
     SCRATCH_STRIDE,
     COUNTER_AREA,
     COUNTER_BYTES,
+    STATUS,
     PLAN_WORDS,
-) = range(10)
+) = range(11)
 # A pool. What different threads write lies on different cache lines (8 words). JOB counts jobs in its upper
 # 48 bits and holds the number of threads that take part in its lower 16.
 JOB, ARRIVED, GENERATION, SLEEPERS, PLAN, PROFILE, SPIN = 0, 8, 16, 24, 32, 33, 34
@@ -255,6 +261,8 @@ entry:
   %profiling = icmp ne ptr %profile, null
   %leader = icmp eq i64 %thread, 0
   %timing = and i1 %profiling, %leader
+  {_read("status", "plan", STATUS, "ptr")}
+  %unchecked = icmp eq ptr %status, null
   br label %loop
 loop:
   %index = phi i64 [0, %entry], [%next, %finished]
@@ -271,6 +279,14 @@ wait:
   call void @barrier(ptr %pool, i64 %active)
   br label %ready
 ready:
+  br i1 %unchecked, label %go, label %look
+look:
+  %failed = load atomic i64, ptr %status monotonic, align 8
+  %fine = icmp eq i64 %failed, 0
+  br i1 %fine, label %go, label %skip
+skip:
+  br i1 %profiling, label %follow, label %finished
+go:
   br i1 %timing, label %timed, label %plain
 plain:
   call void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch)

@@ -100,7 +100,8 @@ class Command:
 class Program:
     """Everything the executor needs: kernels, buffers and the commands in order.
 
-    ``inputs``, ``states`` and ``outputs`` are indices into ``buffers`` in calling order.
+    ``inputs``, ``states`` and ``outputs`` are indices into ``buffers`` in calling order. ``status`` is the state
+    whose first word a kernel sets to something other than 0 when it can't go on; the commands after it don't run.
     """
 
     name: str
@@ -111,3 +112,4 @@ class Program:
     inputs: tuple[int, ...]
     states: tuple[int, ...]
     outputs: tuple[int, ...]
+    status: int | None = None

@@ -39,6 +39,8 @@ def _check_lists(program: Program) -> None:
             if index in listed:
                 raise VerifyError(f"{program.name}: {role} buffer {index} is listed twice")
             listed.add(index)
+    if program.status is not None and program.status not in program.states:
+        raise VerifyError(f"{program.name}: the status buffer {program.status} is no state")
     for index, buffer in enumerate(program.buffers):
         if buffer.role != "temp" and index not in listed:
             raise VerifyError(f"{program.name}: {buffer.role} buffer {index} ({buffer.name}) is in no list")

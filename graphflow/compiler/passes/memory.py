@@ -19,7 +19,6 @@ from graphflow.compiler.indexing import Index, flat_index
 from graphflow.compiler.ir import OPS, Graph, Node
 from graphflow.compiler.passes.fuse import Fused, Unit, elementwise_operands
 from graphflow.dtypes import int64
-from graphflow.errors import CompileError
 from graphflow.runtime.program import Buffer
 
 Emitted = Loops | Product
@@ -62,14 +61,6 @@ class _Planner:
 
     def run(self) -> Layout:
         graph = self.fused.graph
-        for unit in self.fused.units:
-            if unit.kind == "control":
-                op = unit.nodes[0].op.name
-                where = unit.nodes[0].loc
-                raise CompileError(
-                    f"{op} can't be compiled yet; run the graph with the evaluator (call the function without compile)"
-                    + (f"\n  at {where.describe()}" if where else "")
-                )
         inputs = [self._buffer("input", n, n.attrs["name"]) for n in graph.args]
         states = [self._buffer("state", n, n.attrs["name"]) for n in graph.states]
         for node, buffer in zip(graph.inputs, [*inputs, *states], strict=True):
@@ -208,11 +199,14 @@ class _Planner:
         for node, state in copies:
             done.append((_copy(node, self.buffer_of[node], state), (node,), "update"))
         steps: list[Step] = []
+        changing = False
         written: set[int] = set()
         read: set[int] = set()
         for emitted, nodes, name in done:
             reads, writes = set(emitted.reads), set(emitted.writes)
             barrier = bool(written & (reads | writes) or read & writes)
+            if status.nodes and not changing and any(self.buffers[b].role == "state" for b in writes):
+                barrier = changing = True  # no state changes before every index has been checked
             if barrier:
                 written, read = set(), set()
             written |= writes
