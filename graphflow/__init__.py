@@ -3,6 +3,7 @@
 from importlib.metadata import version as _version
 
 from graphflow import autograd, functions
+from graphflow.api import CompiledFunction, CompiledGraph, TensorSpec, compile, export, load_graph, trace
 from graphflow.dtypes import (
     DType as dtype,
 )
@@ -41,6 +42,10 @@ from graphflow.tensor import (
 )
 from graphflow.transforms import grad, value_and_grad
 
+from graphflow.runtime.threads import get_num_threads, set_num_threads
+
+from graphflow import data, nn, optim  # isort: skip  (they use the names above)
+
 __version__ = _version("graphflow")
 
 float = float32
@@ -50,22 +55,29 @@ int = int32
 short = int16
 
 __all__ = [
+    "CompiledFunction",
+    "CompiledGraph",
     "Generator",
     "Size",
     "Tensor",
+    "TensorSpec",
     "__version__",
     "autograd",
     "bool",
+    "compile",
     "concrete",
+    "data",
     "default_generator",
     "device",
     "double",
     "dtype",
     "enable_grad",
+    "export",
     "float",
     "float32",
     "float64",
     "functions",
+    "get_num_threads",
     "get_rng_state",
     "grad",
     "initial_seed",
@@ -75,14 +87,19 @@ __all__ = [
     "int32",
     "int64",
     "is_grad_enabled",
+    "load_graph",
     "long",
     "manual_seed",
+    "nn",
     "no_grad",
+    "optim",
     "seed",
     "set_grad_enabled",
+    "set_num_threads",
     "set_printoptions",
     "set_rng_state",
     "short",
+    "trace",
     "uint8",
     "value_and_grad",
 ]
