@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from graphflow.compiler import pipeline
 from hypothesis import settings
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -13,6 +14,8 @@ GOLDEN = Path(__file__).parent / "golden"
 # Examples come from the test's source alone, so that runs repeat; a machine under load is no failure.
 settings.register_profile("graphflow", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("graphflow")
+
+pipeline.always_verify = True
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
