@@ -94,17 +94,17 @@ def _emit_epilogue(
     row, column = Loop("i", node.shape[-2], (rank - 2,)), Loop("j", node.shape[-1], (rank - 1,))
     bind(scalars, [*loops, row], ROW)
     bind(scalars, [column], INNER)
-    scalars.given[(node, plan.placement[node])] = Value("tile[(i - m0) * ld + (j - n0)]", INNER)
+    scalars.given[(node, plan.placement[node])] = Value("tile[(i - row0) * ld + (j - col0)]", INNER)
     values = [(n, writer.element(n)) for n in plan.outputs]
     stores = [writer.store(n, v, INNER) for n, v in values]
     body = [
         *unravel(loops, "batch", parameters),
-        "for i in range(m0, m1):",
-        *indent([*scalars.scopes[ROW].lines, "for j in range(n0, n1):"]),
+        "for i in range(row0, row1):",
+        *indent([*scalars.scopes[ROW].lines, "for j in range(col0, col1):"]),
         *indent([*scalars.scopes[INNER].lines, *stores], 2),
     ]
     trailing = (
-        *((v, "i64") for v in ("batch", "m0", "m1", "n0", "n1")),
+        *((v, "i64") for v in ("batch", "row0", "row1", "col0", "col1")),
         ("tile", suffix(node.dtype) + "*"),
         ("ld", "i64"),
     )

@@ -284,4 +284,6 @@ def expression(node: Node, operands: list[str]) -> str:
     """An elementwise op's text with its operands filled in."""
     first = node.inputs[-1].dtype if node.op.name == "where" else node.inputs[0].dtype
     template = node.op.lowering.expr[first.kind]
+    if node.op.name == "cast" and first.kind == "float" and node.dtype.kind == "int":
+        template = "{o}(i64({0}))"  # a float saturates at the ends of int64, then its low bits are kept
     return template.format(*operands, t=suffix(first), o=suffix(node.dtype))

@@ -9,7 +9,7 @@ type's code (``f32``, ``i64``, ...):
 - ``acc_add_T acc_mul_T acc_max_T acc_min_T``: the operations of reductions; floats may be reassociated;
 - ``maximum_T minimum_T``, NaN if either is; ``fma_T(a, b, c)``;
 - ``floordiv_T mod_T`` for integers, rounding down, 0 for a divisor of 0; ``abs_T``;
-- ``mullo_T mulhi_T`` for unsigned integers.
+- ``mullo_T mulhi_T`` for unsigned integers; ``pow_i64``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from graphflow.compiler.codegen.vecmath_scalars import (
     BOOL,
     FLOATS,
     FUNCTIONS,
+    I64,
     INTS,
     OPERATORS,
     SCALARS,
@@ -145,6 +146,30 @@ def _define_int(at: Scalar) -> None:
         define(f"mulhi_{code}", at, pair, _high_product(at))
 
 
+def _integer_power(b: ll.IRBuilder, x: ll.Value, y: ll.Value) -> ll.Value:
+    """`x` to the `y`, wrapping, by squaring; a negative `y` gives 0 but for the bases 1 and -1."""
+    word, bit = ll.IntType(64), ll.IntType(1)
+    zero, one = ll.Constant(word, 0), ll.Constant(word, 1)
+    before = b.block
+    loop, leave = b.append_basic_block("pow"), b.append_basic_block("pow_end")
+    b.branch(loop)
+    b.position_at_end(loop)
+    rest, base, power = b.phi(word), b.phi(word), b.phi(word)
+    multiplied = b.select(b.trunc(rest, bit), b.mul(power, base), power)
+    halved = b.lshr(rest, one)
+    for phi, start, step in ((rest, y, halved), (base, x, b.mul(base, base)), (power, one, multiplied)):
+        phi.add_incoming(start, before)
+        phi.add_incoming(step, loop)
+    b.cbranch(b.icmp_signed("!=", halved, zero), loop, leave)
+    b.position_at_end(leave)
+    is_one = b.icmp_signed("==", x, one)
+    is_minus = b.icmp_signed("==", x, ll.Constant(word, -1))
+    sign = b.select(b.trunc(y, bit), x, one)
+    inverse = b.select(b.or_(is_one, is_minus), sign, zero)
+    return b.select(b.icmp_signed("<", y, zero), inverse, multiplied)
+
+
+define("pow_i64", I64, (I64, I64), _integer_power)
 for _scalar in SCALARS.values():
     _define_cast(_scalar)
 for _scalar in FLOATS:

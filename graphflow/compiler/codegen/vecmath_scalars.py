@@ -390,7 +390,7 @@ def _is_number(args: tuple[Type, ...]) -> Type | None:
     return BOOL if len(args) == 1 and isinstance(args[0], Scalar | Literal) else None
 
 
-_operator(operator.neg)((_one("if"), _negate))
+_operator(operator.neg)((_one("iuf"), _negate))
 _operator(operator.pos)((_one("iuf"), lambda b, types, values: values[0]))
 _operator(operator.invert)((_one("iub"), lambda b, types, values: b.not_(values[0])))
 _operator(operator.not_)((_is_number, lambda b, types, values: b.not_(_truth(b, types, values))))

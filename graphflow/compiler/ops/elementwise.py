@@ -64,7 +64,7 @@ def _numpy_pow(x: np.ndarray, y: np.ndarray) -> Any:
         return np.where(y < 0, inverse, power).astype(x.dtype)
 
 
-pow_: Op = elementwise("pow", _numpy_pow, {"int": "pow_i64(i64({0}), i64({1}))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
+pow_: Op = elementwise("pow", _numpy_pow, {"int": "{t}(pow_i64(i64({0}), i64({1})))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
                   arity=2, kinds=NUMERIC, domain=(0.5, 3.0), cost=40)
 floor_divide: Op = elementwise(
     "floor_divide", _quiet(np.floor_divide),

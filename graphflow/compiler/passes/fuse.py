@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from graphflow.compiler.access import Access, broadcast_index, is_view, resolve, splits, strip_reshapes
 from graphflow.compiler.indexing import ZERO, Index, Shape
 from graphflow.compiler.ir import OPS, Graph, Node, Size, at, toposort, users
+from graphflow.errors import CompileError
 
 MAX_NODES = 64  # a larger kernel compiles slower than two, and spills registers
 CHEAP = 3  # instructions it may cost to compute a value again rather than to store and load it
@@ -58,7 +59,16 @@ def axis(number: int) -> Index:
 
 
 def fuse(graph: Graph, join: bool = True) -> Fused:
-    """Partitions the graph's computing nodes into units; without `join` every one is a unit of its own."""
+    """Partitions the graph's computing nodes into units; without `join` every one is a unit of its own.
+
+    CompileError for control flow, which has no kernels.
+    """
+    for node in toposort(graph.roots):
+        if node.op.kind == "control":
+            where = f"\n  at {node.loc.describe()}" if node.loc else ""
+            raise CompileError(
+                f"{node.op.name} can't be compiled yet; call the function without compile, which evaluates it{where}"
+            )
     return _Fuser(separate_roots(graph), join).run()
 
 
@@ -68,7 +78,7 @@ def separate_roots(graph: Graph) -> Graph:
     roots = []
     for number, root in enumerate(graph.roots):
         base = strip_reshapes(root)
-        if base in taken or base.op.kind in ("input", "const") or base.op.name == "project":
+        if base in taken or base.op.kind in ("input", "const"):
             with at(root.loc):
                 base = root = OPS["alias"](root, uid=-1 - number)
         taken.add(base)
@@ -110,7 +120,7 @@ class _Fuser:
         self._choose_stored()
         self._choose_inline()
         for node in self.order:
-            if self._computes(node):
+            if node not in self.inline:
                 self._add(node)
         self._choose_outputs()
         return Fused(self.graph, tuple(self._sorted()), frozenset(self.stored), self.unit_of)
@@ -123,7 +133,7 @@ class _Fuser:
             self._store(strip_reshapes(root))
         for node in self.order:
             kind = node.op.kind
-            if kind in ("contract", "cat", "control"):
+            if kind in ("contract", "cat"):
                 for operand in node.inputs:
                     self._store_behind(operand)
             elif kind == "scatter":  # read by flat position: a view has to be copied
@@ -167,9 +177,6 @@ class _Fuser:
             node = node.inputs[0]
         return node
 
-    def _computes(self, node: Node) -> bool:
-        return node not in self.inline and node.op.name != "project"
-
     # -------------------------------------------------------------------------------------- dependencies
 
     def _needs(self, node: Node) -> list[Unit]:
@@ -211,8 +218,8 @@ class _Fuser:
     def _add(self, node: Node) -> None:
         needed = self._needs(node)
         kind = node.op.kind
-        if kind in ("contract", "scatter", "cat", "control"):
-            self._start(node, kind, node.shape if kind != "control" else (), needed)
+        if kind in ("contract", "scatter", "cat"):
+            self._start(node, kind, node.shape, needed)
             return
         if kind == "reduction":
             self._add_reduction(node, needed)

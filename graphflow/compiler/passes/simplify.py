@@ -215,6 +215,15 @@ def reduce_nothing(node: Node) -> Node | None:
     return x if all(x.shape[d] == 1 for d in node.attrs["dims"]) else None
 
 
+@rule("argmax", "argmin")
+def only_one_place(node: Node) -> Node | None:
+    """The winner among one element."""
+    x = node.inputs[0]
+    if all(x.shape[d] == 1 for d in node.attrs["dims"]):
+        return _same_type(constant(0, int64), node)
+    return None
+
+
 def split_reductions(graph: Graph) -> Graph:
     """Every reduction over one run of neighbouring dimensions, and none over a whole array of several.
 

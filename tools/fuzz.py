@@ -1,0 +1,42 @@
+"""Random graphs, compiled and compared with the evaluator, until stopped: ``python tools/fuzz.py [seed] [count]``.
+
+Prints the seed of every failure; ``python tools/fuzz.py SEED 1`` runs that one alone.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from random_graphs import random_case
+from test_random_graphs import check_case
+
+
+def main(first: int, count: int | None, largest: int = 30) -> int:
+    """Runs seeds from `first`; the number of failures."""
+    failures, start, seed = 0, time.perf_counter(), first
+    while count is None or seed < first + count:
+        source = random.Random(seed)
+        try:
+            check_case(random_case(source, largest), unfused=seed % 3 == 0)
+        except KeyboardInterrupt:
+            break
+        except Exception:
+            failures += 1
+            print(f"seed {seed}:\n{traceback.format_exc(limit=-3)}", flush=True)
+        seed += 1
+        if (seed - first) % 100 == 0:
+            rate = (seed - first) / (time.perf_counter() - start)
+            print(f"{seed - first} graphs from seed {first}, {failures} failures, {rate:.1f} a second", flush=True)
+    return failures
+
+
+if __name__ == "__main__":
+    begin = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
+    print(f"first seed {begin}", flush=True)
+    sys.exit(1 if main(begin, int(sys.argv[2]) if len(sys.argv) > 2 else None) else 0)
