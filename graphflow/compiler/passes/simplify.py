@@ -163,6 +163,25 @@ def merge_permutes(node: Node) -> Node | None:
     return None
 
 
+@rule("permute")
+def transpose_product(node: Node) -> Node | None:
+    """(A B)ᵀ is Bᵀ Aᵀ: products read their operands by strides, so the transpose costs nothing there.
+
+    The gradient of a weight that was used transposed comes out this way in the weight's own layout.
+    """
+    x, dims = node.inputs[0], node.attrs["dims"]
+    last = len(dims) - 1
+    if x.op.name != "matmul" or dims != (*range(last - 1), last, last - 1):
+        return None
+    left, right = x.inputs
+    return OPS["matmul"](_transposed(right), _transposed(left))
+
+
+def _transposed(x: Node) -> Node:
+    last = len(x.shape) - 1
+    return OPS["permute"](x, dims=(*range(last - 1), last, last - 1))
+
+
 @rule("slice")
 def slice_of_scalar(node: Node) -> Node | None:
     """A slice that takes everything, or of an expanded scalar."""
