@@ -85,9 +85,17 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
         raise error(ShapeError, "tensor", f"the nested sequences don't form a rectangle: {problem}") from None
     if array.dtype.kind not in "biuf" or array.dtype.name not in _STORED:
         raise error(DTypeError, "tensor", f"{_describe(data, array)} can't be put into a tensor; it holds numbers and bools")
+    if dtype is not None and dtype.kind == "int":
+        _require_fits(array, dtype)
     if dtype is None:
         dtype = float32 if array.dtype == np.float64 and not _holds_arrays(data) else as_dtype(array.dtype)
     return _converted(array, dtype)
+
+
+def _require_fits(array: np.ndarray, dtype: DType) -> None:
+    limits = np.iinfo(dtype.numpy)
+    if array.dtype.kind == "i" and array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise error(DTypeError, "tensor", f"a value doesn't fit into {dtype}, which holds {limits.min} to {limits.max}")
 
 
 _STORED = {"bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64"}
@@ -108,7 +116,7 @@ def _plain(data: Sequence[Any]) -> list[Any]:
         if isinstance(item, Tensor):
             if item.is_traced:
                 raise error(TraceError, "tensor", "can't copy the numbers of a traced value; use gf.stack([...])")
-            item = item.detach().numpy() if item.ndim else item.item()
+            item = item.detach().numpy()
         elif isinstance(item, (list, tuple)):
             item = _plain(item)
         elif isinstance(item, SymbolicSize):
@@ -120,16 +128,18 @@ def _plain(data: Sequence[Any]) -> list[Any]:
 def _holds_arrays(data: Any) -> bool:
     if isinstance(data, list):
         return any(_holds_arrays(item) for item in data)
-    return isinstance(data, np.ndarray) or (isinstance(data, np.generic) and not isinstance(data, float))
+    return isinstance(data, (np.ndarray, np.generic))
 
 
 def _describe(data: Any, array: np.ndarray) -> str:
     if array.dtype.kind in "US":
         return "text"
     if array.dtype.kind == "O":
-        first = next((x for x in array.flat if not isinstance(x, (int, float))), data)
-        return "an integer beyond 64 bits" if isinstance(first, int) else f"a value of type {type(first).__name__}"
-    return f"data of NumPy dtype {array.dtype}"
+        strange = next((x for x in array.flat if not isinstance(x, (int, float))), None)
+        if strange is None and data is not None and None not in array.flat:
+            return "an integer beyond 64 bits"
+        return f"a value of type {type(strange).__name__}"
+    return "an integer beyond 64 bits" if array.dtype == np.uint64 else f"data of NumPy dtype {array.dtype}"
 
 
 @public(method=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.compiler.ir import OPS
-from graphflow.dtypes import bool_, float64, int64, uint8
+from graphflow.dtypes import bool_, float64, int64
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import (
     Operand,
@@ -54,21 +54,26 @@ def add(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     return apply(OPS["add"], a, _scaled("add", b, alpha))
 
 
+def _refuse_bools(name: str, *values: Any) -> None:
+    if any(isinstance(v, Tensor) and v.dtype is bool_ for v in values):
+        raise error(
+            DTypeError, name, "subtraction with a bool tensor has no meaning; use ~ or ^, or convert it with .int()"
+        )
+
+
 @public(aliases=("subtract",))
 def sub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     """``input - alpha * other``; DTypeError on bools."""
+    _refuse_bools("sub", input, other)
     a, b = promoted("sub", input, other)
-    if a.dtype is bool_:
-        raise error(DTypeError, "sub", "subtraction of two bool tensors has no meaning; use ^ or logical_xor()")
     return apply(OPS["sub"], a, _scaled("sub", b, alpha))
 
 
 @public()
 def rsub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     """``other - alpha * input``."""
+    _refuse_bools("rsub", input, other)
     b, a = promoted("rsub", input, other)
-    if a.dtype is bool_:
-        raise error(DTypeError, "rsub", "subtraction of two bool tensors has no meaning; use ^ or logical_xor()")
     return apply(OPS["sub"], a, _scaled("rsub", b, alpha))
 
 
@@ -90,7 +95,7 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
     a, b = promoted("div", input, other)
     if a.dtype.kind == "float":
         return apply(OPS["trunc"], apply(OPS["div"], a, b))
-    return _int_trunc_divide(_countable(a), _countable(b))
+    return _int_trunc_divide(*_countable("div", a, b))
 
 
 def _int_trunc_divide(a: Tensor, b: Tensor) -> Tensor:
@@ -100,9 +105,11 @@ def _int_trunc_divide(a: Tensor, b: Tensor) -> Tensor:
     return apply(OPS["mul"], magnitude, sign)
 
 
-def _countable(t: Tensor) -> Tensor:
-    """Bools as small integers, for operations that bools don't have."""
-    return cast(t, uint8) if t.dtype is bool_ else t
+def _countable(name: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The operands, which mustn't be bools."""
+    if tensors[0].dtype is bool_:
+        raise error(DTypeError, name, "has no meaning for two bools; convert one with .int()")
+    return tensors
 
 
 @public()
@@ -114,22 +121,19 @@ def true_divide(input: Operand, other: Operand) -> Tensor:
 @public()
 def floor_divide(input: Operand, other: Operand) -> Tensor:
     """``input / other`` rounded down, in the operands' dtype. Division of integers by zero gives 0."""
-    a, b = promoted("floor_divide", input, other)
-    return apply(OPS["floor_divide"], _countable(a), _countable(b))
+    return apply(OPS["floor_divide"], *_countable("floor_divide", *promoted("floor_divide", input, other)))
 
 
 @public(aliases=("mod",))
 def remainder(input: Operand, other: Operand) -> Tensor:
     """Python's ``%``: the remainder has the divisor's sign."""
-    a, b = promoted("remainder", input, other)
-    return apply(OPS["remainder"], _countable(a), _countable(b))
+    return apply(OPS["remainder"], *_countable("remainder", *promoted("remainder", input, other)))
 
 
 @public()
 def fmod(input: Operand, other: Operand) -> Tensor:
     """C's ``fmod``: the remainder has the dividend's sign."""
-    a, b = promoted("fmod", input, other)
-    a, b = _countable(a), _countable(b)
+    a, b = _countable("fmod", *promoted("fmod", input, other))
     # |a| mod |b| is exact, where a - trunc(a / b) * b would lose digits.
     rest = apply(OPS["remainder"], apply(OPS["abs"], a), apply(OPS["abs"], b))
     negative = apply(OPS["lt"], a, scalar(0, a.dtype))
@@ -142,7 +146,7 @@ def pow_(input: Operand, exponent: Operand) -> Tensor:
     a, b = operand(input, "pow", "input"), operand(exponent, "pow", "exponent")
     dtype = result_dtype(a, b)
     if dtype is bool_:
-        return logical_or(a, logical_not(in_dtype(b, bool_)))
+        raise error(DTypeError, "pow", "has no meaning for two bools; convert one with .int()")
     if isinstance(a, Tensor) and not isinstance(b, Tensor):
         simple = _POWERS.get(float(b)) if isinstance(b, (int, float)) else None
         if simple is not None and (dtype.kind == "float" or float(b) in (1, 2, 3)):
@@ -158,7 +162,7 @@ def _square(x: Tensor) -> Tensor:
 
 # Exponents that a multiplication or root computes faster and at least as exactly.
 _POWERS: dict[float, Unary] = {
-    1.0: lambda x: apply(OPS["mul"], x, scalar(1, x.dtype)),
+    1.0: copied,
     2.0: _square,
     3.0: lambda x: apply(OPS["mul"], _square(x), x),
     -1.0: lambda x: apply(OPS["div"], scalar(1, x.dtype), x),
@@ -200,11 +204,8 @@ def sign(input: Tensor) -> Tensor:
 @public()
 def square(input: Tensor) -> Tensor:
     """``input * input``."""
-    return _square(_countable_int(tensor_arg(input, "square")))
-
-
-def _countable_int(t: Tensor) -> Tensor:
-    return cast(t, int64) if t.dtype is bool_ else t
+    t = tensor_arg(input, "square")
+    return _square(cast(t, int64) if t.dtype is bool_ else t)
 
 
 @public()
@@ -438,8 +439,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
     filler = operand(value, "masked_fill", "value")
     if isinstance(filler, Tensor) and filler.ndim:
         raise error(ShapeError, "masked_fill", f"the value has to be a number or 0-d, got {filler.type_}")
-    if result_dtype(t, filler).kind != t.dtype.kind:
-        raise error(DTypeError, "masked_fill", f"the value {value!r} can't be put into a {t.dtype} tensor")
+    if not isinstance(filler, Tensor) and t.dtype.kind == "int":
+        filler = int(filler)  # like PyTorch, a fraction is cut off
     return apply(OPS["where"], m, in_dtype(filler, t.dtype), t)
 
 

@@ -188,6 +188,8 @@ def getitem(self: Tensor, key: Any) -> Tensor:
 def basic(t: Tensor, parsed: Basic) -> Tensor:
     """The strided box of a parsed index, in its shape; a view."""
     shape = t.type_.shape
+    if not shape:
+        return reshaped(t, parsed.shape)
     whole = parsed.sizes == shape and not any(parsed.starts) and all(s == 1 for s in parsed.steps)
     if not whole or parsed.shape == shape:
         t = apply(OPS["slice"], t, starts=parsed.starts, steps=parsed.steps, sizes=parsed.sizes)
@@ -283,13 +285,8 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     t, positions = tensor_arg(input, "gather"), index_arg(index, "gather")
     axis = dim_arg(dim, t.ndim, "gather")
     if not t.ndim:
-        return copied_scalar(t, positions)
+        return reshaped(apply(OPS["gather"], reshaped(t, (1,)), reshaped(positions, (1,)), dim=0), ())
     return apply(OPS["gather"], _trimmed(t, positions, axis, "gather"), positions, dim=axis)
-
-
-def copied_scalar(t: Tensor, index: Tensor) -> Tensor:
-    """gather on 0-d operands."""
-    return reshaped(apply(OPS["gather"], reshaped(t, (1,)), reshaped(index, (1,)), dim=0), ())
 
 
 @public()

@@ -201,13 +201,13 @@ def expand(self: Tensor, *sizes: Any) -> Tensor:
                 raise error(ShapeError, "expand", f"a new dimension needs a size, not -1, in {format_shape(shape)}")
             size = source[d - shift]
         target.append(size)
-    return apply(OPS["expand"], self, shape=tuple(target))
+    return expanded(self, tuple(target))
 
 
 @public(function=False)
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """Expanded to other's shape."""
-    return apply(OPS["expand"], self, shape=tensor_arg(other, "expand_as", "other").type_.shape)
+    return expanded(self, tensor_arg(other, "expand_as", "other").type_.shape)
 
 
 @public()
