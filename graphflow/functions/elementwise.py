@@ -297,8 +297,7 @@ def relu(input: Tensor) -> Tensor:
     t = tensor_arg(input, "relu")
     if t.dtype is bool_:
         raise error(DTypeError, "relu", "boolean inputs are not supported")
-    zero = scalar(0, t.dtype)
-    return apply(OPS["where"], apply(OPS["le"], t, zero), zero, t)
+    return apply(OPS["relu"], t)
 
 
 def _rounding(name: str, doc: str, aliases: tuple[str, ...] = ()) -> Unary:
