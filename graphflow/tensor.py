@@ -516,7 +516,7 @@ class GradFn:
 
     def name(self) -> str:
         """PyTorch's name for the operation: ``MulBackward0``."""
-        return f"{GRAD_FN_NAMES.get(self._node, _camel(self._node.op.name))}Backward0"
+        return GRAD_FN_NAMES.get(self._node) or f"{_camel(self._node.op.name)}Backward0"
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"
@@ -528,7 +528,7 @@ class GradFn:
         return hash(self._node)
 
 
-# The public function that a node is the last step of, where it isn't its op: MeanBackward0, not DivBackward0.
+# What the public function that a node is the last step of wants to be called: MeanBackward0, not DivBackward0.
 GRAD_FN_NAMES: weakref.WeakKeyDictionary[Node, str] = weakref.WeakKeyDictionary()
 
 
@@ -566,7 +566,8 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
     type_ = ir.infer(op, tuple(t.type_ for t in tensors), attrs)
     assert isinstance(type_, TensorType)
     try:
-        value = np.asarray(op.numpy(*arrays, **attrs), type_.dtype.numpy)
+        with np.errstate(all="ignore"):
+            value = np.asarray(op.numpy(*arrays, **attrs), type_.dtype.numpy)
     except IndexError as error:
         raise IndexError(f"{op.name}: {error}{_where()}") from None
     storage = tensors[0]._storage if op.kind in ("view", "reshape") and np.may_share_memory(value, arrays[0]) else None

@@ -171,9 +171,6 @@ from graphflow.functions.elementwise import (
     pow_ as pow,
 )
 from graphflow.functions.elementwise import (
-    remainder as mod,
-)
-from graphflow.functions.elementwise import (
     round_ as round,
 )
 from graphflow.functions.elementwise import (
@@ -189,6 +186,8 @@ from graphflow.functions.index import (
     gather,
     index_add,
     index_select,
+    masked_select,
+    nonzero,
     one_hot,
     scatter_add,
     take,
@@ -418,6 +417,7 @@ __all__ = [
     "logsumexp",
     "lt",
     "masked_fill",
+    "masked_select",
     "matmul",
     "max",
     "maximum",
@@ -425,7 +425,6 @@ __all__ = [
     "min",
     "minimum",
     "mm",
-    "mod",
     "moveaxis",
     "movedim",
     "mul",
@@ -436,6 +435,7 @@ __all__ = [
     "ne",
     "neg",
     "negative",
+    "nonzero",
     "norm",
     "normal",
     "not_equal",

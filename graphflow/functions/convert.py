@@ -20,10 +20,11 @@ from graphflow.runtime.device import Device, DeviceError
 from graphflow.sizes import SymbolicSize
 from graphflow.tensor import Tensor, apply
 
+_TO_COPY = "ToCopyBackward0"
 _DTYPE_LIKE = (DType, np.dtype, type)
 
 
-@public(function=False)
+@public(function=False, backward=_TO_COPY)
 def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False) -> Tensor:
     """In another dtype, on another device, or as another tensor: ``to(dtype)``, ``to(device, dtype)``, ``to(other)``.
 
@@ -46,13 +47,13 @@ def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_bloc
     return copied(result) if copy and result is self else result
 
 
-def _conversion(name: str, dtype: DType, aliases: tuple[str, ...] = ()) -> Callable[[Tensor], Tensor]:
+def _conversion(name: str, dtype: DType) -> Callable[[Tensor], Tensor]:
     def function(self: Tensor) -> Tensor:
         return cast(self, dtype)
 
     function.__doc__ = f"In {dtype}; the tensor itself if it is already."
     function.__module__ = __name__
-    return public(name, function=False, aliases=aliases)(function)
+    return public(name, function=False, backward=_TO_COPY)(function)
 
 
 _conversion("float", dtypes.float32)
@@ -70,7 +71,7 @@ _TYPE_NAMES = {
 }  # fmt: skip
 
 
-@public(name="type", function=False)
+@public(name="type", function=False, backward=_TO_COPY)
 def type_of(self: Tensor, dtype: Any = None) -> Any:
     """The type's name, ``"graphflow.FloatTensor"``; with `dtype` (or such a name), the tensor converted to it."""
     if dtype is None:
@@ -81,7 +82,7 @@ def type_of(self: Tensor, dtype: Any = None) -> Any:
     return cast(self, as_dtype(dtype))
 
 
-@public(function=False)
+@public(function=False, backward=_TO_COPY)
 def type_as(self: Tensor, other: Tensor) -> Tensor:
     """In the dtype of `other`."""
     return cast(self, tensor_arg(other, "type_as", "other").dtype)
@@ -109,7 +110,7 @@ def clone(input: Tensor) -> Tensor:
     return copied(tensor_arg(input, "clone"))
 
 
-@public(function=False)
+@public(function=False, backward="CloneBackward0")
 def contiguous(self: Tensor) -> Tensor:
     """The tensor with its elements in row-major order: itself if they are, else a copy."""
     if self.is_traced or is_contiguous(self):

@@ -69,7 +69,7 @@ def sub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     return apply(OPS["sub"], a, _scaled("sub", b, alpha))
 
 
-@public()
+@public(backward=lambda input, other, **_: f"RsubBackward{0 if isinstance(other, Tensor) else 1}")
 def rsub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     """``other - alpha * input``."""
     _refuse_bools("rsub", input, other)
@@ -124,13 +124,18 @@ def floor_divide(input: Operand, other: Operand) -> Tensor:
     return apply(OPS["floor_divide"], *_countable("floor_divide", *promoted("floor_divide", input, other)))
 
 
-@public(aliases=("mod",))
+def _by_operand(name: str) -> Callable[..., str]:
+    """PyTorch numbers the overload for a tensor operand 1."""
+    return lambda input, other, **_: f"{name}Backward{1 if isinstance(other, Tensor) else 0}"
+
+
+@public(backward=_by_operand("Remainder"))
 def remainder(input: Operand, other: Operand) -> Tensor:
     """Python's ``%``: the remainder has the divisor's sign."""
     return apply(OPS["remainder"], *_countable("remainder", *promoted("remainder", input, other)))
 
 
-@public()
+@public(backward=_by_operand("Fmod"))
 def fmod(input: Operand, other: Operand) -> Tensor:
     """C's ``fmod``: the remainder has the dividend's sign."""
     a, b = _countable("fmod", *promoted("fmod", input, other))
@@ -140,7 +145,13 @@ def fmod(input: Operand, other: Operand) -> Tensor:
     return apply(OPS["where"], negative, apply(OPS["neg"], rest), rest)
 
 
-@public(name="pow")
+def _pow_backward(input: Any, exponent: Any) -> str:
+    if not isinstance(input, Tensor):
+        return "PowBackward2"
+    return f"PowBackward{1 if isinstance(exponent, Tensor) else 0}"
+
+
+@public(name="pow", backward=_pow_backward)
 def pow_(input: Operand, exponent: Operand) -> Tensor:
     """``input ** exponent``. Integers to negative integer powers give 0 (but for the bases 1 and -1)."""
     a, b = operand(input, "pow", "input"), operand(exponent, "pow", "exponent")
@@ -149,7 +160,7 @@ def pow_(input: Operand, exponent: Operand) -> Tensor:
         raise error(DTypeError, "pow", "has no meaning for two bools; convert one with .int()")
     if isinstance(a, Tensor) and not isinstance(b, Tensor):
         simple = _POWERS.get(float(b)) if isinstance(b, (int, float)) else None
-        if simple is not None and (dtype.kind == "float" or float(b) in (1, 2, 3)):
+        if simple is not None and (dtype.kind == "float" or float(b) in (0, 1, 2, 3)):
             return simple(cast(a, dtype))
         if isinstance(b, int) and b < 0 and dtype.kind == "int":
             raise error(DTypeError, "pow", "integers to negative integer powers are not allowed; use a float tensor")
@@ -162,6 +173,10 @@ def _square(x: Tensor) -> Tensor:
 
 # Exponents that a multiplication or root computes faster and at least as exactly.
 _POWERS: dict[float, Unary] = {
+    # One everywhere, NaN included, and still a function of x, whose gradient is 0.
+    0.0: lambda x: apply(
+        OPS["where"], apply(OPS["bitwise_or"], apply(OPS["eq"], x, x), apply(OPS["ne"], x, x)), scalar(1, x.dtype), x
+    ),
     1.0: copied,
     2.0: _square,
     3.0: lambda x: apply(OPS["mul"], _square(x), x),
@@ -201,7 +216,7 @@ def sign(input: Tensor) -> Tensor:
     return copied(t) if t.dtype is bool_ else apply(OPS["sign"], t)
 
 
-@public()
+@public(backward="PowBackward0")
 def square(input: Tensor) -> Tensor:
     """``input * input``."""
     t = tensor_arg(input, "square")
@@ -215,7 +230,7 @@ def reciprocal(input: Tensor) -> Tensor:
     return apply(OPS["div"], scalar(1, t.dtype), t)
 
 
-@public()
+@public(backward=lambda input, end, weight: f"LerpBackward{1 if isinstance(weight, Tensor) else 0}")
 def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
     """``input + weight * (end - input)``, exact at weight 0 and 1."""
     a = require_float(tensor_arg(input, "lerp"), "lerp")
@@ -247,23 +262,23 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Operand =
 # ---------------------------------------------------------------------------------------------- float functions
 
 
-def _float_unary(name: str, doc: str, *, op: str | None = None, aliases: tuple[str, ...] = ()) -> Unary:
+def _float_unary(name: str, doc: str, *, aliases: tuple[str, ...] = (), backward: str | None = None) -> Unary:
     """A function of one floating point operand; integers and bools are converted first."""
-    primitive = OPS[op or name]
+    primitive = OPS[name]
 
     def function(input: Tensor) -> Tensor:
         return apply(primitive, as_float(input, name))
 
     function.__doc__ = doc
     function.__module__ = __name__
-    return public(name, aliases=aliases)(function)
+    return public(name, aliases=aliases, backward=backward)(function)
 
 
 exp = _float_unary("exp", "e to the power of the elements.")
 exp2 = _float_unary("exp2", "2 to the power of the elements.")
 expm1 = _float_unary("expm1", "``exp(input) - 1`` without losing digits near 0.")
 log = _float_unary("log", "Natural logarithm; -inf at 0, NaN below.")
-log1p = _float_unary("log1p", "``log(1 + input)`` without losing digits near 0.")
+log1p = _float_unary("log1p", "``log(1 + input)`` without losing digits near 0.", backward="Log1PBackward0")
 log2 = _float_unary("log2", "Logarithm to base 2.")
 log10 = _float_unary("log10", "Logarithm to base 10.")
 sqrt = _float_unary("sqrt", "Square root; NaN for negative elements.")
@@ -341,14 +356,14 @@ def frac(input: Tensor) -> Tensor:
     return apply(OPS["sub"], t, apply(OPS["trunc"], t))
 
 
-@public()
+@public(backward="Deg2RadBackward0")
 def deg2rad(input: Tensor) -> Tensor:
     """Degrees to radians."""
     t = as_float(input, "deg2rad")
     return apply(OPS["mul"], t, scalar(math.pi / 180, t.dtype))
 
 
-@public()
+@public(backward="Rad2DegBackward0")
 def rad2deg(input: Tensor) -> Tensor:
     """Radians to degrees."""
     t = as_float(input, "rad2deg")
@@ -366,7 +381,11 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
 # ---------------------------------------------------------------------------------------------- choosing
 
 
-@public(aliases=("clip",))
+def _clamp_backward(input: Any, min: Any = None, max: Any = None) -> str:
+    return f"ClampBackward{0 if isinstance(min, Tensor) or isinstance(max, Tensor) else 1}"
+
+
+@public(aliases=("clip",), backward=_clamp_backward)
 def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """Elements limited to [min, max], bounds being numbers or tensors; NaN stays NaN, `max` wins over `min`.
 

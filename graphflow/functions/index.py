@@ -18,6 +18,7 @@ from graphflow.functions.common import (
     Extent,
     Operand,
     cast,
+    copied,
     dim_arg,
     expanded,
     in_dtype,
@@ -62,13 +63,24 @@ def _items(key: Any, ndim: int) -> list[Any]:
         raise error(IndexRangeError, "index", f"too many indices for a tensor of dimension {ndim}: {taken}")
     fill = [slice(None)] * (ndim - taken)
     at = next((n for n, i in enumerate(items) if i is Ellipsis), None)
-    return items + fill if at is None else items[:at] + fill + items[at + 1 :]
+    return _expanded_masks(items + fill if at is None else items[:at] + fill + items[at + 1 :])
 
 
 def _consumes(item: Any) -> int:
     if item is None or item is Ellipsis:
         return 0
     return item.ndim if isinstance(item, Tensor) and item.dtype is bool_ else 1
+
+
+def _expanded_masks(items: list[Any]) -> list[Any]:
+    """Bool masks as the positions of their True elements, one index tensor for each of their dimensions."""
+    found: list[Any] = []
+    for item in items:
+        if isinstance(item, Tensor) and item.dtype is bool_ and item.ndim and current_trace() is None:
+            found += [Tensor(position) for position in item.numpy().nonzero()]
+        else:
+            found.append(item)
+    return found
 
 
 def _as_item(item: Any) -> Any:
@@ -147,9 +159,9 @@ def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
         elif isinstance(item, Tensor):
             if item.dtype is bool_:
                 raise error(
-                    DTypeError, "index",
-                    "reading at a bool mask gives a size that depends on values; use gf.where(mask, x, 0), or "
-                    "masked_fill for writing",
+                    TraceError, "index",
+                    "a bool mask selects a number of elements that depends on values, which a compiled function can't "
+                    "have; use gf.where(mask, x, 0) and sum, or x[mask] = value for writing",
                 )  # fmt: skip
             advanced.append((len(kept), item))
             start, step, count = 0, 1, size
@@ -177,7 +189,18 @@ def _position(item: int | SymbolicSize, size: Extent, dim: int) -> Extent:
 # ---------------------------------------------------------------------------------------------- reading
 
 
-@public(name="__getitem__", function=False)
+def _getitem_backward(self: Tensor, key: Any) -> str:
+    last = key[-1] if isinstance(key, tuple) and key else key
+    if any(isinstance(k, (Tensor, list, np.ndarray, range)) for k in (key if isinstance(key, tuple) else (key,))):
+        return "IndexBackward0"
+    if last is None:
+        return "UnsqueezeBackward0"
+    if isinstance(last, slice):
+        return "SliceBackward0"
+    return "SelectBackward0"
+
+
+@public(name="__getitem__", function=False, backward=_getitem_backward)
 def getitem(self: Tensor, key: Any) -> Tensor:
     """``x[key]`` with integers, slices, ``None``, ``...`` (a view of the memory) and integer tensors (a copy)."""
     parsed = parse(key, self.type_.shape)
@@ -199,6 +222,7 @@ def basic(t: Tensor, parsed: Basic) -> Tensor:
 def _at_tensors(t: Tensor, advanced: Sequence[tuple[int, Tensor]]) -> Tensor:
     if len(advanced) == 1:
         ((dim, index),) = advanced
+        check_range(index, t.type_.shape[dim], dim)
         return apply(OPS["take"], t, index, dim=dim)
     moved, dim, index = flat_position(t, advanced)
     return apply(OPS["take"], moved, index, dim=dim)
@@ -219,6 +243,7 @@ def flat_position(t: Tensor, advanced: Sequence[tuple[int, Tensor]]) -> tuple[Te
     total: Tensor | None = None
     valid: Tensor | None = None
     for dim, (_, index) in zip(dims, advanced, strict=True):
+        check_range(index, shape[dim], dim)
         size = of_size(shape[dim], int64)
         negative = apply(OPS["lt"], index, scalar(0, int64))
         position = apply(OPS["where"], negative, apply(OPS["add"], index, size), index)
@@ -236,6 +261,41 @@ def flat_position(t: Tensor, advanced: Sequence[tuple[int, Tensor]]) -> tuple[Te
 
 
 _NOWHERE = -(2**62)
+
+
+def check_range(index: Tensor, size: Extent, dim: int) -> None:
+    """IndexRangeError for a concrete index with a position outside; a traced one is checked where it is used."""
+    if index.is_traced or current_trace() is not None or not isinstance(size, int):
+        return
+    positions = index.numpy()
+    bad = positions[(positions < -size) | (positions >= size)]
+    if bad.size:
+        raise error(IndexRangeError, "index", f"index {bad[0]} is out of bounds for dimension {dim} with size {size}")
+
+
+@public()
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Positions of the elements that aren't 0, int64[n, ndim], or with `as_tuple` one vector a dimension.
+
+    Not while tracing, where n would have to be known.
+    """
+    t = tensor_arg(input, "nonzero")
+    if t.is_traced or current_trace() is not None:
+        raise error(TraceError, "nonzero", "how many elements are nonzero depends on values; use gf.where or sums")
+    positions = t.detach().numpy().nonzero()
+    if as_tuple:
+        return tuple(Tensor(p) for p in positions)
+    return Tensor(np.stack(positions, 1) if t.ndim else np.zeros((int(t.item() != 0), 0), np.int64))
+
+
+@public()
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where `mask` (bool, broadcast with input) holds, as a vector. Not while tracing."""
+    t, m = tensor_arg(input, "masked_select"), tensor_arg(mask, "masked_select", "mask")
+    if m.dtype is not bool_:
+        raise error(DTypeError, "masked_select", f"the mask has to be a bool tensor, got {m.type_}")
+    shape = broadcast_shapes(t.type_.shape, m.type_.shape)
+    return getitem(reshaped(expanded(t, shape), shape or (1,)), reshaped(expanded(m, shape), shape or (1,)))
 
 
 def index_arg(index: Any, name: str) -> Tensor:
@@ -365,17 +425,56 @@ def written(t: Tensor, key: Any, value: Operand) -> Tensor:
     """`t` with ``t[key] = value`` done, as a new tensor; gradients flow to both."""
     parsed = parse(key, t.type_.shape)
     if parsed.advanced:
-        raise error(
-            DTypeError, "setitem",
-            "assignment at integer tensors isn't offered; use index_add, scatter_add or gf.where on positions",
-        )  # fmt: skip
+        return _written_at_tensors(t, parsed, value)
     box = fitted(value, parsed.shape, t, "setitem")
     if parsed.shape == () and t.ndim == 0:
         return box
+    return put_box(t, parsed, box)
+
+
+def put_box(t: Tensor, parsed: Basic, box: Tensor) -> Tensor:
+    """`t` with the elements of a box replaced."""
     placed = {"shape": t.type_.shape, "starts": parsed.starts, "steps": parsed.steps}
-    there = expanded(scalar(True, bool_), parsed.sizes)
-    hit = apply(OPS["pad"], there, **placed)
+    hit = apply(OPS["pad"], expanded(scalar(True, bool_), parsed.sizes), **placed)
     return apply(OPS["where"], hit, apply(OPS["pad"], reshaped(box, parsed.sizes), **placed), t)
+
+
+def _written_at_tensors(t: Tensor, parsed: Basic, value: Operand) -> Tensor:
+    """``t[..., index, ...] = value`` where every element asks which write, the last of several, is meant for it."""
+    box = basic(t, parsed)
+    if len(parsed.advanced) == 1:
+        flat, (dim, index) = box, parsed.advanced[0]
+        check_range(index, flat.type_.shape[dim], dim)
+        size = of_size(flat.type_.shape[dim], int64)
+        index = apply(OPS["where"], apply(OPS["lt"], index, scalar(0, int64)), apply(OPS["add"], index, size), index)
+    else:
+        flat, dim, index = flat_position(box, parsed.advanced)
+    shape, rank = flat.type_.shape, index.ndim
+    rows, count = shape[dim], product(index.type_.shape)
+    source = fitted(value, (*shape[:dim], *index.type_.shape, *shape[dim + 1 :]), t, "setitem")
+    source = reshaped(source, (*shape[:dim], count, *shape[dim + 1 :]))
+    if count == 0 or rows == 0:
+        return copied(t)
+    writes = apply(
+        OPS["eq"], reshaped(apply(OPS["iota"], size=rows), (rows, 1)), reshaped(index, (1, count)) if rank else index
+    )
+    order = apply(OPS["add"], apply(OPS["iota"], size=count), scalar(1, int64))
+    winner = apply(OPS["max"], apply(OPS["mul"], cast(writes, int64), order), dims=(1,))
+    hit = reshaped(apply(OPS["gt"], winner, scalar(0, int64)), (rows, *(1,) * (len(shape) - dim - 1)))
+    last = apply(OPS["maximum"], apply(OPS["sub"], reshaped(winner, (rows,)), scalar(1, int64)), scalar(0, int64))
+    changed = apply(OPS["where"], hit, apply(OPS["take"], source, last, dim=dim), flat)
+    return put_box(t, parsed, _unmerged(changed, box, parsed))
+
+
+def _unmerged(changed: Tensor, box: Tensor, parsed: Basic) -> Tensor:
+    """Undoes `flat_position`'s moving and merging of the indexed dimensions."""
+    shape = box.type_.shape
+    dims = [d for d, _ in parsed.advanced]
+    if len(dims) == 1 or dims == list(range(dims[0], dims[-1] + 1)):
+        return reshaped(changed, shape)
+    order = [*dims, *(d for d in range(len(shape)) if d not in dims)]
+    moved = reshaped(changed, tuple(shape[d] for d in order))
+    return permuted(moved, [order.index(d) for d in range(len(shape))])
 
 
 def fitted(value: Any, shape: tuple[Extent, ...], like: Tensor, name: str) -> Tensor:

@@ -8,10 +8,10 @@ from typing import Any
 from graphflow.compiler.ir import format_shape
 from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import bool_
-from graphflow.errors import DTypeError, ShapeError
+from graphflow.errors import DTypeError, GradientError, ShapeError
 from graphflow.functions import elementwise as el
 from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
-from graphflow.functions.index import Basic, basic, fitted, parse, written
+from graphflow.functions.index import Basic, basic, check_range, fitted, parse, written
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, is_grad_enabled
 
@@ -113,11 +113,11 @@ def zero_(self: Tensor) -> Tensor:
 @public(name="__setitem__", function=False)
 def setitem(self: Tensor, key: Any, value: Operand) -> None:
     """``x[key] = value``: integers, slices, ``None`` and ``...``, or a bool mask of this tensor's leading dimensions."""
-    if isinstance(key, Tensor) and key.dtype is bool_:
+    if isinstance(key, Tensor) and key.dtype is bool_ and not (isinstance(value, Tensor) and value.ndim):
         _set_masked(self, key, value)
         return
     parsed = parse(key, self.type_.shape)
-    if current_trace() is None and not parsed.advanced and not _carries_gradient(self, value):
+    if current_trace() is None and not _carries_gradient(self, value):
         _write_memory(self, parsed, value)
     else:
         self._assign(written(self, key, value))
@@ -130,14 +130,23 @@ def _carries_gradient(self: Tensor, value: Any) -> bool:
 def _write_memory(self: Tensor, parsed: Basic, value: Operand) -> None:
     """Writes through a view: costs what is written, not what the tensor holds."""
     box = basic(self.detach(), parsed)
-    box._assign(fitted(value, box.type_.shape, self, "setitem"))
+    if not parsed.advanced:
+        box._assign(fitted(value, box.type_.shape, self, "setitem"))
+        return
+    for dim, index in parsed.advanced:
+        check_range(index, box.type_.shape[dim], dim)
+    positions: list[Any] = [slice(None)] * box.ndim
+    for dim, index in parsed.advanced:
+        positions[dim] = index.numpy()
+    memory = box.numpy()
+    source = fitted(value, memory[tuple(positions)].shape, self, "setitem").detach().numpy()
+    if not memory.flags.writeable:
+        raise error(GradientError, "setitem", "this tensor's memory is read-only or repeats elements; .clone() it first")
+    memory[tuple(positions)] = source
+    box._storage.version += 1
 
 
 def _set_masked(self: Tensor, mask: Tensor, value: Operand) -> None:
-    if isinstance(value, Tensor) and value.ndim:
-        raise error(
-            ShapeError, "setitem", "a value written at a mask has to be a number or 0-d; use gf.where(mask, a, b) for tensors"
-        )
     shape, leading = self.type_.shape, mask.type_.shape
     if leading != shape[: len(leading)]:
         raise error(ShapeError, "setitem", f"the mask {mask.type_} doesn't match the tensor {self.type_}")

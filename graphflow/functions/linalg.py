@@ -37,7 +37,14 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return reduced("sum", terms, (terms.ndim - 2,), False)
 
 
-@public()
+_PRODUCTS = {(1, 1): "DotBackward0", (2, 1): "MvBackward0", (2, 2): "MmBackward0", (3, 3): "BmmBackward0"}
+
+
+def _matmul_backward(input: Any, other: Any) -> str:
+    return _PRODUCTS.get((input.ndim, other.ndim), "UnsafeViewBackward0")
+
+
+@public(backward=_matmul_backward)
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """``input @ other``: dot product, matrix times vector, or (broadcast batches of) matrix products, by rank."""
     a, b = _pair("matmul", input, other)
@@ -100,7 +107,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     return reduced("sum", apply(OPS["mul"], a, b), (0,), False)
 
 
-@public(aliases=("ger",))
+@public(aliases=("ger",), backward="MulBackward0")
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """The matrix of all products of two vectors' elements."""
     a, b = _pair("outer", input, vec2, "vec2")

@@ -18,7 +18,9 @@ def _operator(name: str, function: Callable[[Any, Any], Any], reflected: bool = 
         return function(self, other) if is_operand(other) else NotImplemented
 
     def backward(self: Tensor, other: Any) -> Any:
-        return function(other, self) if is_operand(other) else NotImplemented
+        if not is_operand(other):
+            return NotImplemented
+        return el.rsub(self, other) if function is el.sub else function(other, self)
 
     setattr(Tensor, f"__{name}__", forward)
     if reflected:

@@ -56,7 +56,12 @@ def _count(t: Tensor, dims: tuple[int, ...]) -> Extent:
 # ---------------------------------------------------------------------------------------------- sums
 
 
-@public(name="sum")
+def _by_dim(name: str, whole: int = 0) -> Callable[..., str]:
+    """PyTorch numbers the overloads for all elements and for some dimensions."""
+    return lambda input, dim=None, *_, **__: f"{name}Backward{whole if dim is None else 1 - whole}"
+
+
+@public(name="sum", backward=_by_dim("Sum"))
 def sum_(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over `dim` (all dimensions by default); integers and bools add up as int64."""
     t = tensor_arg(input, "sum")
@@ -65,7 +70,7 @@ def sum_(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any =
     return reduced("sum", cast(t, wanted), dims, keepdim)
 
 
-@public()
+@public(backward=_by_dim("Mean"))
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The arithmetic mean over `dim`; DTypeError on integers unless `dtype` is a floating point type."""
     t = tensor_arg(input, "mean")
@@ -83,7 +88,7 @@ def _mean(t: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     return apply(OPS["div"], reduced("sum", t, dims, keepdim), of_size(_count(t, dims), t.dtype))
 
 
-@public()
+@public(backward=_by_dim("Prod"))
 def prod(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The product over `dim`; integers and bools multiply as int64."""
     t = tensor_arg(input, "prod")
@@ -169,7 +174,7 @@ def std_mean(
     return apply(OPS["sqrt"], variance), center
 
 
-@public()
+@public(backward="LinalgVectorNormBackward0")
 def norm(
     input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
@@ -243,7 +248,7 @@ def max_(input: Tensor) -> Tensor: ...
 def max_(input: Tensor, dim: Tensor) -> Tensor: ...
 @overload
 def max_(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
-@public(name="max")
+@public(name="max", backward=_by_dim("Max", 1))
 def max_(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None
 ) -> Tensor | Extremes:
@@ -262,7 +267,7 @@ def min_(input: Tensor) -> Tensor: ...
 def min_(input: Tensor, dim: Tensor) -> Tensor: ...
 @overload
 def min_(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
-@public(name="min")
+@public(name="min", backward=_by_dim("Min", 1))
 def min_(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None
 ) -> Tensor | Extremes:

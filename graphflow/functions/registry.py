@@ -19,18 +19,27 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 _NUMPY_SPELLING = {"axis": "dim", "keepdims": "keepdim"}
 
 
+Backward = str | Callable[..., str]
+
+
 def public(
-    name: str | None = None, *, function: bool = True, method: bool = True, aliases: tuple[str, ...] = ()
+    name: str | None = None,
+    *,
+    function: bool = True,
+    method: bool = True,
+    aliases: tuple[str, ...] = (),
+    backward: Backward | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Registers a function under its own name (or `name`) and `aliases`, as graphflow function and Tensor method.
 
     The registered function takes NumPy's ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, and lets ``grad_fn``
-    of its results print its name.
+    of its results print its name, or what `backward` says: PyTorch's name for the operation, or a function of the
+    arguments that tells it.
     """
 
     def register(body: Callable[P, R]) -> Callable[P, R]:
         public_name = name or body.__name__
-        backward = _camel(public_name)
+        title: Backward = backward or f"{_camel(public_name)}Backward0"
 
         @functools.wraps(body)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -38,11 +47,12 @@ def public(
                 kwargs = _respelled(public_name, kwargs)  # type: ignore[assignment]
             result = body(*args, **kwargs)
             if isinstance(result, Tensor):
-                _name(result, backward, args)
+                if result._requires_grad:
+                    _name(result, title, args, kwargs)
             elif isinstance(result, tuple):
                 for part in result:
-                    if isinstance(part, Tensor):
-                        _name(part, backward, args)
+                    if isinstance(part, Tensor) and part._requires_grad:
+                        _name(part, title, args, kwargs)
             return result
 
         call.__name__ = public_name
@@ -64,11 +74,11 @@ def _respelled(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _name(result: Tensor, name: str, args: tuple[Any, ...]) -> None:
+def _name(result: Tensor, title: Backward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """The outermost public function names the node it ends on, unless it handed an operand through."""
-    if result._requires_grad and not result._leaf and result._node is not None:
-        if not any(result is a for a in args):
-            GRAD_FN_NAMES[result._node] = name
+    if result._leaf or result._node is None or any(result is a for a in args):
+        return
+    GRAD_FN_NAMES[result._node] = title if isinstance(title, str) else title(*args, **kwargs)
 
 
 def _camel(name: str) -> str:

@@ -32,7 +32,7 @@ from graphflow.tensor import Tensor, apply
 # ---------------------------------------------------------------------------------------------- reshaping
 
 
-@public(function=True)
+@public(backward="ViewBackward0")
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements, row-major, in another shape; one size may be -1. A view where memory allows it."""
     t = tensor_arg(input, "reshape")
@@ -53,19 +53,19 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     return result
 
 
-@public(function=False)
+@public(function=False, backward="ViewBackward0")
 def view_as(self: Tensor, other: Tensor) -> Tensor:
     """The same memory in other's shape."""
     return view(self, tensor_arg(other, "view_as", "other").type_.shape)
 
 
-@public(function=False)
+@public(function=False, backward="ViewBackward0")
 def reshape_as(self: Tensor, other: Tensor) -> Tensor:
     """The same elements in other's shape."""
     return reshaped(self, tensor_arg(other, "reshape_as", "other").type_.shape)
 
 
-@public()
+@public(backward="ViewBackward0")
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions `start_dim` to `end_dim`, both included, merged into one."""
     t = tensor_arg(input, "flatten")
@@ -77,13 +77,13 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return t if target == shape else reshaped(t, target)
 
 
-@public()
+@public(backward="ViewBackward0")
 def ravel(input: Tensor) -> Tensor:
     """All elements in one dimension."""
     return flatten(input)
 
 
-@public()
+@public(backward="ViewBackward0")
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """One dimension split into several; one of `sizes` may be -1."""
     t = tensor_arg(input, "unflatten")
@@ -150,13 +150,13 @@ def t_(input: Tensor) -> Tensor:
     return permuted(x, tuple(reversed(range(x.ndim))))
 
 
-@public(name="T", function=False)
+@public(name="T", function=False, backward="PermuteBackward0")
 def _reversed_dims(self: Tensor) -> Tensor:
     """All dimensions reversed."""
     return permuted(self, tuple(reversed(range(self.ndim))))
 
 
-@public(name="mT", function=False)
+@public(name="mT", function=False, backward="TransposeBackward0")
 def _matrix_transpose(self: Tensor) -> Tensor:
     """The last two dimensions exchanged."""
     if self.ndim < 2:
@@ -168,7 +168,7 @@ Tensor.T = property(_reversed_dims)  # type: ignore[attr-defined]
 Tensor.mT = property(_matrix_transpose)  # type: ignore[attr-defined]
 
 
-@public(aliases=("moveaxis",))
+@public(aliases=("moveaxis",), backward="PermuteBackward0")
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Dimensions `source` moved to the positions `destination`; the others keep their order."""
     t = tensor_arg(input, "movedim")
@@ -204,19 +204,19 @@ def expand(self: Tensor, *sizes: Any) -> Tensor:
     return expanded(self, tuple(target))
 
 
-@public(function=False)
+@public(function=False, backward="ExpandBackward0")
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """Expanded to other's shape."""
     return expanded(self, tensor_arg(other, "expand_as", "other").type_.shape)
 
 
-@public()
+@public(backward="ExpandBackward0")
 def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
     """Expanded to `shape`."""
     return expand(tensor_arg(input, "broadcast_to"), *shape)
 
 
-@public(method=False)
+@public(method=False, backward="ExpandBackward0")
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All tensors expanded to their common shape."""
     found = [tensor_arg(t, "broadcast_tensors", "tensors") for t in tensors]
@@ -299,7 +299,7 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
     return cat([t if t.ndim >= 2 else reshaped(t, (1, product(t.type_.shape))) for t in found], 0)
 
 
-@public()
+@public(backward="SliceBackward0")
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` elements along `dim` from `start` on; a view."""
     t = tensor_arg(input, "narrow")
@@ -386,7 +386,7 @@ def _symbolic(*sizes: Extent) -> bool:
     return any(isinstance(s, Dim) for s in sizes)
 
 
-@public()
+@public(backward="SplitBackward0")
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` pieces of equal size (the last may be smaller) along `dim`; views."""
     t = tensor_arg(input, "chunk")
