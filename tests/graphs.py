@@ -51,9 +51,8 @@ UNARY: list[Callable[[Node], Node]] = [
     lambda x: OPS["alias"](x, uid=7),
     lambda x: OPS["cast"](OPS["cast"](x, dtype=int64), dtype=float64) + x,
     _reduced,
-    _choose,
-    _loop,
 ]
+CONTROL: list[Callable[[Node], Node]] = [_choose, _loop]
 BINARY: list[Callable[[Node, Node], Node]] = [
     lambda x, y: x + y,
     lambda x, y: x - y,
@@ -64,8 +63,9 @@ BINARY: list[Callable[[Node, Node], Node]] = [
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> tuple[Graph, list[np.ndarray]]:
-    """A sound graph of float64 tensors with at least one argument, and arrays for its inputs."""
+def graphs(draw: st.DrawFn, control: bool = True) -> tuple[Graph, list[np.ndarray]]:
+    """A sound graph of float64 tensors and arrays for its inputs; `control` allows loops and branches."""
+    unary = UNARY + CONTROL if control else UNARY
     inputs = [
         input_node(f"x{i}", TensorType(float64, draw(st.sampled_from(SHAPES))))
         for i in range(draw(st.integers(1, 3)))
@@ -78,7 +78,7 @@ def graphs(draw: st.DrawFn) -> tuple[Graph, list[np.ndarray]]:
     for line in range(draw(st.integers(1, 8))):
         with ir.at(Loc("model.py", line + 1, "model")):
             if draw(st.booleans()):
-                pool.append(draw(st.sampled_from(UNARY))(draw(st.sampled_from(pool))))
+                pool.append(draw(st.sampled_from(unary))(draw(st.sampled_from(pool))))
             else:
                 pool.append(
                     draw(st.sampled_from(BINARY))(draw(st.sampled_from(pool)), draw(st.sampled_from(pool)))

@@ -22,6 +22,7 @@ from graphflow.compiler.ir import (
 )
 from graphflow.compiler.ops.family import require_same
 from graphflow.dims import Dim
+from graphflow.dtypes import float32
 from graphflow.errors import DTypeError, ShapeError
 
 Size = int | Dim
@@ -131,7 +132,15 @@ def _infer_slice(x: TensorType, starts: Shape, steps: tuple[int, ...], sizes: Sh
 
 
 def _numpy_slice(x: np.ndarray, starts: tuple[int, ...], steps: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+    _check_bounds(x.shape, starts, steps, sizes)
     return x[_positions(starts, steps, sizes)]
+
+
+def _check_bounds(shape: Shape, starts: Shape, steps: tuple[int, ...], sizes: Shape) -> None:
+    """The type rule's check, for bounds that were symbolic there."""
+    _infer_slice(TensorType(float32, shape), starts, steps, sizes)
+    if any(size < 0 for size in sizes):  # type: ignore[operator]
+        raise ShapeError(f"a slice can't have the sizes {format_shape(sizes)}")
 
 
 def _positions(starts: tuple[int, ...], steps: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[slice, ...]:
@@ -166,6 +175,7 @@ def _infer_pad(x: TensorType, shape: Shape, starts: Shape, steps: tuple[int, ...
 
 
 def _numpy_pad(x: np.ndarray, shape: tuple[int, ...], starts: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+    _check_bounds(shape, starts, steps, x.shape)
     result = np.zeros(shape, x.dtype)
     result[_positions(starts, steps, x.shape)] = x
     return result

@@ -1,0 +1,70 @@
+"""Slices whose bounds hold for some values of the symbols only: what has to be checked before a graph runs.
+
+Type rules check bounds that are numbers. With symbolic sizes, ``x[5:8]`` is sound or not as the batch has it;
+machine code doesn't look, so whoever runs it asks here what to look at, once for every assignment of the symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphflow.compiler.ir import Graph, Node
+from graphflow.dims import Dim, evaluate
+from graphflow.errors import ShapeError
+
+Size = int | Dim
+
+
+@dataclass(frozen=True)
+class Bound:
+    """If `count` elements are read at all, `first` and `last` have to lie in ``[0, size)``."""
+
+    first: Size
+    last: Size
+    count: Size
+    size: Size
+    node: Node
+
+    def check(self, symbols: Mapping[str, int]) -> None:
+        """ShapeError naming the op and the user's line when the bound doesn't hold."""
+        first, last, count, size = (
+            evaluate(v, symbols) for v in (self.first, self.last, self.count, self.size)
+        )
+        if count < 0 or (count > 0 and not (0 <= first < size and 0 <= last < size)):
+            where = f"\n  at {self.node.loc.describe()}" if self.node.loc else ""
+            raise ShapeError(
+                f"{self.node.op.name}: {count} elements from {first} to {last} don't fit a dimension of size "
+                f"{size} ({', '.join(f'{k} = {v}' for k, v in symbols.items())}){where}"
+            )
+
+
+def unproved(graph: Graph) -> tuple[Bound, ...]:
+    """The bounds of the graph, and of sub-graphs inside, that don't hold for every value of the symbols."""
+    found: dict[tuple[Size, Size, Size, Size], Bound] = {}
+    for node in graph.nodes():
+        for value in node.attrs.values():
+            if isinstance(value, Graph):
+                found.update({(b.first, b.last, b.count, b.size): b for b in unproved(value)})
+        if node.op.name not in ("slice", "pad"):
+            continue
+        whole, part = (node.inputs[0], node) if node.op.name == "slice" else (node, node.inputs[0])
+        for size, first, step, count in zip(
+            whole.shape, node.attrs["starts"], node.attrs["steps"], part.shape, strict=True
+        ):
+            last = first + (count - 1) * step
+            low, high = (first, last) if step > 0 else (last, first)
+            if count == 0 or (_is_natural(low) and _is_natural(size - 1 - high) and _is_natural(count)):
+                continue
+            found.setdefault((first, last, count, size), Bound(first, last, count, size, node))
+    return tuple(found.values())
+
+
+def _is_natural(size: Size) -> bool:
+    """Whether the size is known not to be negative whatever its symbols are; a symbol itself never is."""
+    if isinstance(size, int):
+        return size >= 0
+    return all(
+        coefficient >= 0 and all(isinstance(atom, str) or _is_natural(atom.numerator) for atom in monomial)
+        for monomial, coefficient in size.terms.items()
+    )
