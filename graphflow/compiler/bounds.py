@@ -1,7 +1,7 @@
 """Slices whose bounds hold for some values of the symbols only: what has to be checked before a graph runs.
 
 Type rules check bounds that are numbers. With symbolic sizes, ``x[5:8]`` is sound or not as the batch has it;
-machine code doesn't look, so whoever runs it asks here what to look at, once for every assignment of the symbols.
+machine code doesn't look, so whoever runs it asks here what to look at, for every choice of symbols.
 """
 
 from __future__ import annotations
