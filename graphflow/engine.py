@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from graphflow.compiler import pipeline
 from graphflow.compiler.interpret import bind_symbols
 from graphflow.compiler.ir import Graph
+from graphflow.config import settings
 from graphflow.dims import evaluate
-from graphflow.runtime import cache
+from graphflow.runtime import cache, report
 from graphflow.runtime.executor import Executor
 
 
@@ -29,11 +31,19 @@ class Engine:
 
         `states` are the graph's in order; pass the same tuple again for speed. IndexError for an index out of range.
         """
+        run = self._run_with_table if settings().debug >= 2 else self.executor.run
         if not self.checks:
-            return self.executor.run(args, states)
-        outputs = self.executor.run(args, (*states, self.status))
+            return run(args, states)
+        if not states or states[-1] is not self.status:
+            states = (*states, self.status)
+        outputs = run(args, states)
         if self.status[0]:
             self.raise_index_error()
+        return outputs
+
+    def _run_with_table(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
+        outputs, times = self.executor.profile(args, states)
+        print(f"graphflow: {self.graph.name}\n{report.table(times)}", file=sys.stderr)
         return outputs
 
     def raise_index_error(self) -> None:

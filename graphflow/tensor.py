@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from graphflow import dtypes
+from graphflow import aliasing, dtypes
+from graphflow.aliasing import Alias
 from graphflow.compiler import interpret, ir
 from graphflow.compiler.indexing import Shape
 from graphflow.compiler.ir import OPS, Node, Op, TensorType
@@ -123,7 +124,7 @@ class Tensor:
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_array", "_grad", "_leaf", "_node", "_node_version", "_requires_grad", "_storage",
+        "__dict__", "__weakref__", "_alias", "_array", "_grad", "_leaf", "_node", "_node_version", "_requires_grad", "_storage",
         "_trace", "name",
     )  # fmt: skip
     __array_priority__ = 1000
@@ -134,6 +135,7 @@ class Tensor:
         self._node: Node | None = None
         self._node_version = 0
         self._trace: Trace | None = None
+        self._alias: Alias | None = None  # only traced views have one
         self._requires_grad = False
         self._leaf = True
         self._grad: Tensor | None = None
@@ -148,6 +150,7 @@ class Tensor:
         tensor._node = node
         tensor._node_version = 0
         tensor._trace = trace
+        tensor._alias = None
         tensor._requires_grad = requires_grad
         tensor._leaf = leaf
         tensor._grad = None
@@ -276,6 +279,8 @@ class Tensor:
         if self._array is None:
             if self._trace is not trace:
                 self._leaked()
+            if self._alias is not None:
+                self._refresh(self._alias, trace)
             return self._node  # type: ignore[return-value]
         if self._node is not None and self._node.op.name == "const":
             return self._node
@@ -283,6 +288,19 @@ class Tensor:
         if self._requires_grad and self._leaf:
             _leaves_of(trace).setdefault(node, self)
         return node
+
+    def _node_is_state(self) -> bool:
+        """Whether a concrete handle is a state of traces that reach it, and not a constant."""
+        return self._node is None or self._node.op.name != "const"
+
+    def _refresh(self, alias: Alias, trace: Trace) -> None:
+        """Takes a view's steps again if the memory it sees has changed since."""
+        now = alias.owner._traced_node(trace)
+        if now is not alias.seen:
+            alias.require_certain()
+            self._node, alias.seen = aliasing.replay(now, alias.steps), now
+            self._requires_grad = alias.owner._requires_grad and not alias.detached
+            self._leaf = self._leaf and not self._requires_grad
 
     def _history(self) -> Node:
         """This concrete value as a node that backward can follow or stop at."""
@@ -369,10 +387,25 @@ class Tensor:
             return self
         if self._trace is not trace:
             self._leaked()
+        if self._alias is not None:
+            self._assign_through(self._alias, value, node, trace)
         self._node = node
         if value._requires_grad:
             self._requires_grad, self._leaf = True, False
         return self
+
+    def _assign_through(self, alias: Alias, value: Tensor, node: Node, trace: Trace) -> None:
+        """Changes the memory that this view sees."""
+        self._refresh(alias, trace)
+        alias.require_certain()
+        owner = alias.owner
+        whole = aliasing.written_through(owner._traced_node(trace), alias.steps, node)
+        flows = not alias.detached and (value._requires_grad or (owner._requires_grad and not owner._leaf))
+        if alias.detached:
+            owner._assign_traced(Tensor.of_node(whole, trace), trace)
+        else:
+            owner._assign(Tensor.of_node(whole, trace, flows))
+        alias.seen = owner._traced_node(trace)
 
     # ------------------------------------------------------------------------------------------ gradients
 
@@ -550,14 +583,21 @@ def _where() -> str:
 def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
     """One primitive on tensors: computed now, or added to the current trace."""
     trace = current_trace()
-    wants_grad = any(t._requires_grad for t in tensors)
     if trace is not None:
         with ir.at(user_loc()):
             node = ir.make_node(op, tuple(t._traced_node(trace) for t in tensors), attrs)
+            # Only now is it known whether a view still requires grad: its memory may have been changed.
+            wants_grad = any(t._requires_grad for t in tensors)
+            result = Tensor.of_node(node, trace, wants_grad and _MODE.grad_enabled and op.name != "detach")
+            if aliasing.is_view(op) and (tensors[0]._array is None or tensors[0]._node_is_state()):
+                result._alias = _aliased(tensors[0], trace, op, attrs, node)
             if wants_grad and not _MODE.grad_enabled and node.dtype.is_floating_point:
-                node = OPS["detach"](node)
-        flows = wants_grad and _MODE.grad_enabled and node.dtype.is_floating_point and op.name != "detach"
-        return Tensor.of_node(node, trace, flows)
+                result._node = OPS["detach"](node)
+                if result._alias is not None:
+                    result._alias.steps += ((OPS["detach"], {}),)
+            result._requires_grad = result._requires_grad and node.dtype.is_floating_point
+        return result
+    wants_grad = any(t._requires_grad for t in tensors)
     arrays = []
     for t in tensors:
         if t._array is None:
@@ -570,15 +610,23 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
             value = np.asarray(op.numpy(*arrays, **attrs), type_.dtype.numpy)
     except IndexError as error:
         raise IndexError(f"{op.name}: {error}{_where()}") from None
-    storage = tensors[0]._storage if op.kind in ("view", "reshape") and np.may_share_memory(value, arrays[0]) else None
+    shares = aliasing.is_view(op) and np.may_share_memory(value, arrays[0])  # type: ignore[arg-type]
+    storage = tensors[0]._storage if shares else None
     result = Tensor(value, storage)
     if wants_grad and _MODE.grad_enabled and type_.dtype.is_floating_point and op.name != "detach":
         with ir.at(user_loc()):
-            _record(result, ir.make_node(op, tuple(t._history() for t in tensors), attrs))
+            record(result, ir.make_node(op, tuple(t._history() for t in tensors), attrs))
     return result
 
 
-def _record(result: Tensor, node: Node) -> None:
+def _aliased(source: Tensor, trace: Trace, op: Op, attrs: dict[str, Any], node: Node) -> Alias:
+    """The alias of a view just made of `source`."""
+    outer = source._alias
+    owner = source if outer is None else outer.owner
+    return aliasing.extended(outer, owner, owner._traced_node(trace), op, attrs, node)
+
+
+def record(result: Tensor, node: Node) -> None:
     """Keeps the node and value that backward will need."""
     result._node, result._node_version = node, result._storage.version
     result._requires_grad, result._leaf = True, False
@@ -672,7 +720,7 @@ def _differentiate(
 def _eager_grad(node: Node, value: np.ndarray, flows: bool) -> Tensor:
     tensor = Tensor(value)
     if flows:
-        _record(tensor, node)
+        record(tensor, node)
     return tensor
 
 
@@ -843,7 +891,7 @@ def fresh_alias(tensor: Tensor) -> Tensor:
             result._requires_grad, result._leaf = True, False
         else:
             with ir.at(user_loc()):
-                _record(result, ir.make_node(OPS["alias"], (tensor._history(),), {"uid": next(_UIDS)}))
+                record(result, ir.make_node(OPS["alias"], (tensor._history(),), {"uid": next(_UIDS)}))
     return result
 
 

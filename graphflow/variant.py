@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from graphflow import pytree
+from graphflow.calls import call_op, project
 from graphflow.compiler.ir import Graph, Node
 from graphflow.compiler.trace import Trace, current_trace, trace
 from graphflow.engine import Engine
 from graphflow.errors import TraceError
 from graphflow.specs import TensorSpec
-from graphflow.tensor import Storage, Tensor, epoch, grad_table
+from graphflow.tensor import Storage, Tensor, epoch, grad_table, name_grad_fn, record
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,16 @@ class Arguments:
 class Results:
     """What the traced function leaves behind, besides its graph.
 
-    ``returned`` has for every leaf of the result an output's number, or the constant itself. ``grads`` are
-    (handle or argument number, output number, or the handle that stays, or None).
+    ``returned`` has for every leaf of the result an output's number, or the constant itself; ``differentiable`` are
+    the numbers of outputs that require grad. ``grads`` are (handle or argument number, output number, or the handle
+    that stays, or None).
     """
 
     spec: pytree.Spec
     returned: tuple[tuple[int | None, Any], ...]
     grads: tuple[tuple[Tensor | int, int | Tensor | None], ...]
     argument_updates: tuple[tuple[int, int], ...]
-    requires_grad: bool
+    differentiable: frozenset[int]
 
 
 @dataclass
@@ -97,12 +99,13 @@ def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[N
     leaves, spec = pytree.flatten(result)
     nodes: list[Node] = []
     returned: list[tuple[int | None, Any]] = []
-    requires_grad = False
+    differentiable = set()
     for leaf in leaves:
         if isinstance(leaf, np.ndarray):
             leaf = Tensor(leaf)
         if isinstance(leaf, Tensor):
-            requires_grad |= leaf._requires_grad
+            if leaf._requires_grad:
+                differentiable.add(len(nodes))
             nodes.append(leaf._traced_node(tracer))
             returned.append((len(nodes) - 1, None))
         else:
@@ -126,7 +129,7 @@ def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[N
         if handle._node is not node:
             nodes.append(handle._traced_node(tracer))
             updates.append((number, len(nodes) - 1))
-    return tuple(nodes), Results(spec, tuple(returned), tuple(grads), tuple(updates), requires_grad)
+    return tuple(nodes), Results(spec, tuple(returned), tuple(grads), tuple(updates), frozenset(differentiable))
 
 
 def _refuse_overlaps(graph: Graph, handles: Sequence[Tensor]) -> None:
@@ -158,12 +161,19 @@ class Variant:
     _epoch: int = -1
     _shapes: set[tuple[tuple[int, ...], ...]] = field(default_factory=set)
     _flags: tuple[bool, ...] = ()
+    _records: bool = False
+    _changing: frozenset[int] = frozenset()
     _states: tuple[np.ndarray, ...] = ()
     _updated: tuple[Storage, ...] = ()
     _updated_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        self._flags = tuple(t._requires_grad for t in self.traced.states)
+        traced = self.traced
+        self._flags = tuple(t._requires_grad for t in traced.states)
+        self._changing = frozenset(i for i, _ in traced.graph.updates)
+        # A function that changes what it would be differentiated by (a training step) returns plain values.
+        trains = any(traced.states[i]._requires_grad for i in self._changing)
+        self._records = bool(traced.results.differentiable) and not trains
         self._bind()
 
     @property
@@ -241,7 +251,8 @@ class Variant:
             for i, array in enumerate(arrays):
                 if id(array) in self._updated_ids or (array.base is not None and id(array.base) in self._updated_ids):
                     arrays[i] = array.copy()  # an argument that shares memory with a state keeps its old value
-        outputs = self.engine.call(arrays, self._states) if not self.engine.checks else self._checked(arrays)
+        operands = self._operands(leaves, dynamic, arrays) if self._records else []
+        outputs = self.engine.call(arrays, self._states)
         for storage in self._updated:
             storage.version += 1
         results = self.traced.results
@@ -251,16 +262,36 @@ class Variant:
                 target._grad = Tensor(outputs[value]) if isinstance(value, int) else value
         for number, output in results.argument_updates:
             self._write_argument(leaves[dynamic[number]], outputs[output])
+        if self._records:
+            return self._recorded(operands, outputs)
         if results.spec is pytree.LEAF and results.returned[0][0] is not None:
             return Tensor(outputs[results.returned[0][0]])
         found = [Tensor(outputs[n]) if n is not None else constant for n, constant in results.returned]
         return pytree.unflatten(results.spec, found)
 
-    def _checked(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        outputs = self.engine.executor.run(arrays, self._states)
-        if self.engine.status[0]:
-            self.engine.raise_index_error()
-        return outputs
+    def _operands(self, leaves: list[Any], dynamic: list[int], arrays: list[np.ndarray]) -> list[Tensor]:
+        """The inputs as backward will see them; states that this call changes keep their old values in copies."""
+        given = [leaves[i] for i in dynamic]
+        operands = [g if isinstance(g, Tensor) else Tensor(a) for g, a in zip(given, arrays, strict=True)]
+        for number, state in enumerate(self.traced.states):
+            operands.append(Tensor(state._array.copy()) if number in self._changing else state)  # type: ignore[union-attr]
+        return operands
+
+    def _recorded(self, operands: list[Tensor], outputs: list[np.ndarray]) -> Any:
+        """The results with the call as their history."""
+        results = self.traced.results
+        call = call_op(self.traced.graph)(*(t._history() for t in operands))
+        found = []
+        for number, constant in results.returned:
+            if number is None:
+                found.append(constant)
+                continue
+            tensor = Tensor(outputs[number])
+            if number in results.differentiable:
+                record(tensor, project(call, number))
+                name_grad_fn(tensor, "CompiledFunctionBackward")
+            found.append(tensor)
+        return pytree.unflatten(results.spec, found)
 
     @staticmethod
     def _write_argument(argument: Any, value: np.ndarray) -> None:

@@ -1,0 +1,81 @@
+"""Compiled functions inside eager differentiation: one call is one operation, whose gradient is another compiled call.
+
+The gradient's graph computes the forward pass again from the inputs; nothing is kept between the two calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from graphflow.compiler.ir import OPS, Graph, Node, Op, TensorType, TupleType, constant, input_node
+from graphflow.compiler.passes.autodiff import is_differentiable, vjp
+from graphflow.dims import Dim, substitute
+from graphflow.engine import Engine
+
+_OPS: WeakKeyDictionary[Graph, Op] = WeakKeyDictionary()
+
+
+def call_op(graph: Graph) -> Op:
+    """The operation that runs `graph`; its operands are the graph's arguments and states, its result a tuple."""
+    op = _OPS.get(graph)
+    if op is None:
+        op = _OPS[graph] = _make(Graph(graph.name, graph.inputs, (), graph.outputs))
+    return op
+
+
+def _make(graph: Graph) -> Op:
+    engines: list[Engine] = []
+    gradients: list[tuple[Graph, list[int], list[int]]] = []
+
+    def infer(*types: TensorType) -> TupleType:
+        symbols: dict[str, int | Dim] = {}
+        for node, type_ in zip(graph.args, types, strict=True):
+            for size, actual in zip(node.shape, type_.shape, strict=True):
+                if isinstance(size, Dim) and str(size).isidentifier():
+                    symbols.setdefault(str(size), actual)
+        return TupleType(
+            tuple(TensorType(o.dtype, tuple(substitute(s, symbols) for s in o.shape)) for o in graph.outputs)
+        )
+
+    def run(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        if not engines:
+            engines.append(Engine(graph))
+        return tuple(engines[0].call(arrays, ()))
+
+    def gradient(g: dict[int, Node], out: Node, *inputs: Node) -> Sequence[Node | None]:
+        if not gradients:
+            gradients.append(_gradient(graph))
+        backward, outputs, wanted = gradients[0]
+        cotangents = [g[i] if i in g else _zeros(out.type.items[i]) for i in outputs]
+        called = call_op(backward)(*cotangents, *inputs)
+        shares: list[Node | None] = [None] * len(inputs)
+        for position, number in enumerate(wanted):
+            shares[number] = OPS["project"](called, index=position)
+        return shares
+
+    return Op(graph.name, "control", infer, run, gradient, lambda rng: [], arity=len(graph.args))
+
+
+def _zeros(type_: TensorType) -> Node:
+    return OPS["expand"](constant(0.0, type_.dtype), shape=type_.shape)
+
+
+def _gradient(graph: Graph) -> tuple[Graph, list[int], list[int]]:
+    """The graph of the gradient, which outputs it takes cotangents of, and which inputs it gives cotangents for."""
+    outputs = [i for i, o in enumerate(graph.outputs) if is_differentiable(o)]
+    seeds = [input_node(f"g{i}", graph.outputs[i].type) for i in outputs]
+    grads = vjp([graph.outputs[i] for i in outputs], list(seeds), list(graph.args))
+    wanted = [i for i, g in enumerate(grads) if g is not None]
+    results = tuple(g for g in grads if g is not None)
+    return Graph(f"{graph.name}_backward", (*seeds, *graph.args), (), results), outputs, wanted
+
+
+def project(call: Node, index: int) -> Node:
+    """One result of a call."""
+    return OPS["project"](call, index=index)
+
+
+__all__ = ["call_op", "project"]
