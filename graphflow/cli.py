@@ -13,7 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from graphflow.artifact import read_artifact
 from graphflow.config import settings
 from graphflow.errors import GraphflowError
 from graphflow.job import train
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (GraphflowError, OSError) as error:
         if settings().debug:
             raise
-        _complain(f"error: {error}")
+        _complain(f"error: {_told(error)}")
         return 2
     return 0
 
@@ -51,11 +54,48 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on from the checkpoint in the output folder"
     )
     command.set_defaults(run=_train)
+    command = commands.add_parser("inspect", help="tell what a .gfz file holds, without running it")
+    command.add_argument("file", type=Path, help="a graph file, e.g. runs/digits/model.gfz")
+    command.set_defaults(run=_inspect)
     return parser
 
 
 def _train(options: argparse.Namespace) -> None:
     train(options.job, resume=options.resume, console=Console())
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    """Prints a graph file's signature and states."""
+    graph, states, _ = read_artifact(options.file)
+    console = Console()
+    updated = {index for index, _ in graph.updates}
+    kind = f"changes {len(updated)} of its states" if updated else "changes no state"
+    _say(console, f"{options.file}: {graph.name}, {len(graph.nodes())} operations, {kind}")
+    for node in graph.args:
+        _say(console, f"  takes {node.attrs['name']}: {node.type}")
+    for node in graph.outputs:
+        _say(console, f"  gives {node.type}")
+    table = Table("state", "dtype", "shape", "elements", "changes", box=None, pad_edge=False)
+    for index, node in enumerate(graph.states):
+        name, array = node.attrs["name"], states[node.attrs["name"]]
+        shape = " x ".join(map(str, array.shape)) or "scalar"
+        table.add_row(
+            Text(name), str(node.dtype), shape, f"{array.size:,}", "yes" if index in updated else ""
+        )
+    if states:
+        console.print(table)
+    total = sum(array.nbytes for array in states.values())
+    _say(console, f"{sum(array.size for array in states.values()):,} elements, {total:,} bytes")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _complain(text: str) -> None:

@@ -349,6 +349,7 @@ def _compiled(model: Module, optimizer: Optimizer, config: JobConfig) -> tuple[A
         loss = loss_of(model(x), y, config.label_smoothing)
         loss.backward()
         optimizer.step()
+        optimizer.zero_grad()  # gradients that nobody can see afterwards need not be written to memory
         return loss.detach()
 
     @gf.compile

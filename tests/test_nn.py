@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import math
 
+import graphflow as gf
 import numpy as np
 import pytest
-
-import graphflow as gf
 from graphflow import nn
 from graphflow.nn import functional as F
 
@@ -116,8 +115,8 @@ def test_assigning_before_init_is_an_error() -> None:
 
 def test_printing_is_pytorchs() -> None:
     model = nn.Sequential(
-        nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.GELU("tanh"), nn.Linear(4, 4, bias=False),
-        nn.ReLU(True), nn.Softmax(dim=-1), nn.Identity(3), nn.CrossEntropyLoss(),
+        nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.GELU("tanh"),
+        nn.Linear(4, 4, bias=False), nn.ReLU(True), nn.Softmax(dim=-1), nn.Identity(3), nn.CrossEntropyLoss(),
     )  # fmt: skip
     assert repr(model) == (
         "Sequential(\n"
@@ -156,7 +155,7 @@ def test_containers_behave_as_lists_and_dictionaries() -> None:
         row[4]
     with pytest.raises(TypeError, match="int is not a Module subclass"):
         nn.Sequential(3)
-    items = nn.ModuleList([a]) + [b]
+    items = nn.ModuleList([a]) + [b]  # noqa: RUF005  # its own +
     items += [c]
     assert items.pop(0) is a
     assert list(items) == [b, c]
@@ -192,7 +191,8 @@ def test_a_state_dict_that_does_not_fit_changes_nothing_and_is_told_in_full() ->
         "Error(s) in loading state_dict for Linear:\n"
         '\tMissing key(s) in state_dict: "bias". \n'
         '\tUnexpected key(s) in state_dict: "x", "y". \n'
-        "\tsize mismatch for weight: copying a param with shape [2, 2] from checkpoint, the shape in current model is "
+        "\tsize mismatch for weight: copying a param with shape [2, 2] from checkpoint, the shape in current "
+        "model is "
         "[3, 2]."
     )
     found = layer.load_state_dict({"x": gf.ones(1)}, strict=False)
@@ -401,7 +401,10 @@ def test_cross_entropy_with_class_indices(reduction, smoothing, weighted, extra)
     )
     check(loss(gf.tensor(x), gf.tensor(t)), expected_cross_entropy(x, t, w, -100, smoothing, reduction))
     other = nn.CrossEntropyLoss(
-        weight=gf.tensor(w) if weighted else None, reduction=reduction, ignore_index=2, label_smoothing=smoothing
+        weight=gf.tensor(w) if weighted else None,
+        reduction=reduction,
+        ignore_index=2,
+        label_smoothing=smoothing,
     )
     t[t == -100] = 1
     check(other(gf.tensor(x), gf.tensor(t)), expected_cross_entropy(x, t, w, 2, smoothing, reduction))
@@ -507,3 +510,94 @@ def test_init_leaves_no_history() -> None:
     parameter = nn.Parameter(gf.empty(3, 3))
     nn.init.xavier_uniform_(parameter)
     assert parameter.is_leaf and parameter.grad_fn is None
+
+
+# ---------------------------------------------------------------------------------------------- compiled
+
+
+def test_compiled_modules_follow_their_mode_and_attributes() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = 2.0
+            self.sizes = [1, 2]
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: gf.Tensor) -> gf.Tensor:
+            return self.drop(x) * self.factor * len(self.sizes)
+
+    model = Scaled().eval()
+    f = gf.compile(lambda x: model(x))
+    x = gf.ones(64)
+    check(f(x), np.full(64, 4.0))
+    model.factor = 3.0
+    check(f(x), np.full(64, 6.0))
+    model.sizes = [1]
+    check(f(x), np.full(64, 3.0))
+    model.train()
+    assert set(f(x).tolist()) == {0.0, 6.0}
+    model.eval()
+    count = len(f.variants)
+    check(f(x), np.full(64, 3.0))
+    model.train()
+    model.eval()
+    check(f(x), np.full(64, 3.0))
+    assert len(f.variants) == count
+
+
+def test_replaced_members_and_hooks_are_noticed() -> None:
+    model = nn.Sequential(nn.Identity())
+    f = gf.compile(lambda x: model(x))
+    x = gf.tensor([-1.0, 2.0])
+    check(f(x), [-1.0, 2.0])
+    model[0] = nn.ReLU()
+    check(f(x), [0.0, 2.0])
+    handle = model.register_forward_hook(lambda m, args, out: out + 1)
+    check(f(x), [1.0, 3.0])
+    handle.remove()
+    check(f(x), [0.0, 2.0])
+
+
+def test_a_function_that_sets_the_mode_itself_needs_one_variant() -> None:
+    model = nn.Dropout(0.5)
+
+    @gf.compile
+    def evaluate(x: gf.Tensor) -> gf.Tensor:
+        model.eval()
+        return model(x)
+
+    for _ in range(3):
+        model.train()
+        check(evaluate(gf.ones(3)), np.ones(3))
+    assert len(evaluate.variants) == 1
+
+
+def test_compiled_dropout_draws_what_eager_dropout_draws() -> None:
+    layer = nn.Dropout(0.3)
+    f = gf.compile(lambda x: layer(x))
+    x = gf.ones(40, 3)
+    gf.manual_seed(9)
+    expected = [layer(x).tolist() for _ in range(3)]
+    gf.manual_seed(9)
+    assert [f(x).tolist() for _ in range(3)] == expected
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_compiled_cross_entropy_and_its_gradient_are_the_eager_ones(smoothing: float) -> None:
+    x, t = draw(7, 5), RNG.integers(0, 5, 7)
+    t[2] = -100
+    weight = gf.tensor(RNG.uniform(0.5, 2, 5))
+
+    def both(x: gf.Tensor, t: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor]:
+        loss = F.cross_entropy(x, t, weight, label_smoothing=smoothing)
+        return loss, gf.autograd.grad(loss, x)[0]
+
+    compiled = gf.compile(both)
+    for n in (7, 4):
+        loss, gradient = both(gf.tensor(x[:n], requires_grad=True), gf.tensor(t[:n]))
+        found, slope = compiled(gf.tensor(x[:n], requires_grad=True), gf.tensor(t[:n]))
+        check(found, loss.item(), 1e-9)
+        check(slope, gradient.numpy(), 1e-9)
+    assert len(compiled.variants) == 1
+    with pytest.raises(IndexError):
+        compiled(gf.tensor(x[:3], requires_grad=True), gf.tensor([0, -1, 2]))

@@ -26,7 +26,7 @@ class Report:
         if console.is_terminal:
             self._live = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(),
+                BarColumn(bar_width=12),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[facts]}"),
                 TimeRemainingColumn(),
@@ -57,28 +57,22 @@ class Report:
             self._live.update(self._task, completed=step, epoch=f"{epoch}/{self._epochs}", facts=facts)
         else:
             if self._next:  # the first line comes after a few seconds: short runs need none
-                self._print(
+                self.say(
                     f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}{self._outcome}"
                 )
             self._next = now + _PLAIN_SECONDS
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """An epoch is done."""
-        parts = [
-            f"{name} {metrics[name]:.4f}"
-            for name in ("val_loss", "val_accuracy")
-            if metrics[name] is not None
-        ]
-        self._outcome = "".join("  " + part for part in parts)
+        """An epoch is done; the last one is told in a line that stays."""
+        known = [name for name in ("val_accuracy", "val_loss") if metrics[name] is not None]
+        self._outcome = f"  {known[0]} {metrics[known[0]]:.4f}"
+        facts = f"loss {metrics['train_loss']:.4f}{self._outcome}"
+        epoch, step = metrics["epoch"], metrics["step"]
         if self._live is not None:
-            self._live.update(
-                self._task, completed=metrics["step"], facts=f"loss {metrics['train_loss']}{self._outcome}"
-            )
+            self._live.update(self._task, completed=step, epoch=f"{epoch}/{self._epochs}", facts=facts)
+        if epoch == self._epochs:
+            self.say(f"trained {epoch} epochs, {step} steps  {facts}")
 
     def say(self, text: str) -> None:
-        """A line of text."""
-        self._print(text)
-
-    def _print(self, text: str) -> None:
-        # Plain text: no wrapping, no highlighting, no [markup] in what users named their files.
+        """A line of plain text: no wrapping, no highlighting, no [markup] in what users named their files."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

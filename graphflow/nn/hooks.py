@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from graphflow.tensor import advance_epoch
+
 _IDS = itertools.count()
 
 
@@ -33,10 +35,12 @@ class RemovableHandle:
         hooks[self.id] = hook
         if prepend:
             hooks.move_to_end(self.id, last=False)
+        advance_epoch()
 
     def remove(self) -> None:
         """Takes the hook away; doing it twice is no error."""
         self._hooks.pop(self.id, None)
+        advance_epoch()
 
     def __enter__(self) -> RemovableHandle:
         return self

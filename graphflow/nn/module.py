@@ -82,7 +82,6 @@ class Module:
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
         """Calls ``hook(module, args)`` before forward; unless None, its result replaces the arguments."""
-        advance_epoch()
         return RemovableHandle(self._forward_pre_hooks, Hook(hook, with_kwargs), prepend)
 
     def register_forward_hook(
@@ -91,7 +90,6 @@ class Module:
         """Calls ``hook(module, args, output)`` after forward; what it returns, unless None, replaces the
         output.
         """
-        advance_epoch()
         return RemovableHandle(self._forward_hooks, Hook(hook, with_kwargs), prepend)
 
     # -------------------------------------------------------------------------------- attributes

@@ -23,7 +23,12 @@ class ParamGroup(MutableMapping[str, Any]):
     """
 
     def __init__(
-        self, params: Sequence[Tensor], options: Mapping[str, Any], rates: frozenset[str], index: int
+        self,
+        params: Sequence[Tensor],
+        options: Mapping[str, Any],
+        rates: frozenset[str],
+        switches: frozenset[str],
+        index: int,
     ):
         self._plain: dict[str, Any] = {"params": list(params)}
         self._rates: dict[str, Rate] = {}
@@ -33,7 +38,8 @@ class ParamGroup(MutableMapping[str, Any]):
                 label = f"{name}.{index}" if index else name
                 with concrete():
                     self._rates[name] = _new_rate(value, label)
-                self._active[name] = _is_active(value)
+                if name in switches:
+                    self._active[name] = _is_active(value)
             else:
                 self._plain[name] = value
 
@@ -42,11 +48,11 @@ class ParamGroup(MutableMapping[str, Any]):
         return self._rates[name]
 
     def is_active(self, name: str) -> bool:
-        """Whether a rate is anything but zero: zero switches some terms off altogether."""
+        """Whether a rate that is a switch is anything but zero: zero leaves its terms out of the step."""
         return self._active[name]
 
     def structure(self) -> Hashable:
-        """What the graph of a step depends on: everything but the values of rates."""
+        """What the graph of a step depends on: everything but the values of rates that are on."""
         plain = tuple((name, repr(value)) for name, value in self._plain.items() if name != "params")
         return tuple(map(id, self._plain["params"])), plain, tuple(self._active.items())
 
@@ -71,9 +77,8 @@ class ParamGroup(MutableMapping[str, Any]):
                     part.copy_(number)
                 else:
                     part.fill_(float(number))
-        active = _is_active(value)
-        if active != self._active[name]:
-            self._active[name] = active
+        if name in self._active and self._active[name] != _is_active(value):
+            self._active[name] = not self._active[name]
             advance_epoch()
 
     def __delitem__(self, name: str) -> None:
@@ -118,8 +123,6 @@ def _new_scalar(value: Any, name: str) -> Tensor:
 
 
 def _is_active(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
-        return any(map(_is_active, value))
     if isinstance(value, Tensor):
         try:
             return value.item() != 0

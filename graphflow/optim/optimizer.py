@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from graphflow import functions as ops
 from graphflow.dtypes import DType, float64
@@ -23,6 +23,8 @@ class Optimizer:
     runs eagerly and inside a compiled step; state is written in place, so compiled steps and checkpoints see
     the same tensors.
     """
+
+    switches: ClassVar[frozenset[str]] = frozenset()  # rates that change the formula when they are zero
 
     def __init__(self, params: Params, defaults: dict[str, Any]):
         if isinstance(params, Tensor):
@@ -68,7 +70,7 @@ class Optimizer:
             raise ValueError("some parameters appear more than once among the parameter groups")
         self._check_options(options)
         rates = frozenset(name for name, default in self.defaults.items() if is_rate(default))
-        self.param_groups.append(ParamGroup(tensors, options, rates, len(self.param_groups)))
+        self.param_groups.append(ParamGroup(tensors, options, rates, self.switches, len(self.param_groups)))
         advance_epoch()
 
     def _check_options(self, options: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from graphflow import functions as ops
 from graphflow.optim.group import ParamGroup
@@ -18,6 +18,8 @@ class SGD(Optimizer):
     The first step's ``buf`` is ``g``; with `nesterov` the step is along ``g + momentum * buf``; `maximize`
     ascends. Defaults and formulas are those of ``torch.optim.SGD``.
     """
+
+    switches: ClassVar[frozenset[str]] = frozenset({"momentum", "dampening"})
 
     def __init__(
         self,
