@@ -28,6 +28,7 @@ from graphflow.compiler.trace import Trace, current_trace, tracing
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import GradientError, TraceError
+from graphflow.methods import Methods
 from graphflow.runtime.device import Device
 from graphflow.sizes import SymbolicSize
 
@@ -117,7 +118,7 @@ def _leaves_of(trace: Trace) -> dict[Node, Tensor]:
     return _LEAVES.setdefault(trace, {})
 
 
-class Tensor:
+class Tensor(Methods):
     """A multi-dimensional array of one dtype, with an optional gradient history.
 
     Made by ``graphflow.tensor`` and the other creation functions. Its methods are PyTorch's.

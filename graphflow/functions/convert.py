@@ -113,9 +113,11 @@ def clone(input: Tensor) -> Tensor:
 @public(function=False, backward="CloneBackward0")
 def contiguous(self: Tensor) -> Tensor:
     """The tensor with its elements in row-major order: itself if they are, else a copy."""
-    if self.is_traced or is_contiguous(self):
+    if is_contiguous(self):
         return self
-    # Laid out anew by the conversion: a reshape of strided memory copies in row-major order.
+    if self.is_traced:
+        return copied(self)
+    # Laid out anew on the way: a reshape of strided memory copies in row-major order.
     flat = apply(OPS["reshape"], self, shape=(product(self.type_.shape),))
     result = apply(OPS["reshape"], flat, shape=self.type_.shape)
     return result if result._storage is not self._storage else copied(result)
@@ -123,8 +125,10 @@ def contiguous(self: Tensor) -> Tensor:
 
 @public(function=False)
 def is_contiguous(self: Tensor) -> bool:
-    """Whether elements lie in row-major order; always True while tracing."""
-    return self._array is None or bool(self._array.flags.c_contiguous)
+    """Whether elements lie in row-major order; while tracing, False for views that may not."""
+    if self._array is not None:
+        return bool(self._array.flags.c_contiguous)
+    return self._alias is None or all(op.kind != "view" for op, _ in self._alias.steps)
 
 
 @public(function=False)
