@@ -450,14 +450,16 @@ def noisy(graph: Graph, arrays: Sequence[np.ndarray], rng: np.random.Generator) 
     return [known[r] for r in graph.roots]
 
 
-def tolerances(graph: Graph, arrays: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> list[np.ndarray]:
+def tolerances(
+    graph: Graph, arrays: Sequence[np.ndarray], exact: Sequence[np.ndarray], count: int = 3
+) -> list[np.ndarray]:
     """How far a root may be from the evaluator's value: what rounding does to it, several times over.
 
     An ill-conditioned place (a comparison of nearly equal numbers, a difference of large ones) so allows for what it
     makes of the last bits, and everything else is held to a few of them.
     """
     rng = np.random.default_rng(7)
-    runs = [noisy(graph, arrays, rng) for _ in range(4)]
+    runs = [noisy(graph, arrays, rng) for _ in range(count)]
     allowed = []
     for number, value in enumerate(exact):
         if value.dtype.kind != "f":

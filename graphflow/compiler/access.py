@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphflow.compiler.indexing import ZERO, Index, Shape, flat_index, reshape_groups
@@ -70,3 +70,68 @@ def resolve(node: Node, index: Sequence[Index], stored: Container[Node] = ()) ->
         mapped = node.op.lowering.index(index, source.shape, node.shape, **node.attrs)
         index, node = normalize(mapped, source.shape), source
     return Access(node, tuple(index))
+
+
+def reduction_index(node: Node, place: Sequence[Index], reduced: Sequence[int]) -> tuple[Index, ...]:
+    """The operand's index of a reduction that stands at `place`: the reduced axes run in the reduced dimensions."""
+    source = node.inputs[0]
+    dims = [d for d in node.attrs["dims"] if source.shape[d] != 1]
+    axes = {d: Index.of(f"a{a}") for d, a in zip(sorted(dims), sorted(reduced), strict=True)}
+    return tuple(axes.get(d, i) for d, i in enumerate(place))
+
+
+ELSEWHERE = Index.of("?")  # a place that only the running kernel knows
+
+
+def operands_at(
+    node: Node, place: Sequence[Index], reduced: Sequence[int] = ()
+) -> Iterator[tuple[Node, tuple[Index, ...]]]:
+    """What an element of `node` at `place` is made of: operands, and which of their elements."""
+    kind = node.op.kind
+    if kind == "elementwise":
+        for operand in node.inputs:
+            yield operand, broadcast_index(place, operand.shape)
+    elif kind == "reduction":
+        yield node.inputs[0], reduction_index(node, place, reduced)
+    elif kind == "gather":
+        source, positions = node.inputs
+        dim = node.attrs["dim"]
+        count = 1 if node.op.name == "gather" else len(positions.shape)
+        yield positions, tuple(place) if node.op.name == "gather" else tuple(place[dim : dim + count])
+        yield source, (*place[:dim], ELSEWHERE, *place[dim + count :])
+    elif kind == "pad":
+        source = node.inputs[0]
+        whole = zip(node.attrs["starts"], node.attrs["steps"], source.shape, node.shape, strict=True)
+        same = [start == 0 and step == 1 and size == room for start, step, size, room in whole]
+        yield source, tuple(i if kept else ELSEWHERE for i, kept in zip(place, same, strict=True))
+    elif is_view(node) and not (node.op.name == "reshape" and splits(node)):
+        source = node.inputs[0]
+        yield source, tuple(node.op.lowering.index(place, source.shape, node.shape, **node.attrs))
+    else:
+        for operand in node.inputs:
+            yield operand, (ELSEWHERE,) * len(operand.shape)
+
+
+def reads(
+    node: Node,
+    place: Sequence[Index],
+    stored: Container[Node],
+    computed: Container[Node],
+    reduced: Sequence[int] = (),
+) -> Iterator[Access]:
+    """The elements of inputs and of `computed` nodes that an element of `node` at `place` needs.
+
+    Looks through views and through values that are computed again wherever they are used. A view in `stored` that
+    merges dimensions reads its operand by position: its access has a ``flat`` index.
+    """
+    if node.op.name == "reshape" and splits(node):
+        yield Access(strip_reshapes(node), (), flat_index(place, node.shape))
+        return
+    stack = list(operands_at(node, place, reduced))
+    while stack:
+        operand, index = stack.pop()
+        access = resolve(operand, index, stored)
+        if access.base.op.kind == "input" or access.base in computed:
+            yield access
+        elif access.base.op.kind != "const":
+            stack.extend(operands_at(access.base, access.index))

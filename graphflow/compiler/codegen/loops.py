@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
-from graphflow.compiler.access import normalize
+from graphflow.compiler.access import normalize, reduction_index
 from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
 from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Scalars, Status, Value, literal
 from graphflow.compiler.indexing import Index, flat_index, numel
@@ -332,7 +332,7 @@ def _pass(
     accumulators, body = [], []
     for node in folds:
         source = node.inputs[0]
-        value = scalars.value(source, _reduction_index(writer.plan, node))
+        value = scalars.value(source, reduction_index(node, writer.plan.placement[node], writer.plan.reduced))
         accumulator = _Accumulator(
             node,
             scalars.fresh("s"),
@@ -361,14 +361,6 @@ def _pass(
 
 def _sums_floats(node: Node) -> bool:
     return node.op.name == "sum" and node.dtype.kind == "float"
-
-
-def _reduction_index(plan: Plan, node: Node) -> Position:
-    """The operand's index: the reduction's place, with the reduced axes' variables in the reduced dimensions."""
-    source = node.inputs[0]
-    dims = [d for d in node.attrs["dims"] if source.shape[d] != 1]
-    axes = {d: Index.of(f"a{a}") for d, a in zip(sorted(dims), sorted(plan.reduced), strict=True)}
-    return tuple(axes.get(d, i) for d, i in enumerate(plan.placement[node]))
 
 
 def _start(accumulator: _Accumulator) -> list[str]:
@@ -513,7 +505,7 @@ def _emit_column(writer: Writer, addresses: Sequence[Index], name: str) -> Loops
     body: list[str] = []
     names = [(n, scalars.fresh("s"), scalars.fresh("q") if _sums_floats(n) else None) for n in folds]
     for node, total, partial in names:
-        value = scalars.value(node.inputs[0], _reduction_index(plan, node))
+        value = scalars.value(node.inputs[0], reduction_index(node, plan.placement[node], plan.reduced))
         target = partial or total
         body.append(f"{target}[j - c0] = {combine(node, f'{target}[j - c0]', value.text)}")
     values = [(n, writer.element(n)) for n in stores]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from graphflow.compiler.access import is_view, resolve, strip_reshapes
+from graphflow.compiler.access import reads, strip_reshapes
 from graphflow.compiler.codegen import loops, products
 from graphflow.compiler.codegen.kernel import Loops, kernel_name
 from graphflow.compiler.codegen.loops import Plan
@@ -17,7 +17,8 @@ from graphflow.compiler.codegen.products import Product
 from graphflow.compiler.codegen.scalar import Status
 from graphflow.compiler.indexing import Index, flat_index
 from graphflow.compiler.ir import OPS, Graph, Node
-from graphflow.compiler.passes.fuse import Fused, Unit, elementwise_operands
+from graphflow.compiler.passes.dependencies import Dependencies
+from graphflow.compiler.passes.fuse import Fused, Unit
 from graphflow.dtypes import int64
 from graphflow.runtime.program import Buffer
 
@@ -57,7 +58,7 @@ class _Planner:
     fused: Fused
     buffers: list[Buffer] = field(default_factory=list)
     buffer_of: dict[Node, int] = field(default_factory=dict)
-    needs: dict[Unit, set[Unit]] = field(default_factory=dict)
+    needs: Dependencies[Unit] = field(default_factory=Dependencies)
 
     def run(self) -> Layout:
         graph = self.fused.graph
@@ -116,25 +117,15 @@ class _Planner:
     def _find_needs(self) -> None:
         self.readers: dict[Node, list[Unit]] = {}
         for unit in self.fused.units:
-            self.needs[unit] = set()
+            self.needs.add(unit)
+        for unit in self.fused.units:
+            sources = []
             for node in self._reads(unit):
                 if node.op.kind == "input":
                     self.readers.setdefault(node, []).append(unit)
                 else:
-                    self.needs[unit].add(self.fused.unit_of[node])
-
-    def _depends(self, unit: Unit, on: Unit) -> bool:
-        """Whether `unit` needs `on`, directly or not."""
-        stack, seen = [unit], {unit}
-        while stack:
-            current = stack.pop()
-            if current is on:
-                return True
-            for source in self.needs[current]:
-                if source not in seen:
-                    seen.add(source)
-                    stack.append(source)
-        return False
+                    sources.append(self.fused.unit_of[node])
+            self.needs.need(unit, sources)
 
     def _place_updates(self, states: Sequence[int]) -> list[tuple[Node, int]]:
         """Lets new values be written into their states where that is safe; gives what has to be copied at the end."""
@@ -143,38 +134,32 @@ class _Planner:
         for number, root in self.fused.graph.updates:
             base, state = strip_reshapes(root), self.fused.graph.states[number]
             unit = self.fused.unit_of[base]
-            others = [u for u in self.readers.get(state, []) if u is not unit]
-            reads_itself = len(others) != len(self.readers.get(state, []))
-            safe = not any(self._depends(u, unit) for u in others) and (not reads_itself or _reads_in_place(unit, state, base))
-            if safe and base not in self.buffer_of:
-                self.buffer_of[base] = states[number]
-                self.needs[unit] |= set(others)
-                self.writers.add(unit)
-            else:
+            readers = self.readers.get(state, [])
+            others = [u for u in readers if u is not unit]
+            late = any(self.needs.needs(u, unit) for u in others)
+            if late or (unit in readers and not self._reads_in_place(unit, state, base)):
                 copies.append((base, states[number]))
+            else:
+                self.buffer_of[base] = states[number]
+                self.needs.need(unit, others)
+                self.writers.add(unit)
         return copies
+
+    def _reads_in_place(self, unit: Unit, state: Node, target: Node) -> bool:
+        """Whether the unit reads the state only at the element that it writes in the same breath."""
+        if unit.kind not in ("map", "contract"):
+            return False
+        here = flat_index(unit.placement[target], target.shape)
+        for node in unit.nodes:
+            for access in reads(node, unit.placement[node], self.fused.stored, self.fused.unit_of):
+                if access.base is state and access.address != here:
+                    return False
+        return True
 
     def _ordered(self) -> list[Unit]:
         """Units in dependency order, those that write states as late as possible (and so next to each other)."""
         position = {u: i for i, u in enumerate(self.fused.units)}
-        waiting = {u: len(self.needs[u]) for u in self.fused.units}
-        followers: dict[Unit, list[Unit]] = {}
-        for unit, sources in self.needs.items():
-            for source in sources:
-                followers.setdefault(source, []).append(unit)
-        ready = [u for u, count in waiting.items() if count == 0]
-        order = []
-        while ready:
-            unit = min(ready, key=lambda u: (u in self.writers, position[u]))
-            ready.remove(unit)
-            order.append(unit)
-            for follower in followers.get(unit, []):
-                waiting[follower] -= 1
-                if waiting[follower] == 0:
-                    ready.append(follower)
-        if len(order) != len(waiting):
-            raise AssertionError("units depend on each other in a circle")
-        return order
+        return self.needs.sorted(lambda unit: (unit in self.writers, position[unit]))
 
     # -------------------------------------------------------------------------------------- kernels
 
@@ -224,38 +209,6 @@ class _Planner:
         return [
             Buffer(b.role, b.dtype, b.shape, b.name, first.get(i, 0), last.get(i, 0)) for i, b in enumerate(self.buffers)
         ]
-
-
-def _reads_in_place(unit: Unit, state: Node, target: Node) -> bool:
-    """Whether the unit reads the state only at the element that it writes in the same breath."""
-    if unit.kind not in ("map", "contract"):
-        return False
-    here = flat_index(unit.placement[target], target.shape)
-    for node in unit.nodes:
-        if node.op.kind == "contract":
-            if any(_behind(i) is state for i in node.inputs):
-                return False
-            continue
-        stack: list[tuple[Node, tuple[Index, ...]]] = list(elementwise_operands(node, unit.placement[node]))
-        if node.op.kind != "elementwise" and any(_behind(i) is state for i in node.inputs):
-            return False
-        while stack:
-            operand, index = stack.pop()
-            access = resolve(operand, index)
-            if access.base is state and access.address != here:
-                return False
-            if access.base.op.kind not in ("input", "const") and access.base not in unit.nodes:
-                if access.base.op.kind == "elementwise":
-                    stack.extend(elementwise_operands(access.base, access.index))
-                elif any(_behind(i) is state for i in access.base.inputs):
-                    return False
-    return True
-
-
-def _behind(node: Node) -> Node:
-    while is_view(node):
-        node = node.inputs[0]
-    return node
 
 
 def _copy(node: Node, source: int, target: int) -> Loops:
