@@ -1,10 +1,232 @@
-"""Gradients of tensors that carry history, after ``torch.autograd``."""
+"""Gradients of tensors that carry history, after ``torch.autograd``: ``backward``, ``grad``, and what transforms need.
+
+The rules are the compiler's (``compiler.passes.autodiff``). While a function is traced the gradient is more graph;
+outside, its nodes are evaluated at once from the values that were saved on the way forward.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from graphflow.tensor import Tensor, enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+import numpy as np
+
+from graphflow.compiler import interpret, ir
+from graphflow.compiler.ir import OPS, Node
+from graphflow.compiler.location import user_loc
+from graphflow.compiler.passes.autodiff import is_differentiable, vjp
+from graphflow.compiler.trace import Trace, current_trace
+from graphflow.errors import GradientError
+from graphflow.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from graphflow.tensor import SAVED, Saved, Storage, Tensor, apply, constant, leaves_of, record, where_called
+
+_UIDS = itertools.count(1)
+
+
+def _backward(
+    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """Accumulates d(self)/d(leaf), times `gradient` for non-scalars, into ``.grad`` of every leaf that wants it.
+
+    `retain_graph` is accepted for compatibility: graphs live as long as somebody holds a tensor of theirs.
+    """
+    seed = _seed(self, gradient)
+    trace = current_trace()
+    leaves = _reachable_leaves([self], trace)
+    grads = _differentiate([self], [seed], [n for n, _ in leaves], create_graph)
+    with no_grad() if not create_graph else enable_grad():
+        for (_, leaf), g in zip(leaves, grads, strict=True):
+            if g is not None:
+                held = leaf.grad
+                if held is None:
+                    leaf.grad = g
+                elif create_graph:
+                    leaf.grad = apply(OPS["add"], held, g)
+                else:
+                    held._assign(apply(OPS["add"], held, g))
+
+
+Tensor.backward = _backward  # type: ignore[assignment,method-assign]
+
+
+def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
+    """The cotangent to start from."""
+    if not output._requires_grad:
+        raise GradientError("this tensor does not require grad and does not have a grad_fn" + where_called())
+    if gradient is None:
+        if any(s != 1 for s in output.type_.shape):
+            raise GradientError(
+                f"grad can be implicitly created only for scalar outputs, this one has shape {tuple(output.shape)}; "
+                "pass backward(gradient) of that shape" + where_called()
+            )
+        one = constant(1.0, output.dtype)
+        return apply(OPS["reshape"], one, shape=output.type_.shape) if output.ndim else one
+    if gradient.type_ != output.type_:
+        raise GradientError(
+            f"the gradient needs the output's dtype and shape, {output.type_}; got {gradient.type_}" + where_called()
+        )
+    return gradient
+
+
+def _node_in(tensor: Tensor, trace: Trace | None) -> Node:
+    if trace is not None:
+        return tensor._traced_node(trace)
+    if tensor._array is None:
+        tensor._leaked()
+    return tensor._history()
+
+
+def _reachable_leaves(outputs: Sequence[Tensor], trace: Trace | None) -> list[tuple[Node, Tensor]]:
+    """(node, handle) of every leaf that requires grad and that the outputs may depend on."""
+    found = []
+    known = leaves_of(trace) if trace is not None else {}
+    for node in ir.toposort([_node_in(t, trace) for t in outputs]):
+        if trace is not None:
+            leaf = known.get(node)
+        else:
+            saved = SAVED.get(node)
+            leaf = saved.leaf() if saved is not None and saved.leaf is not None else None
+        if leaf is not None and leaf._requires_grad:
+            found.append((node, leaf))
+    return found
+
+
+def _differentiate(
+    outputs: Sequence[Tensor], seeds: Sequence[Tensor], wrt: Sequence[Node], create_graph: bool
+) -> list[Tensor | None]:
+    trace = current_trace()
+    nodes = [_node_in(t, trace) for t in outputs]
+    with ir.at(user_loc()):
+        grads = vjp(nodes, [_node_in(s, trace) for s in seeds], wrt)
+    wanted = [g for g in grads if g is not None]
+    flows = _carrying(wanted, trace) if create_graph else [False] * len(wanted)
+    if trace is not None:
+        made = [Tensor.of_node(g if f else OPS["detach"](g), trace, f) for g, f in zip(wanted, flows, strict=True)]
+    else:
+        values = _evaluate_saved(wanted, nodes, create_graph)
+        made = [_eager_grad(*parts) for parts in zip(wanted, values, flows, strict=True)]
+    results = iter(made)
+    return [None if g is None else next(results) for g in grads]
+
+
+def _eager_grad(node: Node, value: np.ndarray, flows: bool) -> Tensor:
+    tensor = Tensor(value)
+    if flows:
+        record(tensor, node)
+    return tensor
+
+
+# What functional transforms are differentiating with respect to at the moment: see `fresh_alias`.
+_VARIABLES: weakref.WeakSet[Node] = weakref.WeakSet()
+
+
+def _carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
+    """Whether a gradient can flow from each root to a leaf that requires grad, or to a transform's variable."""
+    known = leaves_of(trace) if trace is not None else {}
+    carries: dict[Node, bool] = {}
+    for node in ir.toposort(roots):
+        if trace is not None:
+            leaf = known.get(node)
+        else:
+            saved = SAVED.get(node)
+            leaf = saved.leaf() if saved is not None and saved.leaf is not None else None
+        carries[node] = node in _VARIABLES or (leaf is not None and leaf._requires_grad)
+        if not carries[node] and node.op.name != "detach" and is_differentiable(node):
+            carries[node] = any(carries[i] for i in node.inputs)
+    return [carries[r] for r in roots]
+
+
+@contextmanager
+def differentiating(variables: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, results that depend on `variables` (see `fresh_alias`) count as carrying a gradient."""
+    trace = current_trace()
+    nodes = [_node_in(v, trace) for v in variables]
+    _VARIABLES.update(nodes)
+    try:
+        yield
+    finally:
+        _VARIABLES.difference_update(nodes)
+
+
+def settled(tensor: Tensor) -> Tensor:
+    """`tensor` itself if a gradient can flow from it to something, else its value without history."""
+    if not tensor._requires_grad or tensor.is_leaf:
+        return tensor
+    trace = current_trace()
+    return tensor if is_grad_enabled() and _carrying([_node_in(tensor, trace)], trace)[0] else tensor.detach()
+
+
+def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) -> list[Any]:
+    """Values of gradient nodes, with forward values taken from what was saved; `keep` saves the new ones too."""
+    known: dict[Node, Any] = {}
+    for node in ir.toposort(roots, stop=_saved_nodes(forward) | _saved_nodes(roots)):
+        saved = SAVED.get(node)
+        if saved is not None:
+            if saved.version != saved.storage.version:
+                raise GradientError(
+                    f"a value needed for the gradient has been modified by an in-place operation: the result of "
+                    f"{node.op.name}, {node.type}" + (f"\n  at {node.loc.describe()}" if node.loc else "")
+                )
+            known[node] = saved.array
+    fresh: dict[Node, Any] = {}
+    values = interpret.evaluate(roots, known, {}, fresh.__setitem__)
+    if keep:
+        for node, value in fresh.items():
+            if isinstance(value, np.ndarray):
+                SAVED[node] = Saved(value, Storage())
+    # Every gradient gets memory of its own: rules may hand out a saved value, a view, or one array twice.
+    taken = {id(v) for v in known.values()}
+    for i, value in enumerate(values):
+        if id(value) in taken or value.base is not None or not value.flags.c_contiguous:
+            values[i] = value = np.array(value, order="C")
+        taken.add(id(value))
+    return values
+
+
+def _saved_nodes(roots: Sequence[Node]) -> set[Node]:
+    return {n for n in ir.toposort(roots) if n in SAVED}
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of `outputs` with respect to `inputs`, as ``torch.autograd.grad``; ``.grad`` stays untouched."""
+    outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(outs))
+    trace = current_trace()
+    for t in ins:
+        if not t._requires_grad:
+            raise GradientError("one of the inputs does not require grad" + where_called())
+    seeds = [_seed(o, g) for o, g in zip(outs, given, strict=True)]
+    found = _differentiate(outs, seeds, [_node_in(t, trace) for t in ins], create_graph)
+    if not allow_unused and any(g is None for g in found):
+        raise GradientError(
+            "one of the inputs was not used to compute the outputs; pass allow_unused=True to get None" + where_called()
+        )
+    return tuple(found)
+
+
+def fresh_alias(tensor: Tensor) -> Tensor:
+    """The same value as a node of its own, with respect to which derivatives can be taken."""
+    trace = current_trace()
+    with enable_grad():
+        result = apply(OPS["alias"], tensor, uid=next(_UIDS))
+    if not result._requires_grad:
+        if trace is not None:
+            result._requires_grad, result._leaf = True, False
+        else:
+            with ir.at(user_loc()):
+                record(result, ir.make_node(OPS["alias"], (tensor._history(),), {"uid": next(_UIDS)}))
+    return result
 
 
 def backward(
@@ -15,9 +237,22 @@ def backward(
 ) -> None:
     """Accumulates the gradients of all `tensors` into the ``.grad`` of the leaves they were made from."""
     outputs = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    seeds = [grad_tensors] * len(outputs) if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
+    if grad_tensors is None or isinstance(grad_tensors, Tensor):
+        seeds: list[Tensor | None] = [grad_tensors] * len(outputs)
+    else:
+        seeds = list(grad_tensors)
     for output, seed in zip(outputs, seeds, strict=True):
         output.backward(seed, retain_graph, create_graph)
 
 
-__all__ = ["backward", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+__all__ = [
+    "backward",
+    "differentiating",
+    "enable_grad",
+    "fresh_alias",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "set_grad_enabled",
+    "settled",
+]

@@ -7,32 +7,26 @@ traced, the same operations only add nodes. In-place methods rebind the handle, 
 
 from __future__ import annotations
 
-import functools
-import itertools
-import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import numpy as np
 
 from graphflow import aliasing, dtypes
 from graphflow.aliasing import Alias
-from graphflow.compiler import interpret, ir
-from graphflow.compiler.indexing import Shape
+from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, Op, TensorType
 from graphflow.compiler.location import user_loc
-from graphflow.compiler.passes.autodiff import is_differentiable, vjp
-from graphflow.compiler.trace import Trace, current_trace, tracing
+from graphflow.compiler.trace import Trace, current_trace
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import GradientError, TraceError
+from graphflow.gradfn import GRAD_FN_NAMES, GradFn, Size
 from graphflow.methods import Methods
+from graphflow.modes import MODE, concrete, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.runtime.device import Device
 from graphflow.sizes import SymbolicSize
-
-_UIDS = itertools.count(1)
 
 
 class Storage:
@@ -53,14 +47,8 @@ class Saved:
         self.array, self.storage, self.version, self.leaf = array, storage, storage.version, leaf
 
 
-_SAVED: weakref.WeakKeyDictionary[Node, Saved] = weakref.WeakKeyDictionary()
+SAVED: weakref.WeakKeyDictionary[Node, Saved] = weakref.WeakKeyDictionary()
 
-
-class _Mode(threading.local):
-    grad_enabled = True
-
-
-_MODE = _Mode()
 
 # Advanced by everything that compiled variants depend on and that changes rarely: flags, a replaced array, module
 # attributes. A variant whose checks passed in this epoch needn't repeat them.
@@ -114,7 +102,8 @@ def grad_table(trace: Trace) -> GradTable:
     return _GRADS.setdefault(trace, GradTable())
 
 
-def _leaves_of(trace: Trace) -> dict[Node, Tensor]:
+def leaves_of(trace: Trace) -> dict[Node, Tensor]:
+    """The handle that each node of a trace is the value of, for those that want a gradient."""
     return _LEAVES.setdefault(trace, {})
 
 
@@ -157,7 +146,7 @@ class Tensor(Methods):
         tensor._grad = None
         tensor.name = None
         if leaf:
-            _leaves_of(trace)[node] = tensor
+            leaves_of(trace)[node] = tensor
         return tensor
 
     # ------------------------------------------------------------------------------------------ what it is
@@ -171,7 +160,7 @@ class Tensor(Methods):
     def type_(self) -> TensorType:
         """dtype and shape, sizes possibly symbolic."""
         if self._array is None:
-            return self._node.type  # type: ignore[union-attr]
+            return self._node.type  # type: ignore[union-attr,no-any-return]
         return TensorType(dtypes.as_dtype(self._array.dtype), self._array.shape)
 
     @property
@@ -224,7 +213,7 @@ class Tensor(Methods):
             self._requires_grad = requires_grad
             self._node_version = -1 if self._array is not None else self._node_version
             if self._array is None and self._leaf and requires_grad:
-                _leaves_of(self._trace)[self._node] = self  # type: ignore[index,arg-type]
+                leaves_of(self._trace)[self._node] = self  # type: ignore[index,arg-type]
             advance_epoch()
         return self
 
@@ -287,7 +276,7 @@ class Tensor(Methods):
             return self._node
         node = trace.node_of(self._key(), self, self.type_, self.name)
         if self._requires_grad and self._leaf:
-            _leaves_of(trace).setdefault(node, self)
+            leaves_of(trace).setdefault(node, self)
         return node
 
     def _node_is_state(self) -> bool:
@@ -316,19 +305,19 @@ class Tensor(Methods):
             )
         node = ir.input_node(self.name or "leaf", self.type_)
         leaf = weakref.ref(self) if self._requires_grad else None
-        _SAVED[node] = Saved(self._array, self._storage, leaf)
+        SAVED[node] = Saved(self._array, self._storage, leaf)
         self._node, self._node_version = node, version
         return node
 
     def _leaked(self) -> None:
         raise TraceError(
             "a traced value is used outside the compiled function that made it; return it from that function "
-            "instead of storing it" + _where()
+            "instead of storing it" + where_called()
         )
 
     def _require_not_traced(self, what: str, instead: str) -> None:
         if self._array is None or current_trace() is not None:
-            raise TraceError(f"{what} needs the numbers of a value that is only being traced; {instead}{_where()}")
+            raise TraceError(f"{what} needs the numbers of a value that is only being traced; {instead}{where_called()}")
 
     def _concrete(self, what: str, instead: str) -> np.ndarray:
         """The array, or an error that says what to do while tracing."""
@@ -337,11 +326,11 @@ class Tensor(Methods):
             if trace is None or self._trace is not trace:
                 self._leaked()
             raise TraceError(
-                f"{what} needs the numbers of a value that is only being traced; {instead}{_where()}"
+                f"{what} needs the numbers of a value that is only being traced; {instead}{where_called()}"
             )
         if trace is not None and (self._node is None or self._node.op.name != "const"):
             raise TraceError(
-                f"{what} inside a compiled function would be done once, at tracing, and never again; {instead}{_where()}"
+                f"{what} inside a compiled function would be done once, at tracing, and never again; {instead}{where_called()}"
             )
         return self._array
 
@@ -350,9 +339,9 @@ class Tensor(Methods):
     def _assign(self, value: Tensor) -> Tensor:
         """Makes this handle hold `value` (of the same type): the one primitive behind every in-place method."""
         trace = current_trace()
-        if _MODE.grad_enabled and self._requires_grad and self._leaf:
+        if MODE.grad_enabled and self._requires_grad and self._leaf:
             raise GradientError(
-                "a leaf tensor that requires grad is being changed in place; do it under no_grad()" + _where()
+                "a leaf tensor that requires grad is being changed in place; do it under no_grad()" + where_called()
             )
         if trace is not None:
             return self._assign_traced(value, trace)
@@ -364,13 +353,13 @@ class Tensor(Methods):
             raise GradientError("this tensor's memory is read-only or repeats elements (expand); .clone() it first")
         np.copyto(self._array, source)
         self._storage.version += 1
-        if self._requires_grad and not _MODE.grad_enabled:
+        if self._requires_grad and not MODE.grad_enabled:
             self._node_version = -1 if self._leaf else self._node_version
-        elif value._requires_grad and _MODE.grad_enabled:
+        elif value._requires_grad and MODE.grad_enabled:
             node = value._history()
             self._node, self._requires_grad, self._leaf = node, True, False
             self._node_version = self._storage.version
-            _SAVED[node] = Saved(self._array, self._storage)
+            SAVED[node] = Saved(self._array, self._storage)
         return self
 
     def _assign_traced(self, value: Tensor, trace: Trace) -> Tensor:
@@ -379,11 +368,11 @@ class Tensor(Methods):
             self._traced_node(trace)
             trace.rebind(self._key(), node)
             if self._requires_grad and self._leaf:
-                _leaves_of(trace)[node] = self
+                leaves_of(trace)[node] = self
             elif value._requires_grad:
                 raise GradientError(
                     "a value that carries a gradient is written into a tensor that outlives the compiled function; "
-                    ".detach() it first" + _where()
+                    ".detach() it first" + where_called()
                 )
             return self
         if self._trace is not trace:
@@ -409,28 +398,6 @@ class Tensor(Methods):
         alias.seen = owner._traced_node(trace)
 
     # ------------------------------------------------------------------------------------------ gradients
-
-    def backward(
-        self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
-    ) -> None:
-        """Accumulates d(self)/d(leaf), times `gradient` for non-scalars, into ``.grad`` of every leaf that wants it.
-
-        `retain_graph` is accepted for compatibility: graphs live as long as somebody holds a tensor of theirs.
-        """
-        seed = _seed(self, gradient)
-        trace = current_trace()
-        leaves = _reachable_leaves([self], trace)
-        grads = _differentiate([self], [seed], [n for n, _ in leaves], create_graph)
-        with no_grad() if not create_graph else enable_grad():
-            for (_, leaf), g in zip(leaves, grads, strict=True):
-                if g is not None:
-                    held = leaf.grad
-                    if held is None:
-                        leaf.grad = g
-                    elif create_graph:
-                        leaf.grad = apply(OPS["add"], held, g)
-                    else:
-                        held._assign(apply(OPS["add"], held, g))
 
     def detach(self) -> Tensor:
         """The same value, cut off from gradients; shares memory."""
@@ -502,7 +469,7 @@ class Tensor(Methods):
     def __iter__(self) -> Iterator[Tensor]:
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(len(self)))  # type: ignore[index]
+        return (self[i] for i in range(len(self)))
 
     __hash__ = object.__hash__
 
@@ -523,57 +490,11 @@ class Tensor(Methods):
         return tensor
 
 
-class Size(tuple):  # type: ignore[type-arg]
-    """A shape: a tuple with PyTorch's ``numel``."""
-
-    def numel(self) -> int:
-        """Number of elements."""
-        total = 1
-        for size in self:
-            total = total * size
-        return total
-
-    def __repr__(self) -> str:
-        return f"graphflow.Size({list(self)})"
-
-
-class GradFn:
-    """What ``Tensor.grad_fn`` shows: the operation, and the operations before it."""
-
-    def __init__(self, node: Node):
-        self._node = node
-
-    @property
-    def next_functions(self) -> tuple[tuple[GradFn | None, int], ...]:
-        """The operations that made the operands, as PyTorch gives them."""
-        return tuple((GradFn(n) if n.inputs else None, 0) for n in self._node.inputs if n.op.name != "const")
-
-    def name(self) -> str:
-        """PyTorch's name for the operation: ``MulBackward0``."""
-        return GRAD_FN_NAMES.get(self._node) or f"{_camel(self._node.op.name)}Backward0"
-
-    def __repr__(self) -> str:
-        return f"<{self.name()}>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, GradFn) and self._node is other._node
-
-    def __hash__(self) -> int:
-        return hash(self._node)
-
-
-# What the public function that a node is the last step of wants to be called: MeanBackward0, not DivBackward0.
-GRAD_FN_NAMES: weakref.WeakKeyDictionary[Node, str] = weakref.WeakKeyDictionary()
-
-
-def _camel(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))
-
-
 _CPU = Device("cpu")
 
 
-def _where() -> str:
+def where_called() -> str:
+    """The user's line for the end of a message, or nothing."""
     loc = user_loc()
     return f"\n  at {loc.describe()}" if loc else ""
 
@@ -589,10 +510,10 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
             node = ir.make_node(op, tuple(t._traced_node(trace) for t in tensors), attrs)
             # Only now is it known whether a view still requires grad: its memory may have been changed.
             wants_grad = any(t._requires_grad for t in tensors)
-            result = Tensor.of_node(node, trace, wants_grad and _MODE.grad_enabled and op.name != "detach")
+            result = Tensor.of_node(node, trace, wants_grad and MODE.grad_enabled and op.name != "detach")
             if aliasing.is_view(op) and (tensors[0]._array is None or tensors[0]._node_is_state()):
                 result._alias = _aliased(tensors[0], trace, op, attrs, node)
-            if wants_grad and not _MODE.grad_enabled and node.dtype.is_floating_point:
+            if wants_grad and not MODE.grad_enabled and node.dtype.is_floating_point:
                 result._node = OPS["detach"](node)
                 if result._alias is not None:
                     result._alias.steps += ((OPS["detach"], {}),)
@@ -610,11 +531,11 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
         with np.errstate(all="ignore"):
             value = np.asarray(op.numpy(*arrays, **attrs), type_.dtype.numpy)
     except IndexError as error:
-        raise IndexError(f"{op.name}: {error}{_where()}") from None
-    shares = aliasing.is_view(op) and np.may_share_memory(value, arrays[0])  # type: ignore[arg-type]
+        raise IndexError(f"{op.name}: {error}{where_called()}") from None
+    shares = aliasing.is_view(op) and np.may_share_memory(value, arrays[0])
     storage = tensors[0]._storage if shares else None
     result = Tensor(value, storage)
-    if wants_grad and _MODE.grad_enabled and type_.dtype.is_floating_point and op.name != "detach":
+    if wants_grad and MODE.grad_enabled and type_.dtype.is_floating_point and op.name != "detach":
         with ir.at(user_loc()):
             record(result, ir.make_node(op, tuple(t._history() for t in tensors), attrs))
     return result
@@ -631,7 +552,7 @@ def record(result: Tensor, node: Node) -> None:
     """Keeps the node and value that backward will need."""
     result._node, result._node_version = node, result._storage.version
     result._requires_grad, result._leaf = True, False
-    _SAVED[node] = Saved(result._array, result._storage)  # type: ignore[arg-type]
+    SAVED[node] = Saved(result._array, result._storage)  # type: ignore[arg-type]
 
 
 def constant(value: Any, dtype: DType) -> Tensor:
@@ -655,245 +576,28 @@ def name_grad_fn(tensor: Tensor, name: str) -> Tensor:
     return tensor
 
 
-# ---------------------------------------------------------------------------------------------- differentiation
-
-
-def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
-    """The cotangent to start from."""
-    if not output._requires_grad:
-        raise GradientError("this tensor does not require grad and does not have a grad_fn" + _where())
-    if gradient is None:
-        if any(s != 1 for s in output.type_.shape):
-            raise GradientError(
-                f"grad can be implicitly created only for scalar outputs, this one has shape {tuple(output.shape)}; "
-                "pass backward(gradient) of that shape" + _where()
-            )
-        one = constant(1.0, output.dtype)
-        return apply(OPS["reshape"], one, shape=output.type_.shape) if output.ndim else one
-    if gradient.type_ != output.type_:
-        raise GradientError(
-            f"the gradient needs the output's dtype and shape, {output.type_}; got {gradient.type_}" + _where()
-        )
-    return gradient
-
-
-def _node_in(tensor: Tensor, trace: Trace | None) -> Node:
-    if trace is not None:
-        return tensor._traced_node(trace)
-    if tensor._array is None:
-        tensor._leaked()
-    return tensor._history()
-
-
-def _reachable_leaves(outputs: Sequence[Tensor], trace: Trace | None) -> list[tuple[Node, Tensor]]:
-    """(node, handle) of every leaf that requires grad and that the outputs may depend on."""
-    found = []
-    known = _leaves_of(trace) if trace is not None else {}
-    for node in ir.toposort([_node_in(t, trace) for t in outputs]):
-        if trace is not None:
-            leaf = known.get(node)
-        else:
-            saved = _SAVED.get(node)
-            leaf = saved.leaf() if saved is not None and saved.leaf is not None else None
-        if leaf is not None and leaf._requires_grad:
-            found.append((node, leaf))
-    return found
-
-
-def _differentiate(
-    outputs: Sequence[Tensor], seeds: Sequence[Tensor], wrt: Sequence[Node], create_graph: bool
-) -> list[Tensor | None]:
-    trace = current_trace()
-    nodes = [_node_in(t, trace) for t in outputs]
-    with ir.at(user_loc()):
-        grads = vjp(nodes, [_node_in(s, trace) for s in seeds], wrt)
-    wanted = [g for g in grads if g is not None]
-    flows = _carrying(wanted, trace) if create_graph else [False] * len(wanted)
-    if trace is not None:
-        made = [Tensor.of_node(g if f else OPS["detach"](g), trace, f) for g, f in zip(wanted, flows, strict=True)]
-    else:
-        values = _evaluate_saved(wanted, nodes, create_graph)
-        made = [_eager_grad(*parts) for parts in zip(wanted, values, flows, strict=True)]
-    results = iter(made)
-    return [None if g is None else next(results) for g in grads]
-
-
-def _eager_grad(node: Node, value: np.ndarray, flows: bool) -> Tensor:
-    tensor = Tensor(value)
-    if flows:
-        record(tensor, node)
-    return tensor
-
-
-# What functional transforms are differentiating with respect to at the moment: see `fresh_alias`.
-_VARIABLES: weakref.WeakSet[Node] = weakref.WeakSet()
-
-
-def _carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
-    """Whether a gradient can flow from each root to a leaf that requires grad, or to a transform's variable."""
-    known = _leaves_of(trace) if trace is not None else {}
-    carries: dict[Node, bool] = {}
-    for node in ir.toposort(roots):
-        if trace is not None:
-            leaf = known.get(node)
-        else:
-            saved = _SAVED.get(node)
-            leaf = saved.leaf() if saved is not None and saved.leaf is not None else None
-        carries[node] = node in _VARIABLES or (leaf is not None and leaf._requires_grad)
-        if not carries[node] and node.op.name != "detach" and is_differentiable(node):
-            carries[node] = any(carries[i] for i in node.inputs)
-    return [carries[r] for r in roots]
-
-
-@contextmanager
-def differentiating(variables: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, results that depend on `variables` (see `fresh_alias`) count as carrying a gradient."""
-    trace = current_trace()
-    nodes = [_node_in(v, trace) for v in variables]
-    _VARIABLES.update(nodes)
-    try:
-        yield
-    finally:
-        _VARIABLES.difference_update(nodes)
-
-
-def settled(tensor: Tensor) -> Tensor:
-    """`tensor` itself if a gradient can flow from it to something, else its value without history."""
-    if not tensor._requires_grad or tensor.is_leaf:
-        return tensor
-    trace = current_trace()
-    return tensor if _MODE.grad_enabled and _carrying([_node_in(tensor, trace)], trace)[0] else tensor.detach()
-
-
-def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) -> list[Any]:
-    """Values of gradient nodes, with forward values taken from what was saved; `keep` saves the new ones too."""
-    known: dict[Node, Any] = {}
-    for node in ir.toposort(roots, stop=_saved_nodes(forward) | _saved_nodes(roots)):
-        saved = _SAVED.get(node)
-        if saved is not None:
-            if saved.version != saved.storage.version:
-                raise GradientError(
-                    f"a value needed for the gradient has been modified by an in-place operation: the result of "
-                    f"{node.op.name}, {node.type}" + (f"\n  at {node.loc.describe()}" if node.loc else "")
-                )
-            known[node] = saved.array
-    fresh: dict[Node, Any] = {}
-    values = interpret.evaluate(roots, known, {}, fresh.__setitem__)
-    if keep:
-        for node, value in fresh.items():
-            if isinstance(value, np.ndarray):
-                _SAVED[node] = Saved(value, Storage())
-    # Every gradient gets memory of its own: rules may hand out a saved value, a view, or one array twice.
-    taken = {id(v) for v in known.values()}
-    for i, value in enumerate(values):
-        if id(value) in taken or value.base is not None or not value.flags.c_contiguous:
-            values[i] = value = np.array(value, order="C")
-        taken.add(id(value))
-    return values
-
-
-def _saved_nodes(roots: Sequence[Node]) -> set[Node]:
-    return {n for n in ir.toposort(roots) if n in _SAVED}
-
-
-def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    allow_unused: bool = False,
-) -> tuple[Tensor | None, ...]:
-    """Gradients of `outputs` with respect to `inputs`, as ``torch.autograd.grad``; ``.grad`` stays untouched."""
-    outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(outs))
-    trace = current_trace()
-    for t in ins:
-        if not t._requires_grad:
-            raise GradientError("one of the inputs does not require grad" + _where())
-    seeds = [_seed(o, g) for o, g in zip(outs, given, strict=True)]
-    found = _differentiate(outs, seeds, [_node_in(t, trace) for t in ins], create_graph)
-    if not allow_unused and any(g is None for g in found):
-        raise GradientError(
-            "one of the inputs was not used to compute the outputs; pass allow_unused=True to get None" + _where()
-        )
-    return tuple(found)
-
-
-# ---------------------------------------------------------------------------------------------- modes
-
-
-class _GradMode:
-    """Context manager and decorator that sets whether operations are recorded."""
-
-    def __init__(self, enabled: bool):
-        self._enabled = enabled
-        self._outer: list[bool] = []
-
-    def __enter__(self) -> None:
-        self._outer.append(_MODE.grad_enabled)
-        _MODE.grad_enabled = self._enabled
-
-    def __exit__(self, *exc: object) -> None:
-        _MODE.grad_enabled = self._outer.pop()
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        enabled = self._enabled
-
-        @functools.wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with _GradMode(enabled):
-                return function(*args, **kwargs)
-
-        return wrapped
-
-
-class no_grad(_GradMode):
-    """Operations inside are not recorded for gradients. ``with no_grad():`` or ``@no_grad()``."""
-
-    def __init__(self) -> None:
-        super().__init__(False)
-
-
-class enable_grad(_GradMode):
-    """Operations inside are recorded, also within ``no_grad``."""
-
-    def __init__(self) -> None:
-        super().__init__(True)
-
-
-class set_grad_enabled(_GradMode):
-    """``no_grad`` or ``enable_grad`` by a flag."""
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are recorded now."""
-    return _MODE.grad_enabled
-
-
-@contextmanager
-def concrete() -> Iterator[None]:
-    """Operations inside run now, on numbers, even while a function is being traced.
-
-    For values that have to exist between calls, such as an optimizer's moments made at its first step.
-    """
-    with tracing(None):
-        yield
-
-
-def fresh_alias(tensor: Tensor) -> Tensor:
-    """The same value as a node of its own, with respect to which derivatives can be taken."""
-    trace = current_trace()
-    with enable_grad():
-        result = apply(OPS["alias"], tensor, uid=next(_UIDS))
-    if not result._requires_grad:
-        if trace is not None:
-            result._requires_grad, result._leaf = True, False
-        else:
-            with ir.at(user_loc()):
-                record(result, ir.make_node(OPS["alias"], (tensor._history(),), {"uid": next(_UIDS)}))
-    return result
-
-
-__all__ = ["Shape", "Size", "Tensor", "concrete", "enable_grad", "grad", "no_grad", "set_grad_enabled"]
+__all__ = [
+    "GRAD_FN_NAMES",
+    "SAVED",
+    "GradFn",
+    "GradTable",
+    "Saved",
+    "Size",
+    "Storage",
+    "Tensor",
+    "advance_epoch",
+    "apply",
+    "concrete",
+    "constant",
+    "depends_on",
+    "enable_grad",
+    "epoch",
+    "grad_table",
+    "is_grad_enabled",
+    "leaves_of",
+    "name_grad_fn",
+    "no_grad",
+    "record",
+    "set_grad_enabled",
+    "where_called",
+]

@@ -9,12 +9,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from graphflow.autograd import differentiating, fresh_alias, settled
+from graphflow.autograd import grad as gradients_of
 from graphflow.compiler.ir import format_shape
 from graphflow.errors import DTypeError, GradientError
 from graphflow.functions.create import as_tensor, zeros_like
-from graphflow.functions.registry import where_called
-from graphflow.tensor import Tensor, differentiating, enable_grad, fresh_alias, settled
-from graphflow.tensor import grad as gradients_of
+from graphflow.tensor import Tensor, enable_grad, where_called
 
 
 def flatten_tree(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:

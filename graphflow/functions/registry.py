@@ -6,9 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-from graphflow.compiler.location import user_loc
 from graphflow.errors import DTypeError
-from graphflow.tensor import GRAD_FN_NAMES, Tensor
+from graphflow.tensor import GRAD_FN_NAMES, Tensor, where_called
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,12 +82,6 @@ def _name(result: Tensor, title: Backward, args: tuple[Any, ...], kwargs: dict[s
 
 def _camel(name: str) -> str:
     return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-
-
-def where_called() -> str:
-    """The user's line for the end of a message, or nothing."""
-    loc = user_loc()
-    return f"\n  at {loc.describe()}" if loc else ""
 
 
 def error(kind: type[Exception], name: str, message: str) -> Exception:
