@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphflow.compiler import pipeline
+from graphflow.compiler.bounds import unproved
 from graphflow.compiler.interpret import bind_symbols
 from graphflow.compiler.ir import Graph
 from graphflow.config import settings
@@ -25,12 +26,16 @@ class Engine:
         self.executor = Executor(self.compiled.program)
         self.status = np.zeros(2, np.int64)
         self.checks = self.compiled.layout.checks
+        self._bounds = unproved(self.compiled.fused.graph)
+        self._proved: set[tuple[tuple[int, ...], ...]] = set()
 
     def call(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs the graph: outputs in fresh arrays, states updated in place.
 
         `states` are the graph's in order; pass the same tuple again for speed. IndexError for an index out of range.
         """
+        if self._bounds:
+            self._check_bounds(args, states)
         run = self._run_with_table if settings().debug >= 2 else self.executor.run
         if not self.checks:
             return run(args, states)
@@ -40,6 +45,15 @@ class Engine:
         if self.status[0]:
             self.raise_index_error()
         return outputs
+
+    def _check_bounds(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> None:
+        """Slices with symbolic bounds are checked once for every set of sizes: machine code doesn't look."""
+        shapes = tuple(a.shape for a in args)
+        if shapes not in self._proved:
+            symbols = bind_symbols(self.graph.inputs, [*args, *states[: len(self.graph.states)]])
+            for bound in self._bounds:
+                bound.check(symbols)
+            self._proved.add(shapes)
 
     def _run_with_table(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
         outputs, times = self.executor.profile(args, states)
