@@ -131,9 +131,17 @@ class Generator:
         if self.chance(60):
             outputs += [g for g in gradients.values() if g is not None][:3]
         for number, state in enumerate(self.states):
-            if state.dtype is self.dtype and (new := self._new_value(state, gradients.get(state))) is not None:
+            if (
+                state.dtype is self.dtype
+                and (new := self._new_value(state, gradients.get(state))) is not None
+            ):
                 updates[number] = new
-        same = [(i, j) for i, a in enumerate(self.states) for j, b in enumerate(self.states) if i < j and a.type == b.type]
+        same = [
+            (i, j)
+            for i, a in enumerate(self.states)
+            for j, b in enumerate(self.states)
+            if i < j and a.type == b.type
+        ]
         if same and self.chance(30):
             i, j = self.pick(same)
             updates[i], updates[j] = self.states[j], self.states[i]
@@ -254,7 +262,9 @@ class Generator:
 
     def _movement(self, x: Node) -> Node | None:
         shape = list(x.shape)
-        choice = self.pick(["flatten", "merge", "split", "one", "permute", "expand", "slice", "flip", "pad", "cat"])
+        choice = self.pick(
+            ["flatten", "merge", "split", "one", "permute", "expand", "slice", "flip", "pad", "cat"]
+        )
         if choice == "flatten":
             return OPS["reshape"](x, shape=(product(shape),))
         if choice == "one":
@@ -315,7 +325,9 @@ class Generator:
             found = OPS["matmul"](x, transposed(self.pick(turned)))
         elif isinstance(k, int):
             batch = x.shape[:-2] if self.chance(30) else ()
-            found = OPS["matmul"](x, self.input((*batch, k, self.pick((3, 4, 1))), self.dtype, state=self.chance(40)))
+            found = OPS["matmul"](
+                x, self.input((*batch, k, self.pick((3, 4, 1))), self.dtype, state=self.chance(40))
+            )
         else:
             found = OPS["matmul"](transposed(x), x)
         return OPS["tanh"](found) if self.chance(50) else found
@@ -345,7 +357,11 @@ class Generator:
         key = keys[0] if keys and self.chance(70) else self.input((2,), int64, state=self.chance(50))
         bits = OPS["random_bits"](key, shape=x.shape, word=self.random.randrange(4))
         uniform = OPS["cast"](bits, dtype=self.dtype) * 2.0**-32
-        return OPS["where"](OPS["lt"](uniform, 0.3), constant(0.0, self.dtype), x) if self.chance(50) else uniform + x
+        return (
+            OPS["where"](OPS["lt"](uniform, 0.3), constant(0.0, self.dtype), x)
+            if self.chance(50)
+            else uniform + x
+        )
 
 
 STEPS = {
@@ -421,7 +437,7 @@ def random_case(source: random.Random, largest: int = 30) -> Case:
 
 # Ops whose floating-point results are exact, or a choice among their operands.
 EXACT = frozenset(
-    "neg abs sign maximum minimum floor ceil round trunc relu where detach alias max min argmax argmin".split()
+    ["neg", "abs", "sign", "maximum", "minimum", "floor", "ceil", "round", "trunc", "relu", "where", "detach", "alias", "max", "min", "argmax", "argmin"]
 )
 NOISE = {"float32": 2.0**-22, "float64": 2.0**-51}
 
@@ -470,18 +486,28 @@ def tolerances(
             spread = np.max([np.abs(run[number] - value, dtype=np.float64) for run in runs], axis=0)
         unit = NOISE[value.dtype.name]
         magnitude = np.max(np.abs(value), initial=0.0, where=np.isfinite(value))
-        allowed.append(np.where(np.isnan(spread), np.inf, 16 * spread + 8 * unit * np.abs(value) + unit * magnitude))
+        allowed.append(
+            np.where(np.isnan(spread), np.inf, 16 * spread + 8 * unit * np.abs(value) + unit * magnitude)
+        )
     return allowed
 
 
-def check(found: Sequence[np.ndarray], exact: Sequence[np.ndarray], allowed: Sequence[np.ndarray], what: str) -> None:
+def check(
+    found: Sequence[np.ndarray], exact: Sequence[np.ndarray], allowed: Sequence[np.ndarray], what: str
+) -> None:
     """AssertionError where a value is off by more than allowed."""
     for number, (ours, theirs, limit) in enumerate(zip(found, exact, allowed, strict=True)):
-        assert ours.shape == theirs.shape, f"{what}: root {number} has the shape {ours.shape}, not {theirs.shape}"
+        assert ours.shape == theirs.shape, (
+            f"{what}: root {number} has the shape {ours.shape}, not {theirs.shape}"
+        )
         assert ours.dtype == theirs.dtype, f"{what}: root {number} is {ours.dtype}, not {theirs.dtype}"
         with np.errstate(invalid="ignore"):
             off = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
-        same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs)) if ours.dtype.kind == "f" else ours == theirs
+        same = (
+            (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+            if ours.dtype.kind == "f"
+            else ours == theirs
+        )
         bad = ~(same | (off <= limit) | np.isinf(limit))
         if np.any(bad):
             where = tuple(int(i[0]) for i in np.nonzero(bad)) if bad.ndim else ()

@@ -5,21 +5,17 @@ Symbolic and empty dimensions, operands behind views, sizes of 1, eight dimensio
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from graphflow.compiler.interpret import run_graph
-from graphflow.compiler.ir import OPS, Graph, Node, Op, Sample, TensorType, TupleType, input_node
-from graphflow.compiler.ops.control import cond, items
-from graphflow.compiler.ops.movement import slice_
+from graphflow.compiler.ir import Graph, Op
 from graphflow.dims import Dim
-from graphflow.dtypes import ALL, FLOATS, DType, as_dtype, bool_, float32, float64, int32, int64
 from graphflow.engine import compile_graph
 from graphflow.errors import CompileError
 
-from registry import ALL_OPS, case_for, samples_of, type_of
+from registry import ALL_OPS, case_for, samples_of
 
 CONTROL = [op for op in ALL_OPS if op.kind in ("control", "project")]
 COMPILED = [op for op in ALL_OPS if op not in CONTROL]

@@ -32,7 +32,10 @@ def main(first: int, count: int | None, largest: int = 30) -> int:
         seed += 1
         if (seed - first) % 100 == 0:
             rate = (seed - first) / (time.perf_counter() - start)
-            print(f"{seed - first} graphs from seed {first}, {failures} failures, {rate:.1f} a second", flush=True)
+            print(
+                f"{seed - first} graphs from seed {first}, {failures} failures, {rate:.1f} a second",
+                flush=True,
+            )
     return failures
 
 

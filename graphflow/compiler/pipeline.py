@@ -170,7 +170,9 @@ class _Assembler:
         label = f"k{number:02d}_{group[0].name}_x{len(group)}"
         barrier = group[0].barrier
         work = _nanoseconds(size, flops, 16)
-        return Command(driver, tuple(args), start, members[0].grain, barrier, label, scratch, work, size, flops)
+        return Command(
+            driver, tuple(args), start, members[0].grain, barrier, label, scratch, work, size, flops
+        )
 
     def _product(self, step: Step, product: Product, number: int) -> Command:
         dtype = product.node.dtype
@@ -262,7 +264,9 @@ def _lifetimes(layout: Layout, counts: Sequence[int]) -> tuple:  # type: ignore[
     """Buffers with lifetimes counted in commands, several steps having become one."""
     command_of = [number for number, count in enumerate(counts) for _ in range(count)]
     return tuple(
-        type(b)(b.role, b.dtype, b.shape, b.name, command_of[b.first], command_of[b.last]) if command_of else b
+        type(b)(b.role, b.dtype, b.shape, b.name, command_of[b.first], command_of[b.last])
+        if command_of
+        else b
         for b in layout.buffers
     )
 

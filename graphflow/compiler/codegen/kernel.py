@@ -81,7 +81,9 @@ class Parameters:
             self.args.append(arg)
         return self.names[key]
 
-    def function(self, name: str, body: str, trailing: tuple[tuple[str, str], ...] = KERNEL_TRAILING) -> Function:
+    def function(
+        self, name: str, body: str, trailing: tuple[tuple[str, str], ...] = KERNEL_TRAILING
+    ) -> Function:
         """The finished function."""
         return Function(name, tuple(self.params), trailing, body)
 

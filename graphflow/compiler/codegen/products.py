@@ -71,7 +71,11 @@ def emit_product(
 
 
 def _operand(
-    node: Node, batch: tuple[Size, ...], axes: tuple[str, str], buffer_of: Callable[[Node], int], stored: Container[Node]
+    node: Node,
+    batch: tuple[Size, ...],
+    axes: tuple[str, str],
+    buffer_of: Callable[[Node], int],
+    stored: Container[Node],
 ) -> Operand:
     """Strides of an operand, read off the address of an element at symbolic indices."""
     shift = len(batch) - (len(node.shape) - 2)
@@ -130,7 +134,9 @@ def _emit_epilogue(
 # ---------------------------------------------------------------------------------------------- scatter
 
 
-def emit_scatter(plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str) -> Loops:
+def emit_scatter(
+    plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str
+) -> Loops:
     """Zeros with elements added at computed positions, in order: the result doesn't depend on the threads.
 
     A share owns a block of columns (what follows the indexed dimension) of one position before it.
@@ -153,7 +159,10 @@ def emit_scatter(plan: Plan, buffer_of: Callable[[Node], int], stored: Container
     if whole:
         raw = scalars.let(f"{positions}[l]", ROW)
         place = scalars.checked(raw, rows, node)
-        inner = [f"for j in range(c0, c1):", f"    {target.format(row=place.text)} += {values}[(u * {length} + l) * {width} + j]"]
+        inner = [
+            "for j in range(c0, c1):",
+            f"    {target.format(row=place.text)} += {values}[(u * {length} + l) * {width} + j]",
+        ]
         step = [*scalars.scopes[ROW].lines, *inner]
     else:
         raw = scalars.let(f"{positions}[(u * {length} + l) * {width} + j]", INNER)
@@ -188,7 +197,9 @@ def emit_scatter(plan: Plan, buffer_of: Callable[[Node], int], stored: Container
 # ---------------------------------------------------------------------------------------------- concatenation
 
 
-def emit_cat(plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str) -> list[Loops]:
+def emit_cat(
+    plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str
+) -> list[Loops]:
     """One copy kernel for each part, into its place."""
     node = plan.nodes[0]
     dim = node.attrs["dim"]
@@ -225,7 +236,11 @@ def _copy_into(
         pointer = parameters.pointer(node, node.dtype, write=True)
         body = [*scalars.scopes[INNER].lines, f"{pointer}[{address.text}] = {value.text}"]
         outer = loops[:-1]
-        rows = [*unravel(outer, "r", parameters), *scalars.scopes[ROW].lines, *nest(loops[-1:], body, parameters)]
+        rows = [
+            *unravel(outer, "r", parameters),
+            *scalars.scopes[ROW].lines,
+            *nest(loops[-1:], body, parameters),
+        ]
         addresses = list(scalars.addresses)
     lines = [*scalars.scopes[PROLOGUE].lines, "for r in range(lo, hi):", *indent(rows)]
     return Loops(

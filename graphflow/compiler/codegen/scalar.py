@@ -46,7 +46,9 @@ class Scalars:
     buffer that a bad index is reported in, with `check_code(node)` telling which.
     """
 
-    def __init__(self, parameters: Parameters, computed: Container[Node], stored: Container[Node], status: Status):
+    def __init__(
+        self, parameters: Parameters, computed: Container[Node], stored: Container[Node], status: Status
+    ):
         self.parameters = parameters
         self.computed = computed
         self.stored = stored
@@ -196,7 +198,11 @@ class Scalars:
         report = self.parameters.pointer_to(self.status.buffer, "i64*")
         key = ("report", bad.text)
         if key not in self.scopes[level].known:
-            lines = [f"if {bad.text}:", f"    {report}[0] = {self.status.code(node)}", f"    {report}[1] = {raw.text}"]
+            lines = [
+                f"if {bad.text}:",
+                f"    {report}[0] = {self.status.code(node)}",
+                f"    {report}[1] = {raw.text}",
+            ]
             self.scopes[level].lines.extend(lines)
             self.scopes[level].known[key] = bad
         place = self.let(f"select({bad.text}, 0, {wrapped.text})", level, "g")
@@ -206,7 +212,9 @@ class Scalars:
     def _pad(self, node: Node, index: Position) -> Value:
         source = node.inputs[0]
         inside, mapped, level = [], [], PROLOGUE
-        for i, start, step, count in zip(index, node.attrs["starts"], node.attrs["steps"], source.shape, strict=True):
+        for i, start, step, count in zip(
+            index, node.attrs["starts"], node.attrs["steps"], source.shape, strict=True
+        ):
             if step == 1 and start == 0 and count == node.shape[len(mapped)]:
                 mapped.append(i)
                 continue

@@ -102,7 +102,12 @@ def _update_nodes(graph: Graph) -> set[Node]:
         stack = [root]
         while stack:
             node = stack.pop()
-            if node not in found and node.op.kind == "elementwise" and node.shape == root.shape and node.shape != ():
+            if (
+                node not in found
+                and node.op.kind == "elementwise"
+                and node.shape == root.shape
+                and node.shape != ()
+            ):
                 found.add(node)
                 stack.extend(node.inputs)
     return found
@@ -206,11 +211,17 @@ class _Fuser:
                 stack.extend(current.inputs)
         return sorted(found, key=lambda u: -u.number)
 
-    def _agrees(self, nodes: Iterable[Node], kind: str, reduced: Sequence[int], placement: Mapping[Node, Placement]) -> bool:
+    def _agrees(
+        self, nodes: Iterable[Node], kind: str, reduced: Sequence[int], placement: Mapping[Node, Placement]
+    ) -> bool:
         """Whether the nodes, in one unit with all that `placement` holds, find what they read at their place."""
         for node in nodes:
             for access in reads(node, placement[node], self.stored, self.unit_of, reduced):
-                if access.base not in placement or self._at_hand(access, kind, placement):
+                if access.base not in placement:
+                    continue
+                if node.op.kind == "contract":
+                    return False  # a product reads its operands whole, before its epilogue starts
+                if self._at_hand(access, kind, placement):
                     continue
                 if kind == "column" or node.op.name != "gather" or node.shape[node.attrs["dim"]] != 1:
                     return False
@@ -221,7 +232,9 @@ class _Fuser:
     def _at_hand(self, access: Access, kind: str, placement: Mapping[Node, Placement]) -> bool:
         if access.flat is not None or placement[access.base] != access.index:
             return False
-        return kind != "column" or access.base.op.kind != "reduction"  # a column is complete when all rows were seen
+        return (
+            kind != "column" or access.base.op.kind != "reduction"
+        )  # a column is complete when all rows were seen
 
     def _repeats(self, access: Access, placement: Mapping[Node, Placement]) -> bool:
         """Whether the unit can compute a value of its own again at another place.
@@ -340,10 +353,12 @@ class _Fuser:
             return
         kind, reduced = (unit if unit.kind != "map" else other).kind, unit.reduced or other.reduced
         placement = {**unit.placement, **other.placement}
-        if not self._agrees([n for n in placement if n.op.kind != "contract"], kind, reduced, placement):
+        if not self._agrees(placement, kind, reduced, placement):
             return
         nodes = sorted(placement, key=self.positions.__getitem__)
-        unit.nodes = sorted(nodes, key=lambda n: n.op.kind != "contract")  # the product first, else as they were
+        unit.nodes = sorted(
+            nodes, key=lambda n: n.op.kind != "contract"
+        )  # the product first, else as they were
         unit.kind, unit.reduced, unit.placement = kind, reduced, placement
         for node in other.nodes:
             self.unit_of[node] = unit
@@ -362,7 +377,9 @@ class _Fuser:
         source = node.inputs[0]
         dims = tuple(d for d in node.attrs["dims"] if source.shape[d] != 1)
         if self.join:
-            rows = [u for u in self._siblings(node, needed) if u.reduced]  # a map of its own business stays a map
+            rows = [
+                u for u in self._siblings(node, needed) if u.reduced
+            ]  # a map of its own business stays a map
             for unit in [*needed, *rows]:
                 if self._join_reduction(node, dims, unit, needed):
                     return
@@ -373,7 +390,9 @@ class _Fuser:
         if unit.kind not in ("map", "row", "column") or len(unit.nodes) >= MAX_NODES or not dims:
             return False
         wide = unit.wide
-        if [unit.axes[a] for a in wide] != [s for s in source.shape if s != 1] or self._stand_between(unit, needed):
+        if [unit.axes[a] for a in wide] != [s for s in source.shape if s != 1] or self._stand_between(
+            unit, needed
+        ):
             return False
         variables = iter(wide)
         axes = [None if s == 1 else next(variables) for s in source.shape]
@@ -400,12 +419,12 @@ class _Fuser:
         shape = node.inputs[0].shape
         wide = [d for d, s in enumerate(shape) if s != 1]
         kind = _kind_of(dims, wide, node)
-        order = wide if kind else [*(d for d in wide if d not in dims), *dims]  # scattered dimensions become rows
+        order = (
+            wide if kind else [*(d for d in wide if d not in dims), *dims]
+        )  # scattered dimensions become rows
         unit = self._new_unit(kind or "row", tuple(shape[d] for d in order))
         unit.reduced = tuple(order.index(d) for d in dims)
-        placement = tuple(
-            ZERO if d in dims or s == 1 else axis(order.index(d)) for d, s in enumerate(shape)
-        )
+        placement = tuple(ZERO if d in dims or s == 1 else axis(order.index(d)) for d, s in enumerate(shape))
         self._put(node, unit, placement, needed)
 
     # -------------------------------------------------------------------------------------- results
@@ -442,5 +461,3 @@ def _kind_of(reduced: Sequence[int], wide: list[int], node: Node) -> str | None:
     start = wide.index(min(reduced))
     together = list(reduced) == wide[start : start + len(reduced)]
     return "column" if together and not node.op.lowering.arg else None
-
-

@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from graphflow.compiler.access import reads, strip_reshapes
-from graphflow.compiler.codegen import loops, products
-from graphflow.compiler.codegen.kernel import Loops, kernel_name
+from graphflow.compiler.codegen.emit import Emitted, emit
+from graphflow.compiler.codegen.kernel import kernel_name
 from graphflow.compiler.codegen.loops import Plan
-from graphflow.compiler.codegen.products import Product
 from graphflow.compiler.codegen.scalar import Status
 from graphflow.compiler.indexing import Index, flat_index
 from graphflow.compiler.ir import OPS, Graph, Node
@@ -21,8 +20,6 @@ from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.fuse import Fused, Unit
 from graphflow.dtypes import int64
 from graphflow.runtime.program import Buffer
-
-Emitted = Loops | Product
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,9 @@ class Layout:
     inputs: tuple[int, ...]
     states: tuple[int, ...]
     outputs: tuple[int, ...]
-    checks: tuple[Node, ...]  # nodes whose indices are checked; the status state holds the number of the one that failed
+    checks: tuple[
+        Node, ...
+    ]  # nodes whose indices are checked; the status state holds the number of the one that failed
 
 
 def lay_out(fused: Fused) -> Layout:
@@ -170,16 +169,7 @@ class _Planner:
                 unit.kind, unit.axes, unit.reduced, tuple(unit.nodes), unit.placement, tuple(unit.outputs)
             )
             name = kernel_name(unit.nodes)
-            look_up = self.buffer_of.__getitem__
-            emitted: list[Emitted]
-            if unit.kind == "contract":
-                emitted = [products.emit_product(plan, look_up, self.fused.stored, status, name)]
-            elif unit.kind == "scatter":
-                emitted = [products.emit_scatter(plan, look_up, self.fused.stored, status, name)]
-            elif unit.kind == "cat":
-                emitted = list(products.emit_cat(plan, look_up, self.fused.stored, status, name))
-            else:
-                emitted = [loops.emit(plan, look_up, self.fused.stored, status, name)]
+            emitted = emit(plan, self.buffer_of.__getitem__, self.fused.stored, status, name)
             done += [(e, tuple(unit.nodes), name) for e in emitted]
         for node, state in copies:
             done.append((_copy(node, self.buffer_of[node], state), (node,), "update"))
@@ -207,14 +197,15 @@ class _Planner:
                 first.setdefault(buffer, number)
                 last[buffer] = number
         return [
-            Buffer(b.role, b.dtype, b.shape, b.name, first.get(i, 0), last.get(i, 0)) for i, b in enumerate(self.buffers)
+            Buffer(b.role, b.dtype, b.shape, b.name, first.get(i, 0), last.get(i, 0))
+            for i, b in enumerate(self.buffers)
         ]
 
 
-def _copy(node: Node, source: int, target: int) -> Loops:
+def _copy(node: Node, source: int, target: int) -> Emitted:
     """The kernel that copies one buffer into another of the same type."""
     result = OPS["alias"](node, uid=-1)
     place = tuple(Index() if s == 1 else Index.of(f"a{i}") for i, s in enumerate(node.shape))
     plan = Plan("map", node.shape, (), (result,), {result: place}, (result,))
     where: Callable[[Node], int] = lambda n: target if n is result else source  # noqa: E731
-    return loops.emit(plan, where, frozenset({node}), Status(-1), "copy")
+    return emit(plan, where, frozenset({node}), Status(-1), "copy")[0]

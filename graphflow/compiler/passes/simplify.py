@@ -186,7 +186,11 @@ def _transposed(x: Node) -> Node:
 def slice_of_scalar(node: Node) -> Node | None:
     """A slice that takes everything, or of an expanded scalar."""
     x = node.inputs[0]
-    if x.shape == node.shape and all(s == 1 for s in node.attrs["steps"]) and all(s == 0 for s in node.attrs["starts"]):
+    if (
+        x.shape == node.shape
+        and all(s == 1 for s in node.attrs["steps"])
+        and all(s == 0 for s in node.attrs["starts"])
+    ):
         return x
     if x.op.name == "expand" and x.inputs[0].shape == ():
         return OPS["expand"](x.inputs[0], shape=node.shape)

@@ -1,0 +1,278 @@
+"""Row kernels: several passes over one row while it sits in the first-level cache.
+
+Softmax, log-softmax, layer normalisation, cross-entropy and their gradients are of this kind: reductions over the
+last axes, and elementwise work that waits for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphflow.compiler.access import normalize, reduction_index
+from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
+from graphflow.compiler.codegen.loops import (
+    Loop,
+    Plan,
+    Writer,
+    bind,
+    combine,
+    finish,
+    indent,
+    merged,
+    nest,
+    row_grain,
+    sums_floats,
+    unravel,
+)
+from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Scalars, Value, literal
+from graphflow.compiler.indexing import Index
+from graphflow.compiler.ir import Node
+from graphflow.dims import ceil_div, product
+
+CHUNK = 4096  # elements summed in one run before partial sums meet: bounds the rounding error of long rows
+DEAR = 10  # instructions above which a value is kept from pass to pass instead of computed again
+
+
+def phases(plan: Plan) -> dict[Node, int]:
+    """For every node, the number of reductions in a row on the way to it: the pass after which it is known."""
+    level: dict[Node, int] = {}
+    mine = set(plan.nodes)
+
+    def of(node: Node) -> int:
+        stack = [node]
+        while stack:
+            current = stack[-1]
+            if current in level:
+                stack.pop()
+                continue
+            missing = [i for i in current.inputs if i not in level]
+            if current.op.kind in ("input", "const") or (current not in mine and not _inlines(current, mine)):
+                level[current] = 0
+            elif missing:
+                stack.extend(missing)
+                continue
+            else:
+                deepest = max((level[i] for i in current.inputs), default=0)
+                level[current] = deepest + (current.op.kind == "reduction" and current in mine)
+            stack.pop()
+        return level[node]
+
+    for node in plan.nodes:
+        of(node)
+    return {n: level[n] for n in plan.nodes}
+
+
+def _inlines(node: Node, mine: set[Node]) -> bool:
+    return node.op.kind in ("view", "reshape", "elementwise", "generator")
+
+
+@dataclass
+class _Accumulator:
+    """A reduction in progress: its running value, that of a chunk, and the running index of an argmax."""
+
+    node: Node
+    variable: str
+    partial: str | None
+    place: str | None
+
+
+def emit_row(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
+    """As many passes over a row as reductions wait for each other; threads share the rows."""
+    plan, scalars, parameters = writer.plan, writer.scalars, writer.parameters
+    kept = [a for a in range(len(plan.axes)) if a not in plan.reduced]
+    outer = merged(kept, plan.axes, addresses, "i")
+    inner = merged(plan.reduced, plan.axes, addresses, "j")
+    bind(scalars, outer, ROW)
+    bind(scalars, inner, INNER)
+    level = phases(plan)
+    last = max((level[n] for n in plan.nodes), default=0)
+    width = product(plan.axes[a] for a in plan.reduced)
+    kept_values = _Kept(writer, inner, level)
+    row = _store_rows(writer, [n for n in plan.outputs if level[n] == 0])
+    for phase in range(last + 1):
+        stores = [n for n in plan.outputs if level[n] == phase and _is_full(plan, n)]
+        folds = [n for n in plan.nodes if n.op.kind == "reduction" and level[n] == phase + 1]
+        if stores or folds:
+            row += _pass(writer, inner, stores, folds, kept_values, phase)
+        row += _store_rows(writer, [n for n in plan.outputs if level[n] == phase + 1])
+    extent = product(loop.size for loop in outer)
+    lines = ["for r in range(lo, hi):", *indent([*unravel(outer, "r", parameters), *row])]
+    grain = row_grain(width)
+    return finish(writer, name, lines, extent, grain, product(plan.axes), kept_values.bytes)
+
+
+def _is_full(plan: Plan, node: Node) -> bool:
+    """Whether the node has a value for every element of the row."""
+    reduced = {f"a{a}" for a in plan.reduced}
+    return any(v in reduced for i in plan.placement[node] for v in i.terms)
+
+
+def _store_rows(writer: Writer, nodes: Sequence[Node]) -> list[str]:
+    """Writes the row's own results among `nodes`."""
+    lines: list[str] = []
+    for node in nodes:
+        if not _is_full(writer.plan, node):
+            statement = writer.store(node, writer.element(node), ROW)
+            lines += [*writer.scalars.scopes[ROW].lines, statement]
+            writer.scalars.scopes[ROW].lines.clear()
+    return lines
+
+
+def _pass(
+    writer: Writer,
+    inner: list[Loop],
+    stores: list[Node],
+    folds: list[Node],
+    kept: _Kept,
+    phase: int,
+) -> list[str]:
+    """One pass over the row: folds into reductions, stores what is known by now."""
+    scalars, parameters = writer.scalars, writer.parameters
+    scalars.begin(INNER)
+    kept.offer(phase)
+    in_chunks = bool(inner) and not (isinstance(inner[-1].size, int) and inner[-1].size <= CHUNK)
+    accumulators, body = [], []
+    for node in folds:
+        source = node.inputs[0]
+        value = scalars.value(source, reduction_index(node, writer.plan.placement[node], writer.plan.reduced))
+        accumulator = _Accumulator(
+            node,
+            scalars.fresh("s"),
+            scalars.fresh("s") if in_chunks and sums_floats(node) else None,
+            scalars.fresh("k") if node.op.lowering.arg else None,
+        )
+        accumulators.append(accumulator)
+        body += _fold(accumulator, value, inner, parameters)
+    values = [(n, writer.element(n)) for n in stores]
+    keeps = kept.statements(phase)
+    body = [*scalars.scopes[INNER].lines, *body, *keeps, *(writer.store(n, v, INNER) for n, v in values)]
+    before = list(scalars.scopes[ROW].lines)
+    scalars.scopes[ROW].lines.clear()
+    for accumulator in accumulators:
+        before += _start(accumulator)
+    if any(a.partial for a in accumulators):
+        loop = _chunked(inner, body, accumulators, scalars, parameters)
+    else:
+        loop = nest(inner, body, parameters)
+    for accumulator in accumulators:
+        result = accumulator.place or accumulator.variable
+        key = (accumulator.node, normalize(writer.plan.placement[accumulator.node], accumulator.node.shape))
+        scalars.given[key] = Value(result, ROW)
+    return [*before, *loop]
+
+
+def _start(accumulator: _Accumulator) -> list[str]:
+    node = accumulator.node
+    dtype = node.inputs[0].dtype
+    lines = [f"{accumulator.variable} = {literal(node.op.lowering.init(dtype), dtype)}"]
+    if accumulator.place:
+        lines.append(f"{accumulator.place} = i64(-1)")
+    return lines
+
+
+def _fold(
+    accumulator: _Accumulator, value: Value, inner: Sequence[Loop], parameters: Parameters
+) -> list[str]:
+    node = accumulator.node
+    target = accumulator.partial or accumulator.variable
+    combined = combine(node, target, value.text)
+    if not accumulator.place:
+        return [f"{target} = {combined}"]
+    position = "i64(0)"
+    for loop in inner:
+        position = f"({position}) * {parameters.size(loop.size)} + {loop.variable}"
+    return [
+        f"if ({accumulator.place} < 0) or ({combined}):",
+        f"    {accumulator.variable} = {value.text}",
+        f"    {accumulator.place} = {position}",
+    ]
+
+
+def _chunked(
+    inner: list[Loop], body: list[str], sums: list[_Accumulator], scalars: Scalars, parameters: Parameters
+) -> list[str]:
+    """The pass in chunks of the last axis; float sums of a chunk meet the total once."""
+    loop = inner[-1]
+    size = parameters.size(loop.size)
+    start, end = scalars.fresh("b"), scalars.fresh("e")
+    inside = [f"{end} = minimum_i64({start} + {CHUNK}, {size})"]
+    after = []
+    for a in sums:
+        if a.partial:
+            inside.append(f"{a.partial} = {literal(0, a.node.dtype)}")
+            after.append(f"{a.variable} = {a.variable} + {a.partial}")
+    inside += [f"for {loop.variable} in range({start}, {end}):", *indent(body), *after]
+    chunk = [f"for {start} in range(0, {size}, {CHUNK}):", *indent(inside)]
+    return nest(inner[:-1], chunk, parameters)
+
+
+class _Kept:
+    """Dear values that several passes need, held in a row of scratch memory between them."""
+
+    def __init__(self, writer: Writer, inner: list[Loop], level: dict[Node, int]):
+        self.writer = writer
+        self.inner = inner
+        self.bytes: Size = 0
+        self.slots: dict[Node, tuple[str, int]] = {}
+        if len(inner) != 1:
+            return
+        plan = writer.plan
+        passes = {n: _passes_using(n, plan, level) for n in plan.nodes if n.op.kind == "elementwise"}
+        for node in plan.nodes:
+            if node.op.kind != "elementwise" or not _is_full(plan, node):
+                continue
+            if node.op.lowering.cost >= DEAR and len(passes[node]) > 1:
+                item = node.dtype.itemsize
+                offset = self.bytes
+                row = inner[0].size * item
+                self.bytes = offset + ceil_div(row, 64) * 64
+                start = writer.parameters.size(offset)
+                text = f"ptr_{suffix(node.dtype)}(scratch + {start})"
+                self.slots[node] = (text, min(passes[node]))
+
+    def offer(self, phase: int) -> None:
+        """Makes what earlier passes kept known to this one."""
+        scalars = self.writer.scalars
+        for node, (text, first) in self.slots.items():
+            if phase > first:
+                pointer = scalars.let(text, PROLOGUE, "row")
+                key = (node, normalize(self.writer.plan.placement[node], node.shape))
+                scalars.given[key] = Value(f"{pointer.text}[{self.inner[0].variable}]", INNER)
+
+    def statements(self, phase: int) -> list[str]:
+        """Stores of what this pass keeps for later ones."""
+        scalars = self.writer.scalars
+        lines = []
+        for node, (text, first) in self.slots.items():
+            if phase == first:
+                value = self.writer.element(node)
+                pointer = scalars.let(text, PROLOGUE, "row")
+                lines.append(f"{pointer.text}[{self.inner[0].variable}] = {value.text}")
+        return lines
+
+
+def _passes_using(node: Node, plan: Plan, level: dict[Node, int]) -> set[int]:
+    """The passes whose folds or stores need the node's elements."""
+    mine = set(plan.nodes)
+    readers: dict[Node, list[Node]] = {}
+    for n in plan.nodes:
+        stack = list(n.inputs)
+        while stack:
+            source = stack.pop()
+            if source in mine:
+                readers.setdefault(source, []).append(n)
+            elif source.op.kind in ("view", "reshape", "elementwise"):
+                stack.extend(source.inputs)
+    found, stack, seen = set(), [node], {node}
+    while stack:
+        current = stack.pop()
+        if current in plan.outputs and _is_full(plan, current):
+            found.add(level[current])
+        for reader in readers.get(current, ()):
+            if reader.op.kind == "reduction":
+                found.add(level[reader] - 1)
+            elif reader not in seen and _is_full(plan, reader):
+                seen.add(reader)
+                stack.append(reader)
+    return found
