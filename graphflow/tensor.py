@@ -8,7 +8,7 @@ traced, the same operations only add nodes. In-place methods rebind the handle, 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -23,91 +23,24 @@ from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import GradientError, TraceError
 from graphflow.gradfn import GRAD_FN_NAMES, GradFn, Size
-from graphflow.methods import Methods
+from graphflow.interop import Interop
+from graphflow.memory import (
+    SAVED,
+    GradTable,
+    Saved,
+    Storage,
+    advance_epoch,
+    depends_on,
+    epoch,
+    grad_table,
+    leaves_of,
+)
 from graphflow.modes import MODE, concrete, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.runtime.device import Device
 from graphflow.sizes import SymbolicSize
 
 
-class Storage:
-    """Memory that handles share, with a version that every in-place change advances."""
-
-    __slots__ = ("__weakref__", "version")
-
-    def __init__(self) -> None:
-        self.version = 0
-
-
-class Saved:
-    """The concrete value of an eager node, for backward to use if nobody has overwritten it meanwhile."""
-
-    __slots__ = ("array", "leaf", "storage", "version")
-
-    def __init__(self, array: np.ndarray, storage: Storage, leaf: weakref.ref[Tensor] | None = None):
-        self.array, self.storage, self.version, self.leaf = array, storage, storage.version, leaf
-
-
-SAVED: weakref.WeakKeyDictionary[Node, Saved] = weakref.WeakKeyDictionary()
-
-
-# Advanced by everything that compiled variants depend on and that changes rarely: flags, a replaced array, module
-# attributes. A variant whose checks passed in this epoch needn't repeat them.
-_EPOCH = [0]
-
-
-def advance_epoch() -> None:
-    """Tells compiled functions to look again at the Python values they depend on."""
-    _EPOCH[0] += 1
-
-
-def epoch() -> int:
-    """The number of changes so far; see `advance_epoch`."""
-    return _EPOCH[0]
-
-
-def depends_on(owner: object, read: Callable[[], Hashable]) -> None:
-    """While tracing: notes that the function took plain Python values from `owner`; they are compared at every call.
-
-    Whoever changes such a value calls `advance_epoch`.
-    """
-    trace = current_trace()
-    if trace is not None:
-        trace.depends_on(owner, read)
-
-
-class GradTable:
-    """The ``.grad`` of handles as a trace sees them: what was read at the start, and what they hold now."""
-
-    def __init__(self) -> None:
-        self.initial: dict[int, tuple[Tensor, Tensor | None]] = {}
-        self.current: dict[int, tuple[Tensor, Tensor | None]] = {}
-
-    def get(self, tensor: Tensor) -> Tensor | None:
-        """The gradient at this point of the trace."""
-        if id(tensor) not in self.current:
-            self.initial[id(tensor)] = self.current[id(tensor)] = (tensor, tensor._grad)
-        return self.current[id(tensor)][1]
-
-    def set(self, tensor: Tensor, grad: Tensor | None) -> None:
-        """Replaces the gradient from here on."""
-        self.current[id(tensor)] = (tensor, grad)
-
-
-_GRADS: weakref.WeakKeyDictionary[Trace, GradTable] = weakref.WeakKeyDictionary()
-_LEAVES: weakref.WeakKeyDictionary[Trace, dict[Node, Tensor]] = weakref.WeakKeyDictionary()
-
-
-def grad_table(trace: Trace) -> GradTable:
-    """The gradients of a trace's handles."""
-    return _GRADS.setdefault(trace, GradTable())
-
-
-def leaves_of(trace: Trace) -> dict[Node, Tensor]:
-    """The handle that each node of a trace is the value of, for those that want a gradient."""
-    return _LEAVES.setdefault(trace, {})
-
-
-class Tensor(Methods):
+class Tensor(Interop):
     """A multi-dimensional array of one dtype, with an optional gradient history.
 
     Made by ``graphflow.tensor`` and the other creation functions. Its methods are PyTorch's.
@@ -407,70 +340,6 @@ class Tensor(Methods):
             return Tensor(self._array, self._storage)  # type: ignore[arg-type]
         return apply(OPS["detach"], self)
 
-    # ------------------------------------------------------------------------------------------ Python and NumPy
-
-    def numpy(self) -> np.ndarray:
-        """The elements as an array that shares memory with this tensor."""
-        array = self._concrete(".numpy()", "stay with graphflow's functions, which trace")
-        if self._requires_grad:
-            raise GradientError("can't call numpy() on a tensor that requires grad; use .detach().numpy()")
-        return array
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        array = self._concrete("a NumPy call", "use the graphflow function of the same name")
-        if self._requires_grad:
-            raise GradientError("can't make an array of a tensor that requires grad; use .detach()")
-        return np.array(array, dtype=dtype, copy=bool(copy)) if copy or dtype not in (None, array.dtype) else array
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return self.numpy().__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)
-
-    def item(self) -> bool | int | float:
-        """The one element as a Python number."""
-        array = self._concrete(".item()", "return the tensor and call .item() on the result")
-        if array.size != 1:
-            raise ValueError(f"only a tensor with one element converts to a number, this one has shape {array.shape}")
-        return array.item()  # type: ignore[no-any-return]
-
-    def tolist(self) -> Any:
-        """Nested lists of Python numbers."""
-        return self._concrete(".tolist()", "return the tensor and call .tolist() on the result").tolist()
-
-    def __bool__(self) -> bool:
-        hint = "write gf.where(condition, a, b) for values, gf.cond or gf.while_loop for control flow"
-        array = self._concrete("a Python branch on a tensor", hint)
-        if array.size != 1:
-            raise ValueError(f"the truth value of a tensor with shape {array.shape} is ambiguous; use .any() or .all()")
-        return bool(array.item())
-
-    def __int__(self) -> int:
-        self._concrete("int()", "keep it a tensor, e.g. with .long()")
-        return int(self.item())
-
-    def __float__(self) -> float:
-        self._concrete("float()", "keep it a tensor, e.g. with .float()")
-        return float(self.item())
-
-    def __index__(self) -> int:
-        self._concrete("use as an index", "use gf.take or x[index] with a tensor index")
-        value = self.item()
-        if isinstance(value, float):
-            raise TypeError("only integer tensors of one element can be used as an index")
-        return int(value)
-
-    def __len__(self) -> int:
-        if self.ndim == 0:
-            raise TypeError("len() of a 0-d tensor")
-        return int(self.shape[0])
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if self.ndim == 0:
-            raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(len(self)))
-
     __hash__ = object.__hash__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
@@ -537,7 +406,7 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
     result = Tensor(value, storage)
     if wants_grad and MODE.grad_enabled and type_.dtype.is_floating_point and op.name != "detach":
         with ir.at(user_loc()):
-            record(result, ir.make_node(op, tuple(t._history() for t in tensors), attrs))
+            record(result, ir.unshared_node(op, tuple(t._history() for t in tensors), attrs))
     return result
 
 

@@ -1,0 +1,80 @@
+"""A tensor as Python and NumPy see it: numbers, sequences, arrays on the same memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from graphflow.errors import GradientError
+from graphflow.methods import Methods
+
+
+class Interop(Methods):
+    """The part of Tensor that gives out its numbers; each method is an error for a value that is only traced."""
+
+    __slots__ = ()
+
+    def numpy(self) -> np.ndarray:
+        """The elements as an array that shares memory with this tensor."""
+        array: np.ndarray = self._concrete(".numpy()", "stay with graphflow's functions, which trace")
+        if self._requires_grad:
+            raise GradientError("can't call numpy() on a tensor that requires grad; use .detach().numpy()")
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self._concrete("a NumPy call", "use the graphflow function of the same name")
+        if self._requires_grad:
+            raise GradientError("can't make an array of a tensor that requires grad; use .detach()")
+        return np.array(array, dtype=dtype, copy=bool(copy)) if copy or dtype not in (None, array.dtype) else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.numpy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def item(self) -> bool | int | float:
+        """The one element as a Python number."""
+        array = self._concrete(".item()", "return the tensor and call .item() on the result")
+        if array.size != 1:
+            raise ValueError(f"only a tensor with one element converts to a number, this one has shape {array.shape}")
+        number: bool | int | float = array.item()
+        return number
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self._concrete(".tolist()", "return the tensor and call .tolist() on the result").tolist()
+
+    def __bool__(self) -> bool:
+        hint = "write gf.where(condition, a, b) for values, gf.cond or gf.while_loop for control flow"
+        array = self._concrete("a Python branch on a tensor", hint)
+        if array.size != 1:
+            raise ValueError(f"the truth value of a tensor with shape {array.shape} is ambiguous; use .any() or .all()")
+        return bool(array.item())
+
+    def __int__(self) -> int:
+        self._concrete("int()", "keep it a tensor, e.g. with .long()")
+        return int(self.item())
+
+    def __float__(self) -> float:
+        self._concrete("float()", "keep it a tensor, e.g. with .float()")
+        return float(self.item())
+
+    def __index__(self) -> int:
+        self._concrete("use as an index", "use gf.take or x[index] with a tensor index")
+        value = self.item()
+        if isinstance(value, float):
+            raise TypeError("only integer tensors of one element can be used as an index")
+        return int(value)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.ndim == 0:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self)))

@@ -1,0 +1,93 @@
+"""What handles share behind their backs: memory with versions, saved values, and a trace's gradients and leaves."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphflow.compiler.ir import Node
+from graphflow.compiler.trace import Trace, current_trace
+
+if TYPE_CHECKING:
+    from graphflow.tensor import Tensor
+
+
+class Storage:
+    """Memory that handles share, with a version that every in-place change advances."""
+
+    __slots__ = ("__weakref__", "version")
+
+    def __init__(self) -> None:
+        self.version = 0
+
+
+class Saved:
+    """The concrete value of an eager node, for backward to use if nobody has overwritten it meanwhile."""
+
+    __slots__ = ("array", "leaf", "storage", "version")
+
+    def __init__(self, array: np.ndarray, storage: Storage, leaf: weakref.ref[Tensor] | None = None):
+        self.array, self.storage, self.version, self.leaf = array, storage, storage.version, leaf
+
+
+SAVED: weakref.WeakKeyDictionary[Node, Saved] = weakref.WeakKeyDictionary()
+
+
+# Advanced by everything that compiled variants depend on and that changes rarely: flags, a replaced array, module
+# attributes. A variant whose checks passed in this epoch needn't repeat them.
+_EPOCH = [0]
+
+
+def advance_epoch() -> None:
+    """Tells compiled functions to look again at the Python values they depend on."""
+    _EPOCH[0] += 1
+
+
+def epoch() -> int:
+    """The number of changes so far; see `advance_epoch`."""
+    return _EPOCH[0]
+
+
+def depends_on(owner: object, read: Callable[[], Hashable]) -> None:
+    """While tracing: notes that the function took plain Python values from `owner`; they are compared at every call.
+
+    Whoever changes such a value calls `advance_epoch`.
+    """
+    trace = current_trace()
+    if trace is not None:
+        trace.depends_on(owner, read)
+
+
+class GradTable:
+    """The ``.grad`` of handles as a trace sees them: what was read at the start, and what they hold now."""
+
+    def __init__(self) -> None:
+        self.initial: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.current: dict[int, tuple[Tensor, Tensor | None]] = {}
+
+    def get(self, tensor: Tensor) -> Tensor | None:
+        """The gradient at this point of the trace."""
+        if id(tensor) not in self.current:
+            self.initial[id(tensor)] = self.current[id(tensor)] = (tensor, tensor._grad)
+        return self.current[id(tensor)][1]
+
+    def set(self, tensor: Tensor, grad: Tensor | None) -> None:
+        """Replaces the gradient from here on."""
+        self.current[id(tensor)] = (tensor, grad)
+
+
+_GRADS: weakref.WeakKeyDictionary[Trace, GradTable] = weakref.WeakKeyDictionary()
+_LEAVES: weakref.WeakKeyDictionary[Trace, dict[Node, Tensor]] = weakref.WeakKeyDictionary()
+
+
+def grad_table(trace: Trace) -> GradTable:
+    """The gradients of a trace's handles."""
+    return _GRADS.setdefault(trace, GradTable())
+
+
+def leaves_of(trace: Trace) -> dict[Node, Tensor]:
+    """The handle that each node of a trace is the value of, for those that want a gradient."""
+    return _LEAVES.setdefault(trace, {})
