@@ -127,7 +127,7 @@ class CompiledFunction:
         if traced.pinned and not reasons:
             fixed = ", ".join(f"{s} = {v}" for s, v in traced.pinned.items())
             reason = f"{reason}, with {fixed} fixed by the program"
-        variant = Variant(traced, compile_graph(traced.graph), reason, (key, leaves))
+        variant = Variant(traced, compile_graph(traced.graph), reason, (key, [leaf for i, leaf in enumerate(leaves) if i not in set(dynamic)]))
         self._variants.setdefault(key, []).insert(0, variant)
         self._order.append(variant)
         if len(self._order) > self._keep:

@@ -236,6 +236,11 @@ def make_node(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Node:
     return node
 
 
+def unshared_node(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Node:
+    """A node outside the intern table: one event of eager execution, whose value is its own and may be overwritten."""
+    return Node(op, inputs, attrs, infer(op, tuple(n.type for n in inputs), attrs), current_loc())
+
+
 def infer(op: Op, types: tuple[Type, ...], attrs: Attrs) -> Type:
     """Applies the op's type rule; its complaint gets the op, the operands and the user's line added."""
     try:
