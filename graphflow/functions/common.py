@@ -112,7 +112,8 @@ def result_dtype(*values: Operand) -> DType:
     result: DType | None = None
     for dtype in reversed(ranked):
         if dtype is not None:
-            result = dtype if result is None or _CATEGORY[dtype.kind] >= _CATEGORY[result.kind] else result
+            higher = result is None or _CATEGORY[dtype.kind] >= _CATEGORY[result.kind]
+            result = dtype if higher else result
     assert result is not None
     return result
 
@@ -160,6 +161,11 @@ def require_float(t: Tensor, name: str) -> Tensor:
 def as_dtype(dtype: object) -> DType:
     """The DType behind anything that names one."""
     return dtypes.as_dtype(dtype)
+
+
+def logical(value: Tensor) -> Tensor:
+    """Whether elements are not zero."""
+    return value if value.dtype is bool_ else apply(OPS["ne"], value, scalar(0, value.dtype))
 
 
 # ---------------------------------------------------------------------------------------------- dimensions

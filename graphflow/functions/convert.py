@@ -12,11 +12,11 @@ from graphflow.compiler.ir import OPS
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim, product
 from graphflow.dtypes import DType
-from graphflow.errors import DTypeError
+from graphflow.errors import DeviceError, DTypeError
 from graphflow.functions.common import as_dtype, cast, copied, dim_arg, result_dtype, tensor_arg
 from graphflow.functions.create import on_cpu
 from graphflow.functions.registry import error, public
-from graphflow.runtime.device import Device, DeviceError
+from graphflow.runtime.device import Device
 from graphflow.sizes import SymbolicSize
 from graphflow.tensor import Tensor, apply
 

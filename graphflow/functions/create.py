@@ -14,9 +14,9 @@ import numpy as np
 
 from graphflow.compiler.ir import OPS
 from graphflow.compiler.trace import current_trace
-from graphflow.dims import Dim, ceil_div
-from graphflow.dtypes import DType, bool_, float32, float64, int64
-from graphflow.errors import DTypeError, ShapeError, TraceError
+from graphflow.dims import Dim
+from graphflow.dtypes import DType, float32, float64, int64
+from graphflow.errors import DeviceError, DTypeError, ShapeError, TraceError
 from graphflow.functions.common import (
     Extent,
     as_dtype,
@@ -34,7 +34,7 @@ from graphflow.functions.common import (
     traced,
 )
 from graphflow.functions.registry import error, public
-from graphflow.runtime import device as devices
+from graphflow.runtime.device import as_device, check
 from graphflow.sizes import SymbolicSize, unwrap
 from graphflow.tensor import Tensor, apply
 
@@ -48,10 +48,10 @@ def finished(t: Tensor, device: Any, requires_grad: bool) -> Tensor:
 
 def on_cpu(device: Any) -> None:
     """DeviceError unless `device` is there and is the CPU."""
-    found = devices.as_device(device)
-    devices.check(found)
+    found = as_device(device)
+    check(found)
     if found.type != "cpu":
-        raise devices.DeviceError(f"tensors live on the CPU; {found!r} can't hold them")
+        raise DeviceError(f"tensors live on the CPU; {found!r} can't hold them")
 
 
 # ---------------------------------------------------------------------------------------------- from data
@@ -311,7 +311,7 @@ def arange(
 
 def _arange_size(start: Any, end: Any, step: Any) -> Extent:
     if any(isinstance(v, SymbolicSize) for v in (start, end)) and isinstance(step, int):
-        if step == 1 and start == 0:
+        if step == 1 and isinstance(start, int) and start == 0:
             return unwrap(end)
         start, end = int(start), int(end)
     span = end - start

@@ -1,276 +1,32 @@
-"""Reading at positions: x[...], take, gather and their relatives."""
+"""Reading, adding and counting at computed positions: take, gather, scatter_add and their relatives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
-from graphflow.compiler.ir import OPS, broadcast_shapes, format_shape
+from graphflow.compiler.ir import OPS, broadcast_shapes
 from graphflow.compiler.trace import current_trace
-from graphflow.dims import Dim, ceil_div, product
+from graphflow.dims import Dim
 from graphflow.dtypes import bool_, int64
 from graphflow.errors import DTypeError, IndexRangeError, ShapeError, TraceError
 from graphflow.functions.common import (
-    Extent,
     Operand,
     cast,
-    copied,
     dim_arg,
     expanded,
     in_dtype,
-    of_array,
-    of_size,
     operand,
     reshaped,
-    result_dtype,
     scalar,
     tensor_arg,
 )
 from graphflow.functions.registry import error, public
-from graphflow.functions.shape import flatten, permuted
-from graphflow.sizes import SymbolicSize, unwrap
+from graphflow.functions.shape import flatten
+from graphflow.functions.subscript import getitem, pinned
+from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
-
-# ---------------------------------------------------------------------------------------------- parsing x[...]
-
-
-@dataclass
-class Basic:
-    """What ``x[...]`` reads before tensor indices come in: a strided box, then a shape.
-
-    ``advanced`` holds (dimension of the boxed and reshaped tensor, index tensor) in order.
-    """
-
-    starts: tuple[Extent, ...]
-    steps: tuple[int, ...]
-    sizes: tuple[Extent, ...]
-    shape: tuple[Extent, ...]
-    advanced: list[tuple[int, Tensor]]
-
-
-def _items(key: Any, ndim: int) -> list[Any]:
-    """The index as a list of one item a dimension (and None for new ones), the ellipsis spelt out."""
-    items = list(key) if isinstance(key, tuple) else [key]
-    items = [_as_item(i) for i in items]
-    if sum(i is Ellipsis for i in items) > 1:
-        raise error(IndexRangeError, "index", "an index can have only one ellipsis ('...')")
-    taken = sum(_consumes(i) for i in items)
-    if taken > ndim:
-        raise error(IndexRangeError, "index", f"too many indices for a tensor of dimension {ndim}: {taken}")
-    fill = [slice(None)] * (ndim - taken)
-    at = next((n for n, i in enumerate(items) if i is Ellipsis), None)
-    return _expanded_masks(items + fill if at is None else items[:at] + fill + items[at + 1 :])
-
-
-def _consumes(item: Any) -> int:
-    if item is None or item is Ellipsis:
-        return 0
-    return item.ndim if isinstance(item, Tensor) and item.dtype is bool_ else 1
-
-
-def _expanded_masks(items: list[Any]) -> list[Any]:
-    """Bool masks as the positions of their True elements, one index tensor for each of their dimensions."""
-    found: list[Any] = []
-    for item in items:
-        if isinstance(item, Tensor) and item.dtype is bool_ and item.ndim and current_trace() is None:
-            found += [Tensor(position) for position in item.numpy().nonzero()]
-        else:
-            found.append(item)
-    return found
-
-
-def _as_item(item: Any) -> Any:
-    """An index item as int, SymbolicSize, slice, None, Ellipsis or Tensor."""
-    if item is None or isinstance(item, (slice, EllipsisType, SymbolicSize)):
-        return item
-    if isinstance(item, (bool, np.bool_)):
-        raise error(DTypeError, "index", "a Python bool can't be an index; use None for a new dimension, or gf.where")
-    if isinstance(item, (list, np.ndarray, range)):
-        array = np.asarray(item)
-        item = of_array(array.astype(np.int64) if array.size == 0 else array, "index")
-    if isinstance(item, Tensor):
-        if item.dtype.kind == "float":
-            raise error(DTypeError, "index", f"tensors used as indices have to be integer or bool, got {item.type_}")
-        if item.dtype is bool_:
-            return item
-        if not item.ndim and not item.is_traced and current_trace() is None:
-            return int(item)
-        return cast(item, int64)
-    if hasattr(item, "__index__"):
-        return item.__index__()
-    raise error(DTypeError, "index", f"an index is made of integers, slices, None, ... and tensors, not {type(item).__name__}")
-
-
-def _pin(size: Extent, why: str) -> int:
-    trace = current_trace()
-    return size if isinstance(size, int) else trace.pin(size, why) if trace is not None else int(str(size))
-
-
-def _bound(value: Any) -> Extent | None:
-    if value is None:
-        return None
-    if isinstance(value, Tensor) and value.is_traced:
-        raise error(
-            TraceError, "index", "a slice bound is a traced value, and shapes can't depend on values; use gf.where on positions"
-        )
-    if not isinstance(value, SymbolicSize) and not hasattr(value, "__index__"):
-        raise error(DTypeError, "index", f"slice bounds have to be integers or None, not {type(value).__name__}")
-    return unwrap(value)
-
-
-def _slice(item: slice, size: Extent) -> tuple[Extent, int, Extent]:
-    """(start, step, count) of a Python slice of a dimension."""
-    step = 1 if item.step is None else int(item.step)
-    if step == 0:
-        raise error(ShapeError, "index", "a slice's step can't be zero")
-    start, stop = _bound(item.start), _bound(item.stop)
-    if start is None and stop is None:
-        if isinstance(size, Dim):
-            return (0 if step > 0 else size - 1), step, size if abs(step) == 1 else ceil_div(size, abs(step))
-    elif start in (None, 0) and step == 1 and stop == size:
-        return 0, 1, size
-    # Python clips bounds to the size: what that gives depends on the numbers.
-    size = _pin(size, "slicing a dimension")
-    start, stop = (None if b is None else _pin(b, "a slice's bound") for b in (start, stop))
-    positions = range(*slice(start, stop, step).indices(size))
-    return positions.start if len(positions) else 0, step, len(positions)
-
-
-def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
-    """The meaning of an index for a tensor of `shape`."""
-    starts: list[Extent] = []
-    steps: list[int] = []
-    sizes: list[Extent] = []
-    kept: list[Extent] = []
-    advanced: list[tuple[int, Tensor]] = []
-    dim = 0
-    for item in _items(key, len(shape)):
-        if item is None:
-            kept.append(1)
-            continue
-        size = shape[dim]
-        if isinstance(item, slice):
-            start, step, count = _slice(item, size)
-            kept.append(count)
-        elif isinstance(item, Tensor):
-            if item.dtype is bool_:
-                raise error(
-                    TraceError, "index",
-                    "a bool mask selects a number of elements that depends on values, which a compiled function can't "
-                    "have; use gf.where(mask, x, 0) and sum, or x[mask] = value for writing",
-                )  # fmt: skip
-            advanced.append((len(kept), item))
-            start, step, count = 0, 1, size
-            kept.append(size)
-        else:
-            start, step, count = _position(item, size, dim), 1, 1
-        starts.append(start)
-        steps.append(step)
-        sizes.append(count)
-        dim += 1
-    return Basic(tuple(starts), tuple(steps), tuple(sizes), tuple(kept), advanced)
-
-
-def _position(item: int | SymbolicSize, size: Extent, dim: int) -> Extent:
-    at = unwrap(item)
-    if isinstance(size, Dim) and not isinstance(at, Dim):
-        size = _pin(size, "indexing a dimension")
-    if isinstance(at, int) and isinstance(size, int):
-        if not -size <= at < size:
-            raise error(IndexRangeError, "index", f"index {at} is out of bounds for dimension {dim} with size {size}")
-        return at + size if at < 0 else at
-    return at
-
-
-# ---------------------------------------------------------------------------------------------- reading
-
-
-def _getitem_backward(self: Tensor, key: Any) -> str:
-    last = key[-1] if isinstance(key, tuple) and key else key
-    if any(isinstance(k, (Tensor, list, np.ndarray, range)) for k in (key if isinstance(key, tuple) else (key,))):
-        return "IndexBackward0"
-    if last is None:
-        return "UnsqueezeBackward0"
-    if isinstance(last, slice):
-        return "SliceBackward0"
-    return "SelectBackward0"
-
-
-@public(name="__getitem__", function=False, backward=_getitem_backward)
-def getitem(self: Tensor, key: Any) -> Tensor:
-    """``x[key]`` with integers, slices, ``None``, ``...`` (a view of the memory) and integer tensors (a copy)."""
-    parsed = parse(key, self.type_.shape)
-    box = basic(self, parsed)
-    return _at_tensors(box, parsed.advanced) if parsed.advanced else box
-
-
-def basic(t: Tensor, parsed: Basic) -> Tensor:
-    """The strided box of a parsed index, in its shape; a view."""
-    shape = t.type_.shape
-    if not shape:
-        return reshaped(t, parsed.shape)
-    whole = parsed.sizes == shape and not any(parsed.starts) and all(s == 1 for s in parsed.steps)
-    if not whole or parsed.shape == shape:
-        t = apply(OPS["slice"], t, starts=parsed.starts, steps=parsed.steps, sizes=parsed.sizes)
-    return t if parsed.shape == t.type_.shape else reshaped(t, parsed.shape)
-
-
-def _at_tensors(t: Tensor, advanced: Sequence[tuple[int, Tensor]]) -> Tensor:
-    if len(advanced) == 1:
-        ((dim, index),) = advanced
-        check_range(index, t.type_.shape[dim], dim)
-        return apply(OPS["take"], t, index, dim=dim)
-    moved, dim, index = flat_position(t, advanced)
-    return apply(OPS["take"], moved, index, dim=dim)
-
-
-def flat_position(t: Tensor, advanced: Sequence[tuple[int, Tensor]]) -> tuple[Tensor, int, Tensor]:
-    """Several index tensors as one: (t with the indexed dimensions merged, where, the merged index).
-
-    The indexed dimensions stay in place when they are neighbours and come first otherwise, as in NumPy.
-    """
-    dims = [d for d, _ in advanced]
-    shape = t.type_.shape
-    if dims != list(range(dims[0], dims[-1] + 1)):
-        t = permuted(t, [*dims, *(d for d in range(len(shape)) if d not in dims)])
-        dims = list(range(len(dims)))
-    shape = t.type_.shape
-    target = broadcast_shapes(*(i.type_.shape for _, i in advanced))
-    total: Tensor | None = None
-    valid: Tensor | None = None
-    for dim, (_, index) in zip(dims, advanced, strict=True):
-        check_range(index, shape[dim], dim)
-        size = of_size(shape[dim], int64)
-        negative = apply(OPS["lt"], index, scalar(0, int64))
-        position = apply(OPS["where"], negative, apply(OPS["add"], index, size), index)
-        inside = apply(
-            OPS["bitwise_and"], apply(OPS["ge"], position, scalar(0, int64)), apply(OPS["lt"], position, size)
-        )
-        total = position if total is None else apply(OPS["add"], apply(OPS["mul"], total, size), position)
-        valid = inside if valid is None else apply(OPS["bitwise_and"], valid, inside)
-    assert total is not None and valid is not None
-    # A position outside one dimension must not land inside the merged one: it is sent where the check sees it.
-    total = apply(OPS["where"], valid, total, scalar(_NOWHERE, int64))
-    merged = product(shape[d] for d in dims)
-    t = reshaped(t, (*shape[: dims[0]], merged, *shape[dims[-1] + 1 :]))
-    return t, dims[0], expanded(total, target)
-
-
-_NOWHERE = -(2**62)
-
-
-def check_range(index: Tensor, size: Extent, dim: int) -> None:
-    """IndexRangeError for a concrete index with a position outside; a traced one is checked where it is used."""
-    if index.is_traced or current_trace() is not None or not isinstance(size, int):
-        return
-    positions = index.numpy()
-    bad = positions[(positions < -size) | (positions >= size)]
-    if bad.size:
-        raise error(IndexRangeError, "index", f"index {bad[0]} is out of bounds for dimension {dim} with size {size}")
 
 
 @public()
@@ -282,10 +38,10 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     t = tensor_arg(input, "nonzero")
     if t.is_traced or current_trace() is not None:
         raise error(TraceError, "nonzero", "how many elements are nonzero depends on values; use gf.where or sums")
-    positions = t.detach().numpy().nonzero()
+    positions = np.atleast_1d(t.detach().numpy()).nonzero()
     if as_tuple:
         return tuple(Tensor(p) for p in positions)
-    return Tensor(np.stack(positions, 1) if t.ndim else np.zeros((int(t.item() != 0), 0), np.int64))
+    return Tensor(np.stack(positions, 1)[:, : t.ndim])
 
 
 @public()
@@ -328,7 +84,9 @@ def _trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
         raise error(ShapeError, name, f"index and input need the same number of dimensions, got {index.type_} and {t.type_}")
     sizes = []
     for d, (size, wanted) in enumerate(zip(t.type_.shape, index.type_.shape, strict=True)):
-        if d == dim or size == wanted or isinstance(size, Dim) or isinstance(wanted, Dim):
+        if isinstance(size, Dim) and isinstance(wanted, int) and d != dim:
+            size = pinned(size, f"the index of {name}")
+        if d == dim or size == wanted or isinstance(wanted, Dim):
             sizes.append(size)
         elif wanted < size:
             sizes.append(wanted)
@@ -416,83 +174,3 @@ def _require_classes(t: Tensor, num_classes: int) -> None:
     )
     if t.numpy().size and apply(OPS["any"], flatten(bad), dims=(0,)).item():
         raise error(IndexRangeError, "one_hot", f"class values have to be in [0, {num_classes})")
-
-
-# ---------------------------------------------------------------------------------------------- writing
-
-
-def written(t: Tensor, key: Any, value: Operand) -> Tensor:
-    """`t` with ``t[key] = value`` done, as a new tensor; gradients flow to both."""
-    parsed = parse(key, t.type_.shape)
-    if parsed.advanced:
-        return _written_at_tensors(t, parsed, value)
-    box = fitted(value, parsed.shape, t, "setitem")
-    if parsed.shape == () and t.ndim == 0:
-        return box
-    return put_box(t, parsed, box)
-
-
-def put_box(t: Tensor, parsed: Basic, box: Tensor) -> Tensor:
-    """`t` with the elements of a box replaced."""
-    placed = {"shape": t.type_.shape, "starts": parsed.starts, "steps": parsed.steps}
-    hit = apply(OPS["pad"], expanded(scalar(True, bool_), parsed.sizes), **placed)
-    return apply(OPS["where"], hit, apply(OPS["pad"], reshaped(box, parsed.sizes), **placed), t)
-
-
-def _written_at_tensors(t: Tensor, parsed: Basic, value: Operand) -> Tensor:
-    """``t[..., index, ...] = value`` where every element asks which write, the last of several, is meant for it."""
-    box = basic(t, parsed)
-    if len(parsed.advanced) == 1:
-        flat, (dim, index) = box, parsed.advanced[0]
-        check_range(index, flat.type_.shape[dim], dim)
-        size = of_size(flat.type_.shape[dim], int64)
-        index = apply(OPS["where"], apply(OPS["lt"], index, scalar(0, int64)), apply(OPS["add"], index, size), index)
-    else:
-        flat, dim, index = flat_position(box, parsed.advanced)
-    shape, rank = flat.type_.shape, index.ndim
-    rows, count = shape[dim], product(index.type_.shape)
-    source = fitted(value, (*shape[:dim], *index.type_.shape, *shape[dim + 1 :]), t, "setitem")
-    source = reshaped(source, (*shape[:dim], count, *shape[dim + 1 :]))
-    if count == 0 or rows == 0:
-        return copied(t)
-    writes = apply(
-        OPS["eq"], reshaped(apply(OPS["iota"], size=rows), (rows, 1)), reshaped(index, (1, count)) if rank else index
-    )
-    order = apply(OPS["add"], apply(OPS["iota"], size=count), scalar(1, int64))
-    winner = apply(OPS["max"], apply(OPS["mul"], cast(writes, int64), order), dims=(1,))
-    hit = reshaped(apply(OPS["gt"], winner, scalar(0, int64)), (rows, *(1,) * (len(shape) - dim - 1)))
-    last = apply(OPS["maximum"], apply(OPS["sub"], reshaped(winner, (rows,)), scalar(1, int64)), scalar(0, int64))
-    changed = apply(OPS["where"], hit, apply(OPS["take"], source, last, dim=dim), flat)
-    return put_box(t, parsed, _unmerged(changed, box, parsed))
-
-
-def _unmerged(changed: Tensor, box: Tensor, parsed: Basic) -> Tensor:
-    """Undoes `flat_position`'s moving and merging of the indexed dimensions."""
-    shape = box.type_.shape
-    dims = [d for d, _ in parsed.advanced]
-    if len(dims) == 1 or dims == list(range(dims[0], dims[-1] + 1)):
-        return reshaped(changed, shape)
-    order = [*dims, *(d for d in range(len(shape)) if d not in dims)]
-    moved = reshaped(changed, tuple(shape[d] for d in order))
-    return permuted(moved, [order.index(d) for d in range(len(shape))])
-
-
-def fitted(value: Any, shape: tuple[Extent, ...], like: Tensor, name: str) -> Tensor:
-    """A value to be written: converted to like's dtype and broadcast to `shape`."""
-    source = operand(value, name, "value")
-    if not isinstance(source, Tensor):
-        if result_dtype(like, source).kind != like.dtype.kind and like.dtype is not bool_:
-            source = int(source)  # like PyTorch: a float written into integers is truncated
-        return expanded(scalar(source, like.dtype), shape)
-    source = cast(source, like.dtype)
-    extra = source.ndim - len(shape)
-    if extra > 0 and all(s == 1 for s in source.type_.shape[:extra]):
-        source = reshaped(source, source.type_.shape[extra:])
-    try:
-        return expanded(source, shape)
-    except ShapeError:
-        raise error(
-            ShapeError, name,
-            f"shape mismatch: a value of shape {format_shape(source.type_.shape)} can't be broadcast to "
-            f"{format_shape(shape)}",
-        ) from None  # fmt: skip

@@ -9,10 +9,11 @@ from graphflow.compiler.ir import format_shape
 from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import bool_
 from graphflow.errors import DTypeError, GradientError, ShapeError
+from graphflow.functions import choose, logic
 from graphflow.functions import elementwise as el
 from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
-from graphflow.functions.index import Basic, basic, check_range, fitted, parse, written
 from graphflow.functions.registry import error, public
+from graphflow.functions.subscript import Basic, basic, check_range, fitted, parse, written
 from graphflow.tensor import Tensor, is_grad_enabled
 
 
@@ -59,10 +60,10 @@ for _name, _function in {
     "sqrt": el.sqrt, "rsqrt": el.rsqrt, "sin": el.sin, "cos": el.cos, "tan": el.tan, "asin": el.asin, "acos": el.acos,
     "atan": el.atan, "sinh": el.sinh, "cosh": el.cosh, "tanh": el.tanh, "sigmoid": el.sigmoid, "erf": el.erf, "erfc": el.erfc,
     "relu": el.relu, "floor": el.floor, "ceil": el.ceil, "trunc": el.trunc, "round": el.round_, "frac": el.frac,
-    "clamp": el.clamp, "clip": el.clamp, "clamp_min": el.clamp_min, "clamp_max": el.clamp_max, "lerp": el.lerp,
-    "addcmul": el.addcmul, "addcdiv": el.addcdiv, "masked_fill": el.masked_fill, "nan_to_num": el.nan_to_num,
-    "bitwise_and": el.bitwise_and, "bitwise_or": el.bitwise_or, "bitwise_xor": el.bitwise_xor,
-    "bitwise_not": el.bitwise_not,
+    "clamp": choose.clamp, "clip": choose.clamp, "clamp_min": choose.clamp_min, "clamp_max": choose.clamp_max, "lerp": el.lerp,
+    "addcmul": el.addcmul, "addcdiv": el.addcdiv, "masked_fill": choose.masked_fill, "nan_to_num": logic.nan_to_num,
+    "bitwise_and": logic.bitwise_and, "bitwise_or": logic.bitwise_or, "bitwise_xor": logic.bitwise_xor,
+    "bitwise_not": logic.bitwise_not,
 }.items():  # fmt: skip
     _in_place(_name, _function)
 
@@ -78,8 +79,8 @@ def _logical_in_place(name: str, function: Callable[..., Tensor]) -> None:
 
 
 for _name, _function in {
-    "eq": el.eq, "ne": el.ne, "lt": el.lt, "le": el.le, "gt": el.gt, "ge": el.ge, "logical_and": el.logical_and,
-    "logical_or": el.logical_or, "logical_xor": el.logical_xor, "logical_not": el.logical_not,
+    "eq": logic.eq, "ne": logic.ne, "lt": logic.lt, "le": logic.le, "gt": logic.gt, "ge": logic.ge, "logical_and": logic.logical_and,
+    "logical_or": logic.logical_or, "logical_xor": logic.logical_xor, "logical_not": logic.logical_not,
 }.items():  # fmt: skip
     _logical_in_place(_name, _function)
 
@@ -151,6 +152,6 @@ def _set_masked(self: Tensor, mask: Tensor, value: Operand) -> None:
     if leading != shape[: len(leading)]:
         raise error(ShapeError, "setitem", f"the mask {mask.type_} doesn't match the tensor {self.type_}")
     wide = mask.reshape((*leading, *(1,) * (len(shape) - len(leading))))
-    self._assign(el.where(wide, fitted(value, (), self, "setitem"), self))
+    self._assign(choose.where(wide, fitted(value, (), self, "setitem"), self))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from graphflow.functions import elementwise as el
+from graphflow.functions import logic
 from graphflow.functions.common import is_operand
 from graphflow.functions.linalg import matmul
 from graphflow.tensor import Tensor
@@ -29,12 +30,12 @@ def _operator(name: str, function: Callable[[Any, Any], Any], reflected: bool = 
 
 for _name, _function in {
     "add": el.add, "sub": el.sub, "mul": el.mul, "truediv": el.div, "floordiv": el.floor_divide, "mod": el.remainder,
-    "pow": el.pow_, "and": el.bitwise_and, "or": el.bitwise_or, "xor": el.bitwise_xor, "lshift": el.bitwise_left_shift,
-    "rshift": el.bitwise_right_shift, "matmul": matmul,
+    "pow": el.pow_, "and": logic.bitwise_and, "or": logic.bitwise_or, "xor": logic.bitwise_xor, "lshift": logic.bitwise_left_shift,
+    "rshift": logic.bitwise_right_shift, "matmul": matmul,
 }.items():  # fmt: skip
     _operator(_name, _function)
 
-for _name, _function in {"eq": el.eq, "ne": el.ne, "lt": el.lt, "le": el.le, "gt": el.gt, "ge": el.ge}.items():
+for _name, _function in {"eq": logic.eq, "ne": logic.ne, "lt": logic.lt, "le": logic.le, "gt": logic.gt, "ge": logic.ge}.items():
     _operator(_name, _function, reflected=False)
 
 
@@ -54,4 +55,4 @@ for _name, _method in {
 setattr(Tensor, "__neg__", el.neg)  # noqa: B010
 setattr(Tensor, "__pos__", el.positive)  # noqa: B010
 setattr(Tensor, "__abs__", el.abs_)  # noqa: B010
-setattr(Tensor, "__invert__", el.bitwise_not)  # noqa: B010
+setattr(Tensor, "__invert__", logic.bitwise_not)  # noqa: B010

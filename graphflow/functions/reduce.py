@@ -10,6 +10,7 @@ from graphflow.compiler.ir import OPS
 from graphflow.dims import Dim, product
 from graphflow.dtypes import bool_, float32, int64, uint8
 from graphflow.errors import DTypeError, IndexRangeError, ShapeError
+from graphflow.functions.choose import maximum, minimum
 from graphflow.functions.common import (
     Dims,
     Extent,
@@ -18,6 +19,7 @@ from graphflow.functions.common import (
     copied,
     dim_arg,
     dims_arg,
+    logical,
     of_size,
     require_float,
     reshaped,
@@ -25,7 +27,7 @@ from graphflow.functions.common import (
     tensor_arg,
     without,
 )
-from graphflow.functions.elementwise import eq, isclose, logical, maximum, minimum
+from graphflow.functions.logic import eq, isclose
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply
 

@@ -365,7 +365,7 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
         total, step = int(t.shape[axis]), int(split_size_or_sections)  # type: ignore[arg-type]
         if step < 0 or (step == 0 and total):
             raise error(ShapeError, "split", f"split_size has to be positive, got {step}")
-        sizes = [min(step, total - start) for start in range(0, total, max(step, 1))] or [0]
+        sizes = [min(step, total - at) for at in range(0, total, max(step, 1))] or [0]
     pieces = []
     start: Extent = 0
     for size in sizes:
