@@ -49,7 +49,9 @@ def is_view(op: Op) -> bool:
     return op.kind in ("view", "reshape") or op.name in ("detach", "alias")
 
 
-def extended(outer: Alias | None, owner: Any, seen: Node, op: Op, attrs: Mapping[str, Any], node: Node) -> Alias:
+def extended(
+    outer: Alias | None, owner: Any, seen: Node, op: Op, attrs: Mapping[str, Any], node: Node
+) -> Alias:
     """The alias of ``op(view)``, where `outer` is that of the view (None for the owner itself)."""
     steps = outer.steps if outer is not None else ()
     certain = outer.certain if outer is not None else True
@@ -85,4 +87,6 @@ def written_through(node: Node, steps: tuple[Step, ...], value: Node) -> Node:
         return OPS["where"](OPS["pad"](everywhere, **placed), OPS["pad"](value, **placed), node)
     if op.name in ("detach", "alias"):
         return value
-    raise GradientError("this tensor repeats elements (expand), so it can't be changed in place; .clone() it first")
+    raise GradientError(
+        "this tensor repeats elements (expand), so it can't be changed in place; .clone() it first"
+    )

@@ -66,7 +66,8 @@ def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
         return apply(OPS["reshape"], one, shape=output.type_.shape) if output.ndim else one
     if gradient.type_ != output.type_:
         raise GradientError(
-            f"the gradient needs the output's dtype and shape, {output.type_}; got {gradient.type_}" + where_called()
+            f"the gradient needs the output's dtype and shape, {output.type_}; got {gradient.type_}"
+            + where_called()
         )
     return gradient
 
@@ -104,7 +105,9 @@ def _differentiate(
     wanted = [g for g in grads if g is not None]
     flows = _carrying(wanted, trace) if create_graph else [False] * len(wanted)
     if trace is not None:
-        made = [Tensor.of_node(g if f else OPS["detach"](g), trace, f) for g, f in zip(wanted, flows, strict=True)]
+        made = [
+            Tensor.of_node(g if f else OPS["detach"](g), trace, f) for g, f in zip(wanted, flows, strict=True)
+        ]
     else:
         values = _evaluate_saved(wanted, nodes, create_graph)
         made = [_eager_grad(*parts) for parts in zip(wanted, values, flows, strict=True)]
@@ -210,7 +213,8 @@ def grad(
     found = _differentiate(outs, seeds, [_node_in(t, trace) for t in ins], create_graph)
     if not allow_unused and any(g is None for g in found):
         raise GradientError(
-            "one of the inputs was not used to compute the outputs; pass allow_unused=True to get None" + where_called()
+            "one of the inputs was not used to compute the outputs; pass allow_unused=True to get None"
+            + where_called()
         )
     return tuple(found)
 

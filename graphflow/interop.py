@@ -27,7 +27,11 @@ class Interop(Methods):
         array = self._concrete("a NumPy call", "use the graphflow function of the same name")
         if self._requires_grad:
             raise GradientError("can't make an array of a tensor that requires grad; use .detach()")
-        return np.array(array, dtype=dtype, copy=bool(copy)) if copy or dtype not in (None, array.dtype) else array
+        return (
+            np.array(array, dtype=dtype, copy=bool(copy))
+            if copy or dtype not in (None, array.dtype)
+            else array
+        )
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.numpy().__dlpack__(**options)
@@ -39,7 +43,9 @@ class Interop(Methods):
         """The one element as a Python number."""
         array = self._concrete(".item()", "return the tensor and call .item() on the result")
         if array.size != 1:
-            raise ValueError(f"only a tensor with one element converts to a number, this one has shape {array.shape}")
+            raise ValueError(
+                f"only a tensor with one element converts to a number, this one has shape {array.shape}"
+            )
         number: bool | int | float = array.item()
         return number
 
@@ -51,7 +57,9 @@ class Interop(Methods):
         hint = "write gf.where(condition, a, b) for values, gf.cond or gf.while_loop for control flow"
         array = self._concrete("a Python branch on a tensor", hint)
         if array.size != 1:
-            raise ValueError(f"the truth value of a tensor with shape {array.shape} is ambiguous; use .any() or .all()")
+            raise ValueError(
+                f"the truth value of a tensor with shape {array.shape} is ambiguous; use .any() or .all()"
+            )
         return bool(array.item())
 
     def __int__(self) -> int:

@@ -139,7 +139,9 @@ def _normal(shape: tuple[Extent, ...], dtype: DType, generator: Generator | None
     """Standard normal by the Box-Muller transform (1958), one value a counter."""
     if dtype is float32:
         words = _words(shape, 2, generator)
-        radius_part = cast(apply(OPS["add"], words[0], scalar(1, int64)), dtype)  # in (0, 1], in steps of 2**-32
+        radius_part = cast(
+            apply(OPS["add"], words[0], scalar(1, int64)), dtype
+        )  # in (0, 1], in steps of 2**-32
         radius_part = apply(OPS["mul"], radius_part, scalar(2.0**-32, dtype))
         turn = _fraction(words[1:], dtype)
     else:
@@ -159,18 +161,30 @@ def _float_dtype(dtype: Any, name: str) -> DType:
 
 @public(method=False)
 def rand(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    return finished(_uniform(new_shape_args(size, "rand"), _float_dtype(dtype, "rand"), generator), device, requires_grad)
+    return finished(
+        _uniform(new_shape_args(size, "rand"), _float_dtype(dtype, "rand"), generator), device, requires_grad
+    )
 
 
 @public(method=False)
 def randn(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Numbers from the standard normal distribution."""
-    return finished(_normal(new_shape_args(size, "randn"), _float_dtype(dtype, "randn"), generator), device, requires_grad)
+    return finished(
+        _normal(new_shape_args(size, "randn"), _float_dtype(dtype, "randn"), generator), device, requires_grad
+    )
 
 
 @public(method=False)
@@ -195,7 +209,9 @@ def randn_like(
     return finished(_normal(t.type_.shape, wanted, generator), device, requires_grad)
 
 
-def _integers(low: int, high: int, shape: tuple[Extent, ...], dtype: DType, generator: Generator | None) -> Tensor:
+def _integers(
+    low: int, high: int, shape: tuple[Extent, ...], dtype: DType, generator: Generator | None
+) -> Tensor:
     if high <= low:
         raise error(ShapeError, "randint", f"needs low < high, got {low} and {high}")
     if high - low > 2**63 - 1:
@@ -232,7 +248,9 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = int64, device: Any = None) -> Tensor:
     """The integers 0 … n-1 in random order. Not while tracing, where the order would have to be sorted in the graph."""
     if current_trace() is not None:
-        raise error(TraceError, "randperm", "needs numbers; draw it outside the compiled function and pass it in")
+        raise error(
+            TraceError, "randperm", "needs numbers; draw it outside the compiled function and pass it in"
+        )
     words = _words((int(n),), 2, generator)
     keys = _joined(words[0], 31, _shifted(words[1], 1)).numpy()
     return finished(cast(Tensor(keys.argsort(kind="stable")), as_dtype(dtype)), device, False)
@@ -256,7 +274,11 @@ def normal(
     if size is not None:
         shape = new_shape_args((size,), "normal")
     elif tensors:
-        shape = apply(OPS["add"], *(v.detach() for v in tensors)).type_.shape if len(tensors) == 2 else tensors[0].type_.shape
+        shape = (
+            apply(OPS["add"], *(v.detach() for v in tensors)).type_.shape
+            if len(tensors) == 2
+            else tensors[0].type_.shape
+        )
     else:
         raise error(ShapeError, "normal", "needs a size when mean and std are numbers")
     wanted = _float_dtype(dtype if dtype is not None or not tensors else tensors[0].dtype, "normal")
@@ -268,7 +290,9 @@ def normal(
 
 
 @public(function=False)
-def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def uniform_(
+    self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
     """Fills the tensor with uniform numbers in [from, to)."""
     require_float(self, "uniform_")
     drawn = _uniform(self.type_.shape, self.dtype, generator)
@@ -277,7 +301,9 @@ def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Ge
 
 
 @public(function=False)
-def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def normal_(
+    self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
     """Fills the tensor with normal numbers."""
     require_float(self, "normal_")
     drawn = apply(OPS["mul"], _normal(self.type_.shape, self.dtype, generator), in_dtype(std, self.dtype))
@@ -289,7 +315,9 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
     """Fills the tensor with 1 with probability `p`, else 0."""
     dtype = p.dtype if isinstance(p, Tensor) else float64
     chance = expanded(in_dtype(operand(p, "bernoulli_", "p"), dtype), self.type_.shape)
-    return self._assign(cast(apply(OPS["lt"], _uniform(self.type_.shape, dtype, generator), chance), self.dtype))
+    return self._assign(
+        cast(apply(OPS["lt"], _uniform(self.type_.shape, dtype, generator), chance), self.dtype)
+    )
 
 
 @public(function=False)
@@ -298,11 +326,16 @@ def random_(
 ) -> Tensor:
     """Fills the tensor with integers in [from, to); ``random_(n)`` starts at 0, without bounds up to what fits exactly."""
     if to is None:
-        limits = {"float32": 2**24 + 1, "float64": 2**53 + 1, "bool": 2, "uint8": 256, "int8": 128, "int16": 2**15}
+        limits = {
+            "float32": 2**24 + 1,
+            "float64": 2**53 + 1,
+            "bool": 2,
+            "uint8": 256,
+            "int8": 128,
+            "int16": 2**15,
+        }
         last = limits.get(self.dtype.name, 2**31 if self.dtype.name == "int32" else 2**63 - 1)
         first, to = (0, from_) if from_ else (0, last)
     else:
         first = from_
     return self._assign(_integers(first, to, self.type_.shape, self.dtype, generator))
-
-

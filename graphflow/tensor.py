@@ -139,7 +139,9 @@ class Tensor(Interop):
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Sets ``requires_grad`` in place."""
         if requires_grad and not self.dtype.is_floating_point:
-            raise GradientError(f"only floating point tensors can require gradients, this one is {self.dtype}")
+            raise GradientError(
+                f"only floating point tensors can require gradients, this one is {self.dtype}"
+            )
         if not requires_grad and not self.is_leaf:
             raise GradientError("requires_grad can only be turned off on leaf tensors; use .detach()")
         if requires_grad != self._requires_grad:
@@ -250,7 +252,9 @@ class Tensor(Interop):
 
     def _require_not_traced(self, what: str, instead: str) -> None:
         if self._array is None or current_trace() is not None:
-            raise TraceError(f"{what} needs the numbers of a value that is only being traced; {instead}{where_called()}")
+            raise TraceError(
+                f"{what} needs the numbers of a value that is only being traced; {instead}{where_called()}"
+            )
 
     def _concrete(self, what: str, instead: str) -> np.ndarray:
         """The array, or an error that says what to do while tracing."""
@@ -274,7 +278,8 @@ class Tensor(Interop):
         trace = current_trace()
         if MODE.grad_enabled and self._requires_grad and self._leaf:
             raise GradientError(
-                "a leaf tensor that requires grad is being changed in place; do it under no_grad()" + where_called()
+                "a leaf tensor that requires grad is being changed in place; do it under no_grad()"
+                + where_called()
             )
         if trace is not None:
             return self._assign_traced(value, trace)
@@ -283,7 +288,9 @@ class Tensor(Interop):
         source = value._array
         assert source is not None and self._array is not None
         if not self._array.flags.writeable:
-            raise GradientError("this tensor's memory is read-only or repeats elements (expand); .clone() it first")
+            raise GradientError(
+                "this tensor's memory is read-only or repeats elements (expand); .clone() it first"
+            )
         np.copyto(self._array, source)
         self._storage.version += 1
         if self._requires_grad and not MODE.grad_enabled:

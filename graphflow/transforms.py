@@ -71,7 +71,9 @@ def _scalar_output(output: Any, name: str) -> Tensor:
             f"e.g. with .sum() or .mean(){where_called()}"
         )
     if output.dtype.kind != "float":
-        raise GradientError(f"{name}: the function returned {output.type_}, which has no gradient{where_called()}")
+        raise GradientError(
+            f"{name}: the function returned {output.type_}, which has no gradient{where_called()}"
+        )
     return output
 
 
@@ -110,7 +112,9 @@ def value_and_grad(
 
 def _position(index: int, count: int) -> int:
     if not -count <= index < count:
-        raise GradientError(f"grad: argnums={index}, but the function was called with {count} positional arguments{where_called()}")
+        raise GradientError(
+            f"grad: argnums={index}, but the function was called with {count} positional arguments{where_called()}"
+        )
     return index % count
 
 
@@ -127,7 +131,9 @@ def _finished(value: Any) -> Any:
     return settled(value) if isinstance(value, Tensor) else value
 
 
-def grad(fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(
+    fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that gives the gradient of the scalar ``fn(...)`` with respect to positional arguments `argnums`.
 
     See `value_and_grad` for the form of the result. With `has_aux`, gives ``(gradient, aux)``.

@@ -11,6 +11,9 @@ from graphflow.functions import inplace, operators
 from graphflow.functions.choose import (
     clamp, clamp_max, clamp_min, clamp as clip, logit, masked_fill, maximum, minimum, where,
 )
+from graphflow.functions.convert import (
+    clone, is_floating_point, is_tensor, numel, promote_types, result_type,
+)
 from graphflow.functions.create import (
     arange, as_tensor, as_tensor as asarray, empty, empty_like, eye, from_dlpack, from_numpy, full, full_like,
     linspace, ones, ones_like, tensor, zeros, zeros_like,
@@ -23,6 +26,9 @@ from graphflow.functions.elementwise import (
     neg as negative, positive, pow_ as pow, rad2deg, reciprocal, relu, remainder, round_ as round, rsqrt,
     rsub, sign as sgn, sigmoid, sign, sin, sinh, sqrt, square, sub, sub as subtract, tan, tanh, true_divide,
     trunc,
+)
+from graphflow.functions.index import (
+    gather, index_add, index_select, masked_select, nonzero, one_hot, scatter_add, take, take_along_dim,
 )
 from graphflow.functions.linalg import (
     addmm, addmv, baddbmm, bmm, dot, outer as ger, matmul, mm, mv, outer,
@@ -54,20 +60,23 @@ __all__ = [
     "arctanh", "argmax", "argmin", "as_tensor", "asarray", "asin", "asinh", "atan", "atan2", "atanh",
     "baddbmm", "bernoulli", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bmm",
     "broadcast_shapes", "broadcast_tensors", "broadcast_to", "cat", "ceil", "chunk", "clamp", "clamp_max",
-    "clamp_min", "clip", "concat", "concatenate", "cos", "cosh", "count_nonzero", "deg2rad", "div", "divide",
-    "dot", "empty", "empty_like", "eq", "equal", "erf", "erfc", "exp", "exp2", "expm1", "eye", "fix",
-    "flatten", "flip", "floor", "floor_divide", "fmod", "frac", "from_dlpack", "from_numpy", "full",
-    "full_like", "ge", "ger", "greater", "greater_equal", "gt", "hstack", "isclose", "isfinite", "isinf",
-    "isnan", "le", "left_shift", "lerp", "less", "less_equal", "linspace", "log", "log1p", "log2", "log10",
-    "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "logsumexp", "lt",
-    "masked_fill", "matmul", "max", "maximum", "mean", "min", "minimum", "mm", "moveaxis", "movedim", "mul",
-    "multiply", "mv", "nan_to_num", "narrow", "ne", "neg", "negative", "norm", "normal", "not_equal", "ones",
-    "ones_like", "outer", "permute", "positive", "pow", "prod", "rad2deg", "rand", "rand_like", "randint",
-    "randint_like", "randn", "randn_like", "randperm", "ravel", "reciprocal", "relu", "remainder", "reshape",
-    "right_shift", "roll", "round", "rsqrt", "rsub", "select", "sgn", "sigmoid", "sign", "sin", "sinh",
-    "softmax", "split", "sqrt", "square", "squeeze", "stack", "std", "std_mean", "sub", "subtract", "sum",
-    "swapaxes", "swapdims", "t", "tan", "tanh", "tensor", "tile", "transpose", "tril", "triu", "true_divide",
-    "trunc", "unbind", "unflatten", "unsqueeze", "var", "var_mean", "vstack", "where", "zeros", "zeros_like",
+    "clamp_min", "clip", "clone", "concat", "concatenate", "cos", "cosh", "count_nonzero", "deg2rad", "div",
+    "divide", "dot", "empty", "empty_like", "eq", "equal", "erf", "erfc", "exp", "exp2", "expm1", "eye",
+    "fix", "flatten", "flip", "floor", "floor_divide", "fmod", "frac", "from_dlpack", "from_numpy", "full",
+    "full_like", "gather", "ge", "ger", "greater", "greater_equal", "gt", "hstack", "index_add",
+    "index_select", "is_floating_point", "is_tensor", "isclose", "isfinite", "isinf", "isnan", "le",
+    "left_shift", "lerp", "less", "less_equal", "linspace", "log", "log1p", "log2", "log10", "log_softmax",
+    "logical_and", "logical_not", "logical_or", "logical_xor", "logit", "logsumexp", "lt", "masked_fill",
+    "masked_select", "matmul", "max", "maximum", "mean", "min", "minimum", "mm", "moveaxis", "movedim", "mul",
+    "multiply", "mv", "nan_to_num", "narrow", "ne", "neg", "negative", "nonzero", "norm", "normal",
+    "not_equal", "numel", "one_hot", "ones", "ones_like", "outer", "permute", "positive", "pow", "prod",
+    "promote_types", "rad2deg", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
+    "randperm", "ravel", "reciprocal", "relu", "remainder", "reshape", "result_type", "right_shift", "roll",
+    "round", "rsqrt", "rsub", "scatter_add", "select", "sgn", "sigmoid", "sign", "sin", "sinh", "softmax",
+    "split", "sqrt", "square", "squeeze", "stack", "std", "std_mean", "sub", "subtract", "sum", "swapaxes",
+    "swapdims", "t", "take", "take_along_dim", "tan", "tanh", "tensor", "tile", "transpose", "tril", "triu",
+    "true_divide", "trunc", "unbind", "unflatten", "unsqueeze", "var", "var_mean", "vstack", "where", "zeros",
+    "zeros_like",
 ]
 
 assert inplace and operators  # importing them gave Tensor its remaining methods

@@ -76,7 +76,9 @@ def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
     """`input` where `condition` (bool) holds, else `other`; broadcasts all three."""
     c = tensor_arg(condition, "where", "condition")
     if c.dtype is not bool_:
-        raise error(DTypeError, "where", f"the condition has to be a bool tensor, got {c.type_}; compare it with != 0")
+        raise error(
+            DTypeError, "where", f"the condition has to be a bool tensor, got {c.type_}; compare it with != 0"
+        )
     return apply(OPS["where"], c, *promoted("where", input, other))
 
 
@@ -94,7 +96,11 @@ def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
     t = tensor_arg(input, "masked_fill")
     m = tensor_arg(mask, "masked_fill", "mask")
     if m.dtype is not bool_:
-        raise error(DTypeError, "masked_fill", f"the mask has to be a bool tensor, got {m.type_}; compare it with != 0")
+        raise error(
+            DTypeError,
+            "masked_fill",
+            f"the mask has to be a bool tensor, got {m.type_}; compare it with != 0",
+        )
     filler = operand(value, "masked_fill", "value")
     if isinstance(filler, Tensor) and filler.ndim:
         raise error(ShapeError, "masked_fill", f"the value has to be a number or 0-d, got {filler.type_}")

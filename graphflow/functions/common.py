@@ -38,9 +38,15 @@ def of_array(array: np.ndarray, name: str = "from_numpy") -> Tensor:
     """A tensor on an array's own memory; DTypeError for element types graphflow doesn't have."""
     if array.dtype.kind not in "biuf" or array.dtype.name not in _NAMES:
         hint = "; strings have to be encoded as numbers first" if array.dtype.kind in "US" else ""
-        raise error(DTypeError, name, f"no tensor holds elements of NumPy dtype {array.dtype}{hint}; there are {_LIST}")
+        raise error(
+            DTypeError,
+            name,
+            f"no tensor holds elements of NumPy dtype {array.dtype}{hint}; there are {_LIST}",
+        )
     if not array.dtype.isnative:
-        raise error(DTypeError, name, f"byte order of {array.dtype!r} isn't this machine's; convert with .astype()")
+        raise error(
+            DTypeError, name, f"byte order of {array.dtype!r} isn't this machine's; convert with .astype()"
+        )
     return Tensor(np.asarray(array))
 
 
@@ -55,7 +61,9 @@ def tensor_arg(value: Any, name: str, argument: str = "input") -> Tensor:
     if isinstance(value, np.ndarray):
         return of_array(value, name)
     raise error(
-        DTypeError, name, f"argument {argument!r} must be a Tensor, not {type(value).__name__}; make one with gf.tensor()"
+        DTypeError,
+        name,
+        f"argument {argument!r} must be a Tensor, not {type(value).__name__}; make one with gf.tensor()",
     )
 
 
@@ -67,7 +75,9 @@ def operand(value: Any, name: str, argument: str = "other") -> Tensor | bool | i
         return of_array(value, name)
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return value.item()  # type: ignore[no-any-return]
-    raise error(DTypeError, name, f"argument {argument!r} must be a Tensor or a number, not {type(value).__name__}")
+    raise error(
+        DTypeError, name, f"argument {argument!r} must be a Tensor or a number, not {type(value).__name__}"
+    )
 
 
 def scalar(value: Number, dtype: DType) -> Tensor:
@@ -207,7 +217,9 @@ def shape_args(sizes: tuple[Any, ...], name: str) -> tuple[Extent, ...]:
         if isinstance(size, Dim):
             found.append(size)
         elif isinstance(size, bool) or not (isinstance(size, SymbolicSize) or hasattr(size, "__index__")):
-            raise error(DTypeError, name, f"sizes have to be integers, got {type(size).__name__} in {tuple(sizes)}")
+            raise error(
+                DTypeError, name, f"sizes have to be integers, got {type(size).__name__} in {tuple(sizes)}"
+            )
         else:
             found.append(unwrap(size))  # type: ignore[arg-type]
     return tuple(found)
@@ -245,7 +257,11 @@ def _pinned_quotient(
         total, known = trace.pin(total, reason), trace.pin(known, reason)
     assert isinstance(total, int) and isinstance(known, int)
     if known == 0 or total % known:
-        raise error(ShapeError, name, f"shape {format_shape(shape)} is invalid for input of size {total}, {format_shape(source)}")
+        raise error(
+            ShapeError,
+            name,
+            f"shape {format_shape(shape)} is invalid for input of size {total}, {format_shape(source)}",
+        )
     return total // known
 
 

@@ -25,7 +25,14 @@ _DTYPE_LIKE = (DType, np.dtype, type)
 
 
 @public(function=False, backward=_TO_COPY)
-def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False, copy: bool = False) -> Tensor:
+def to(
+    self: Tensor,
+    *args: Any,
+    dtype: Any = None,
+    device: Any = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+) -> Tensor:
     """In another dtype, on another device, or as another tensor: ``to(dtype)``, ``to(device, dtype)``, ``to(other)``.
 
     The tensor itself where nothing changes, unless `copy`. `non_blocking` is accepted and has no effect.
@@ -97,7 +104,9 @@ def cpu(self: Tensor) -> Tensor:
 @public(function=False)
 def cuda(self: Tensor, device: Any = None) -> Tensor:
     """The tensor on a GPU; DeviceError where there is none."""
-    on_cpu(Device("cuda") if device is None else Device("cuda", device) if isinstance(device, int) else device)
+    on_cpu(
+        Device("cuda") if device is None else Device("cuda", device) if isinstance(device, int) else device
+    )
     raise DeviceError("tensors live on the CPU")  # on_cpu refused before, for whatever it was
 
 
@@ -194,7 +203,9 @@ def is_tensor(obj: object) -> bool:
 @public(method=False)
 def result_type(tensor1: Any, tensor2: Any) -> DType:
     """The dtype that arithmetic on two operands gives."""
-    from_operands = [v if not isinstance(v, np.ndarray) else tensor_arg(v, "result_type") for v in (tensor1, tensor2)]
+    from_operands = [
+        v if not isinstance(v, np.ndarray) else tensor_arg(v, "result_type") for v in (tensor1, tensor2)
+    ]
     return result_dtype(*from_operands)
 
 
@@ -202,4 +213,3 @@ def result_type(tensor1: Any, tensor2: Any) -> DType:
 def promote_types(type1: Any, type2: Any) -> DType:
     """The smallest dtype that both convert to, as PyTorch defines it."""
     return dtypes.promote(as_dtype(type1), as_dtype(type2))
-

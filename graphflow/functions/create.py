@@ -84,7 +84,11 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
     except (ValueError, TypeError) as problem:
         raise error(ShapeError, "tensor", f"the nested sequences don't form a rectangle: {problem}") from None
     if array.dtype.kind not in "biuf" or array.dtype.name not in _STORED:
-        raise error(DTypeError, "tensor", f"{_describe(data, array)} can't be put into a tensor; it holds numbers and bools")
+        raise error(
+            DTypeError,
+            "tensor",
+            f"{_describe(data, array)} can't be put into a tensor; it holds numbers and bools",
+        )
     if dtype is not None and dtype.kind == "int":
         _require_fits(array, dtype)
     if dtype is None:
@@ -95,7 +99,11 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
 def _require_fits(array: np.ndarray, dtype: DType) -> None:
     limits = np.iinfo(dtype.numpy)
     if array.dtype.kind == "i" and array.size and (array.min() < limits.min or array.max() > limits.max):
-        raise error(DTypeError, "tensor", f"a value doesn't fit into {dtype}, which holds {limits.min} to {limits.max}")
+        raise error(
+            DTypeError,
+            "tensor",
+            f"a value doesn't fit into {dtype}, which holds {limits.min} to {limits.max}",
+        )
 
 
 _STORED = {"bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64"}
@@ -115,7 +123,9 @@ def _plain(data: Sequence[Any]) -> list[Any]:
     for item in data:
         if isinstance(item, Tensor):
             if item.is_traced:
-                raise error(TraceError, "tensor", "can't copy the numbers of a traced value; use gf.stack([...])")
+                raise error(
+                    TraceError, "tensor", "can't copy the numbers of a traced value; use gf.stack([...])"
+                )
             item = item.detach().numpy()
         elif isinstance(item, (list, tuple)):
             item = _plain(item)
@@ -146,7 +156,9 @@ def _describe(data: Any, array: np.ndarray) -> str:
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor on the array's own memory: changes of either are seen in both."""
     if not isinstance(ndarray, np.ndarray):
-        raise error(DTypeError, "from_numpy", f"expected a NumPy array, got {type(ndarray).__name__}; use gf.tensor()")
+        raise error(
+            DTypeError, "from_numpy", f"expected a NumPy array, got {type(ndarray).__name__}; use gf.tensor()"
+        )
     return of_array(ndarray)
 
 
@@ -221,11 +233,15 @@ def _or_default(dtype: Any) -> DType:
 
 def _like(name: str, value: Any, input: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     t = tensor_arg(input, name)
-    return finished(filled(t.type_.shape, value, t.dtype if dtype is None else as_dtype(dtype)), device, requires_grad)
+    return finished(
+        filled(t.type_.shape, value, t.dtype if dtype is None else as_dtype(dtype)), device, requires_grad
+    )
 
 
 @public(method=False)
-def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros of input's shape and dtype."""
     return _like("zeros_like", 0, input, dtype, device, requires_grad)
 
@@ -237,7 +253,9 @@ def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_
 
 
 @public(method=False)
-def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor of input's shape and dtype, to be written before it is read."""
     return _like("empty_like", 0, input, dtype, device, requires_grad)
 
@@ -247,40 +265,66 @@ def full_like(
     input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """One value in input's shape and dtype."""
-    return _like("full_like", operand(fill_value, "full_like", "fill_value"), input, dtype, device, requires_grad)
+    return _like(
+        "full_like", operand(fill_value, "full_like", "fill_value"), input, dtype, device, requires_grad
+    )
 
 
 @public(function=False)
-def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_tensor(
+    self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A copy of `data` in this tensor's dtype."""
-    return tensor(data, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+    return tensor(
+        data, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
+    )
 
 
 @public(function=False)
-def new_zeros(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_zeros(
+    self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros of this tensor's dtype."""
-    return zeros(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+    return zeros(
+        *size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
+    )
 
 
 @public(function=False)
-def new_ones(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_ones(
+    self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Ones of this tensor's dtype."""
-    return ones(*size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
+    return ones(
+        *size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
+    )
 
 
 @public(function=False)
-def new_empty(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_empty(
+    self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor of this tensor's dtype, to be written before it is read."""
     return new_zeros(self, *size, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 @public(function=False)
 def new_full(
-    self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    self: Tensor,
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """One value in this tensor's dtype."""
     return full(
-        size, fill_value, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
+        size,
+        fill_value,
+        dtype=self.dtype if dtype is None else dtype,
+        device=device,
+        requires_grad=requires_grad,
     )
 
 
@@ -289,7 +333,13 @@ def new_full(
 
 @public(method=False)
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """``start, start + step, …`` up to but without `end`; int64 if all three are integers, else float32."""
     if end is None:
@@ -324,7 +374,13 @@ def _arange_size(start: Any, end: Any, step: Any) -> Extent:
 
 @public(method=False)
 def linspace(
-    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    start: float,
+    end: float,
+    steps: int,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """`steps` evenly spaced values from `start` to `end`, both included."""
     wanted = _or_default(dtype)
@@ -336,12 +392,16 @@ def linspace(
     if isinstance(count, Dim):
         count = int(steps)
     with np.errstate(all="ignore"):
-        width = float(inner.numpy.type((inner.numpy.type(last) - inner.numpy.type(first)) / max(count - 1, 1)))
+        width = float(
+            inner.numpy.type((inner.numpy.type(last) - inner.numpy.type(first)) / max(count - 1, 1))
+        )
     i = apply(OPS["iota"], size=count)
     # Counting from the nearer end keeps both ends exact.
     forward = apply(OPS["add"], apply(OPS["mul"], cast(i, inner), scalar(width, inner)), scalar(first, inner))
     left = apply(OPS["sub"], scalar(count - 1, int64), i)
-    backward = apply(OPS["sub"], scalar(last, inner), apply(OPS["mul"], cast(left, inner), scalar(width, inner)))
+    backward = apply(
+        OPS["sub"], scalar(last, inner), apply(OPS["mul"], cast(left, inner), scalar(width, inner))
+    )
     t = apply(OPS["where"], apply(OPS["lt"], i, scalar(count // 2, int64)), forward, backward)
     if count == 1:
         t = forward
@@ -357,5 +417,3 @@ def eye(
     row = reshaped(apply(OPS["iota"], size=rows), (rows, 1))
     same = apply(OPS["eq"], row, apply(OPS["iota"], size=columns))
     return finished(cast(same, _or_default(dtype)), device, requires_grad)
-
-

@@ -36,7 +36,9 @@ def _scaled(name: str, other: Tensor, alpha: Any) -> Tensor:
     if isinstance(alpha, (int, float)) and not isinstance(alpha, bool) and alpha == 1:
         return other
     if isinstance(alpha, float) and other.dtype.kind != "float":
-        raise error(DTypeError, name, "for integral input tensors, argument alpha must not be a floating point number")
+        raise error(
+            DTypeError, name, "for integral input tensors, argument alpha must not be a floating point number"
+        )
     return apply(OPS["mul"], other, in_dtype(operand(alpha, name, "alpha"), other.dtype))
 
 
@@ -50,7 +52,9 @@ def add(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
 def _refuse_bools(name: str, *values: Any) -> None:
     if any(isinstance(v, Tensor) and v.dtype is bool_ for v in values):
         raise error(
-            DTypeError, name, "subtraction with a bool tensor has no meaning; use ~ or ^, or convert it with .int()"
+            DTypeError,
+            name,
+            "subtraction with a bool tensor has no meaning; use ~ or ^, or convert it with .int()",
         )
 
 
@@ -156,7 +160,9 @@ def pow_(input: Operand, exponent: Operand) -> Tensor:
         if simple is not None and (dtype.kind == "float" or float(b) in (0, 1, 2, 3)):
             return simple(cast(a, dtype))
         if isinstance(b, int) and b < 0 and dtype.kind == "int":
-            raise error(DTypeError, "pow", "integers to negative integer powers are not allowed; use a float tensor")
+            raise error(
+                DTypeError, "pow", "integers to negative integer powers are not allowed; use a float tensor"
+            )
     return apply(OPS["pow"], in_dtype(a, dtype), in_dtype(b, dtype))
 
 
@@ -168,7 +174,10 @@ def _square(x: Tensor) -> Tensor:
 _POWERS: dict[float, Unary] = {
     # One everywhere, NaN included, and still a function of x, whose gradient is 0.
     0.0: lambda x: apply(
-        OPS["where"], apply(OPS["bitwise_or"], apply(OPS["eq"], x, x), apply(OPS["ne"], x, x)), scalar(1, x.dtype), x
+        OPS["where"],
+        apply(OPS["bitwise_or"], apply(OPS["eq"], x, x), apply(OPS["ne"], x, x)),
+        scalar(1, x.dtype),
+        x,
     ),
     1.0: copied,
     2.0: _square,

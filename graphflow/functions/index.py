@@ -37,7 +37,9 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """
     t = tensor_arg(input, "nonzero")
     if t.is_traced or current_trace() is not None:
-        raise error(TraceError, "nonzero", "how many elements are nonzero depends on values; use gf.where or sums")
+        raise error(
+            TraceError, "nonzero", "how many elements are nonzero depends on values; use gf.where or sums"
+        )
     positions = np.atleast_1d(t.detach().numpy()).nonzero()
     if as_tuple:
         return tuple(Tensor(p) for p in positions)
@@ -58,7 +60,9 @@ def index_arg(index: Any, name: str) -> Tensor:
     """An index tensor as int64."""
     t = tensor_arg(index, name, "index")
     if t.dtype.kind != "int":
-        raise error(DTypeError, name, f"the index has to be an integer tensor, got {t.type_}; convert with .long()")
+        raise error(
+            DTypeError, name, f"the index has to be an integer tensor, got {t.type_}; convert with .long()"
+        )
     return cast(t, int64)
 
 
@@ -81,7 +85,11 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 def _trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
     """`t` cut to index's sizes in the dimensions other than `dim`, as PyTorch's gather reads it."""
     if t.ndim != index.ndim:
-        raise error(ShapeError, name, f"index and input need the same number of dimensions, got {index.type_} and {t.type_}")
+        raise error(
+            ShapeError,
+            name,
+            f"index and input need the same number of dimensions, got {index.type_} and {t.type_}",
+        )
     sizes = []
     for d, (size, wanted) in enumerate(zip(t.type_.shape, index.type_.shape, strict=True)):
         if isinstance(size, Dim) and isinstance(wanted, int) and d != dim:
@@ -91,7 +99,9 @@ def _trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
         elif wanted < size:
             sizes.append(wanted)
         else:
-            raise error(ShapeError, name, f"index {index.type_} is larger than input {t.type_} in dimension {d}")
+            raise error(
+                ShapeError, name, f"index {index.type_} is larger than input {t.type_} in dimension {d}"
+            )
     if tuple(sizes) == t.type_.shape:
         return t
     return apply(OPS["slice"], t, starts=(0,) * t.ndim, steps=(1,) * t.ndim, sizes=tuple(sizes))
@@ -115,7 +125,11 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         return apply(OPS["gather"], flatten(t), flatten(index), dim=0)
     axis = dim_arg(dim, t.ndim, "take_along_dim")
     if t.ndim != index.ndim:
-        raise error(ShapeError, "take_along_dim", f"operands need the same number of dimensions, got {t.type_} and {index.type_}")
+        raise error(
+            ShapeError,
+            "take_along_dim",
+            f"operands need the same number of dimensions, got {t.type_} and {index.type_}",
+        )
     common = broadcast_shapes(
         *(tuple(1 if d == axis else s for d, s in enumerate(o.type_.shape)) for o in (t, index))
     )
@@ -131,7 +145,9 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     t, positions = tensor_arg(input, "scatter_add"), index_arg(index, "scatter_add")
     source = tensor_arg(src, "scatter_add", "src")
     if source.dtype is not t.dtype:
-        raise error(DTypeError, "scatter_add", f"input and src need one dtype, got {t.dtype} and {source.dtype}")
+        raise error(
+            DTypeError, "scatter_add", f"input and src need one dtype, got {t.dtype} and {source.dtype}"
+        )
     axis = dim_arg(dim, t.ndim, "scatter_add")
     if positions.type_.shape != source.type_.shape:
         source = _trimmed(source, positions, -1, "scatter_add")
@@ -160,7 +176,9 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     t = index_arg(input, "one_hot")
     if num_classes == -1:
         if t.is_traced or current_trace() is not None:
-            raise error(TraceError, "one_hot", "the number of classes depends on values here; pass num_classes=")
+            raise error(
+                TraceError, "one_hot", "the number of classes depends on values here; pass num_classes="
+            )
         num_classes = int(apply(OPS["max"], flatten(t), dims=(0,)).item()) + 1
     classes = apply(OPS["iota"], size=unwrap(num_classes))
     if not t.is_traced and current_trace() is None:
@@ -170,7 +188,9 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
 
 def _require_classes(t: Tensor, num_classes: int) -> None:
     bad = apply(
-        OPS["bitwise_or"], apply(OPS["lt"], t, scalar(0, int64)), apply(OPS["ge"], t, scalar(num_classes, int64))
+        OPS["bitwise_or"],
+        apply(OPS["lt"], t, scalar(0, int64)),
+        apply(OPS["ge"], t, scalar(num_classes, int64)),
     )
     if t.numpy().size and apply(OPS["any"], flatten(bad), dims=(0,)).item():
         raise error(IndexRangeError, "one_hot", f"class values have to be in [0, {num_classes})")

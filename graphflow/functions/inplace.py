@@ -142,7 +142,11 @@ def _write_memory(self: Tensor, parsed: Basic, value: Operand) -> None:
     memory = box.numpy()
     source = fitted(value, memory[tuple(positions)].shape, self, "setitem").detach().numpy()
     if not memory.flags.writeable:
-        raise error(GradientError, "setitem", "this tensor's memory is read-only or repeats elements; .clone() it first")
+        raise error(
+            GradientError,
+            "setitem",
+            "this tensor's memory is read-only or repeats elements; .clone() it first",
+        )
     memory[tuple(positions)] = source
     box._storage.version += 1
 
@@ -153,5 +157,3 @@ def _set_masked(self: Tensor, mask: Tensor, value: Operand) -> None:
         raise error(ShapeError, "setitem", f"the mask {mask.type_} doesn't match the tensor {self.type_}")
     wide = mask.reshape((*leading, *(1,) * (len(shape) - len(leading))))
     self._assign(choose.where(wide, fitted(value, (), self, "setitem"), self))
-
-

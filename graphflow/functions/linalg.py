@@ -49,7 +49,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     """``input @ other``: dot product, matrix times vector, or (broadcast batches of) matrix products, by rank."""
     a, b = _pair("matmul", input, other)
     if not a.ndim or not b.ndim:
-        raise error(ShapeError, "matmul", f"both operands need at least 1 dimension, got {a.type_} and {b.type_}")
+        raise error(
+            ShapeError, "matmul", f"both operands need at least 1 dimension, got {a.type_} and {b.type_}"
+        )
     row, column = a.ndim == 1, b.ndim == 1
     if row:
         a = reshaped(a, (1, *a.type_.shape))
@@ -66,7 +68,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 def _ranked(name: str, a: Tensor, b: Tensor, ranks: tuple[int, int]) -> None:
     if (a.ndim, b.ndim) != ranks:
-        raise error(ShapeError, name, f"expected {ranks[0]}-d and {ranks[1]}-d operands, got {a.type_} and {b.type_}")
+        raise error(
+            ShapeError, name, f"expected {ranks[0]}-d and {ranks[1]}-d operands, got {a.type_} and {b.type_}"
+        )
 
 
 @public()
@@ -118,7 +122,9 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 def _combined(name: str, bias: Any, product: Tensor, beta: Operand, alpha: Operand) -> Tensor:
     t = tensor_arg(bias, name)
     if t.dtype is not product.dtype:
-        raise error(DTypeError, name, f"expected operands of the same dtype, but got {t.type_} and {product.type_}")
+        raise error(
+            DTypeError, name, f"expected operands of the same dtype, but got {t.type_} and {product.type_}"
+        )
     if alpha != 1:
         product = apply(OPS["mul"], product, in_dtype(operand(alpha, name, "alpha"), t.dtype))
     if isinstance(beta, (int, float)) and beta == 0:
@@ -141,6 +147,8 @@ def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Operand = 1, alpha: 
 
 
 @public()
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Operand = 1, alpha: Operand = 1) -> Tensor:
+def baddbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Operand = 1, alpha: Operand = 1
+) -> Tensor:
     """``beta * input + alpha * bmm(batch1, batch2)``."""
     return _combined("baddbmm", input, bmm(batch1, batch2), beta, alpha)

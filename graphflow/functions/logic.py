@@ -45,7 +45,9 @@ def _bitwise(name: str, doc: str) -> Binary:
     def function(input: Operand, other: Operand) -> Tensor:
         a, b = promoted(name, input, other)
         if a.dtype.kind == "float":
-            raise error(DTypeError, name, f"takes bools and integers, got {a.dtype}; compare first, e.g. x > 0")
+            raise error(
+                DTypeError, name, f"takes bools and integers, got {a.dtype}; compare first, e.g. x > 0"
+            )
         return apply(primitive, a, b)
 
     function.__doc__ = doc

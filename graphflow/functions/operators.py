@@ -35,7 +35,14 @@ for _name, _function in {
 }.items():  # fmt: skip
     _operator(_name, _function)
 
-for _name, _function in {"eq": logic.eq, "ne": logic.ne, "lt": logic.lt, "le": logic.le, "gt": logic.gt, "ge": logic.ge}.items():
+for _name, _function in {
+    "eq": logic.eq,
+    "ne": logic.ne,
+    "lt": logic.lt,
+    "le": logic.le,
+    "gt": logic.gt,
+    "ge": logic.ge,
+}.items():
     _operator(_name, _function, reflected=False)
 
 

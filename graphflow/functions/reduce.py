@@ -178,7 +178,12 @@ def std_mean(
 
 @public(backward="LinalgVectorNormBackward0")
 def norm(
-    input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False, *, dtype: Any = None
+    input: Tensor,
+    p: float | str | None = "fro",
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
 ) -> Tensor:
     """The p-norm of the elements over `dim`: ``sum(|x|**p)**(1/p)``, also for p = 0, inf and -inf.
 
@@ -191,7 +196,9 @@ def norm(
     if isinstance(order, str):
         raise error(ShapeError, "norm", f"p is a number or 'fro', not {p!r}")
     if order == 2:
-        return _safe_root(reduced("sum", apply(OPS["mul"], t, t), dims, keepdim), lambda x: apply(OPS["sqrt"], x))
+        return _safe_root(
+            reduced("sum", apply(OPS["mul"], t, t), dims, keepdim), lambda x: apply(OPS["sqrt"], x)
+        )
     size = apply(OPS["abs"], t)
     if math.isinf(order):
         return reduced("max" if order > 0 else "min", size, dims, keepdim)
@@ -223,7 +230,9 @@ def _extreme(op: str, t: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor
 def _require_elements(name: str, t: Tensor, dims: tuple[int, ...]) -> None:
     if any(t.type_.shape[d] == 0 for d in dims):
         raise error(
-            IndexRangeError, name, f"{t.type_} has no elements along the reduced dimension; {name} of nothing has no value"
+            IndexRangeError,
+            name,
+            f"{t.type_} has no elements along the reduced dimension; {name} of nothing has no value",
         )
 
 
@@ -429,4 +438,3 @@ def equal(input: Tensor, other: Tensor) -> bool:
     if a.type_.shape != b.type_.shape:
         return False
     return bool(all_(eq(a, b)))
-

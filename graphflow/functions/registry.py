@@ -69,7 +69,9 @@ def public(
 def _respelled(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     renamed = {_NUMPY_SPELLING.get(k, k): v for k, v in kwargs.items()}
     if len(renamed) != len(kwargs):
-        raise error(DTypeError, name, "got the same argument twice, once in PyTorch's spelling and once in NumPy's")
+        raise error(
+            DTypeError, name, "got the same argument twice, once in PyTorch's spelling and once in NumPy's"
+        )
     return renamed
 
 

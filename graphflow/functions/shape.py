@@ -126,7 +126,9 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     order = dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims
     found = tuple(dim_arg(d, t.ndim, "permute") for d in order)
     if sorted(found) != list(range(t.ndim)):
-        raise error(ShapeError, "permute", f"{tuple(order)} is not an order of the {t.ndim} dimensions of {t.type_}")
+        raise error(
+            ShapeError, "permute", f"{tuple(order)} is not an order of the {t.ndim} dimensions of {t.type_}"
+        )
     return permuted(t, found)
 
 
@@ -146,7 +148,11 @@ def t_(input: Tensor) -> Tensor:
     """The transpose of a matrix; tensors of fewer dimensions as they are."""
     x = tensor_arg(input, "t")
     if x.ndim > 2:
-        raise error(ShapeError, "t", f"expects a tensor with at most 2 dimensions, got {x.type_}; use .mT or .transpose()")
+        raise error(
+            ShapeError,
+            "t",
+            f"expects a tensor with at most 2 dimensions, got {x.type_}; use .mT or .transpose()",
+        )
     return permuted(x, tuple(reversed(range(x.ndim))))
 
 
@@ -172,8 +178,13 @@ Tensor.mT = property(_matrix_transpose)  # type: ignore[attr-defined]
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Dimensions `source` moved to the positions `destination`; the others keep their order."""
     t = tensor_arg(input, "movedim")
-    origin = [dim_arg(d, t.ndim, "movedim") for d in (source if isinstance(source, (list, tuple)) else [source])]
-    goal = [dim_arg(d, t.ndim, "movedim") for d in (destination if isinstance(destination, (list, tuple)) else [destination])]
+    origin = [
+        dim_arg(d, t.ndim, "movedim") for d in (source if isinstance(source, (list, tuple)) else [source])
+    ]
+    goal = [
+        dim_arg(d, t.ndim, "movedim")
+        for d in (destination if isinstance(destination, (list, tuple)) else [destination])
+    ]
     if len(origin) != len(goal) or len(set(origin)) != len(origin) or len(set(goal)) != len(goal):
         raise error(ShapeError, "movedim", f"can't move dimensions {source} to {destination}")
     order = [-1] * t.ndim
@@ -192,13 +203,17 @@ def expand(self: Tensor, *sizes: Any) -> Tensor:
     shape = shape_args(sizes, "expand")
     source = self.type_.shape
     if len(shape) < len(source):
-        raise error(ShapeError, "expand", f"{format_shape(shape)} has fewer dimensions than {format_shape(source)}")
+        raise error(
+            ShapeError, "expand", f"{format_shape(shape)} has fewer dimensions than {format_shape(source)}"
+        )
     shift = len(shape) - len(source)
     target: list[Extent] = []
     for d, size in enumerate(shape):
         if isinstance(size, int) and size == -1:
             if d < shift:
-                raise error(ShapeError, "expand", f"a new dimension needs a size, not -1, in {format_shape(shape)}")
+                raise error(
+                    ShapeError, "expand", f"a new dimension needs a size, not -1, in {format_shape(shape)}"
+                )
             size = source[d - shift]
         target.append(size)
     return expanded(self, tuple(target))
@@ -229,7 +244,11 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
     """The tensor tiled `sizes` times along its dimensions; new dimensions come in front."""
     counts = shape_args(sizes, "repeat")
     if len(counts) < self.ndim:
-        raise error(ShapeError, "repeat", f"needs a count for each of the {self.ndim} dimensions, got {format_shape(counts)}")
+        raise error(
+            ShapeError,
+            "repeat",
+            f"needs a count for each of the {self.ndim} dimensions, got {format_shape(counts)}",
+        )
     shape = (1,) * (len(counts) - self.ndim) + self.type_.shape
     spread: list[Extent] = []
     paired: list[Extent] = []
@@ -280,7 +299,9 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     first = found[0].type_.shape
     for other in found[1:]:
         if len(other.type_.shape) != len(first):
-            raise error(ShapeError, "stack", f"expects tensors of equal size, got {found[0].type_} and {other.type_}")
+            raise error(
+                ShapeError, "stack", f"expects tensors of equal size, got {found[0].type_} and {other.type_}"
+            )
     axis = dim_arg(dim, len(first) + 1, "stack")
     return apply(OPS["cat"], *(unsqueeze(t, axis) for t in found), dim=axis)
 
@@ -311,7 +332,9 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
         first = size + first
     if all(isinstance(v, int) for v in (size, first, count)) and not 0 <= first <= first + count <= size:  # type: ignore[operator]
         raise error(
-            IndexRangeError, "narrow", f"elements {first}..{first + count} are outside dimension {dim} of size {size}"
+            IndexRangeError,
+            "narrow",
+            f"elements {first}..{first + count} are outside dimension {dim} of size {size}",
         )
     return sliced(t, axis, first, count)
 
@@ -337,7 +360,9 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     size = t.type_.shape[axis]
     at = unwrap(index)
     if isinstance(at, int) and isinstance(size, int) and not -size <= at < size:
-        raise error(IndexRangeError, "select", f"index {at} is out of bounds for dimension {axis} with size {size}")
+        raise error(
+            IndexRangeError, "select", f"index {at} is out of bounds for dimension {axis} with size {size}"
+        )
     start = at + size if isinstance(at, int) and at < 0 else at
     return reshaped(sliced(t, axis, start, 1), without(t.type_.shape, [axis]))
 

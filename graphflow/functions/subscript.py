@@ -85,13 +85,17 @@ def _as_item(item: Any) -> Any:
     if item is None or isinstance(item, (slice, EllipsisType, SymbolicSize)):
         return item
     if isinstance(item, (bool, np.bool_)):
-        raise error(DTypeError, "index", "a Python bool can't be an index; use None for a new dimension, or gf.where")
+        raise error(
+            DTypeError, "index", "a Python bool can't be an index; use None for a new dimension, or gf.where"
+        )
     if isinstance(item, (list, np.ndarray, range)):
         array = np.asarray(item)
         item = of_array(array.astype(np.int64) if array.size == 0 else array, "index")
     if isinstance(item, Tensor):
         if item.dtype.kind == "float":
-            raise error(DTypeError, "index", f"tensors used as indices have to be integer or bool, got {item.type_}")
+            raise error(
+                DTypeError, "index", f"tensors used as indices have to be integer or bool, got {item.type_}"
+            )
         if item.dtype is bool_:
             return item
         if not item.ndim and not item.is_traced and current_trace() is None:
@@ -99,7 +103,11 @@ def _as_item(item: Any) -> Any:
         return cast(item, int64)
     if hasattr(item, "__index__"):
         return item.__index__()
-    raise error(DTypeError, "index", f"an index is made of integers, slices, None, ... and tensors, not {type(item).__name__}")
+    raise error(
+        DTypeError,
+        "index",
+        f"an index is made of integers, slices, None, ... and tensors, not {type(item).__name__}",
+    )
 
 
 def pinned(size: Extent, why: str) -> int:
@@ -113,10 +121,14 @@ def _bound(value: Any) -> Extent | None:
         return None
     if isinstance(value, Tensor) and value.is_traced:
         raise error(
-            TraceError, "index", "a slice bound is a traced value, and shapes can't depend on values; use gf.where on positions"
+            TraceError,
+            "index",
+            "a slice bound is a traced value, and shapes can't depend on values; use gf.where on positions",
         )
     if not isinstance(value, SymbolicSize) and not hasattr(value, "__index__"):
-        raise error(DTypeError, "index", f"slice bounds have to be integers or None, not {type(value).__name__}")
+        raise error(
+            DTypeError, "index", f"slice bounds have to be integers or None, not {type(value).__name__}"
+        )
     return unwrap(value)
 
 
@@ -179,7 +191,9 @@ def _position(item: int | SymbolicSize, size: Extent, dim: int) -> Extent:
         size = pinned(size, "indexing a dimension")
     if isinstance(at, int) and isinstance(size, int):
         if not -size <= at < size:
-            raise error(IndexRangeError, "index", f"index {at} is out of bounds for dimension {dim} with size {size}")
+            raise error(
+                IndexRangeError, "index", f"index {at} is out of bounds for dimension {dim} with size {size}"
+            )
         return at + size if at < 0 else at
     return at
 
@@ -189,7 +203,9 @@ def _position(item: int | SymbolicSize, size: Extent, dim: int) -> Extent:
 
 def _getitem_backward(self: Tensor, key: Any) -> str:
     last = key[-1] if isinstance(key, tuple) and key else key
-    if any(isinstance(k, (Tensor, list, np.ndarray, range)) for k in (key if isinstance(key, tuple) else (key,))):
+    if any(
+        isinstance(k, (Tensor, list, np.ndarray, range)) for k in (key if isinstance(key, tuple) else (key,))
+    ):
         return "IndexBackward0"
     if last is None:
         return "UnsqueezeBackward0"
@@ -268,7 +284,9 @@ def check_range(index: Tensor, size: Extent, dim: int) -> None:
     positions = index.numpy()
     bad = positions[(positions < -size) | (positions >= size)]
     if bad.size:
-        raise error(IndexRangeError, "index", f"index {bad[0]} is out of bounds for dimension {dim} with size {size}")
+        raise error(
+            IndexRangeError, "index", f"index {bad[0]} is out of bounds for dimension {dim} with size {size}"
+        )
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -299,7 +317,9 @@ def _written_at_tensors(t: Tensor, parsed: Basic, value: Operand) -> Tensor:
         flat, (dim, index) = box, parsed.advanced[0]
         check_range(index, flat.type_.shape[dim], dim)
         size = of_size(flat.type_.shape[dim], int64)
-        index = apply(OPS["where"], apply(OPS["lt"], index, scalar(0, int64)), apply(OPS["add"], index, size), index)
+        index = apply(
+            OPS["where"], apply(OPS["lt"], index, scalar(0, int64)), apply(OPS["add"], index, size), index
+        )
     else:
         flat, dim, index = flat_position(box, parsed.advanced)
     shape, rank = flat.type_.shape, index.ndim
@@ -309,12 +329,16 @@ def _written_at_tensors(t: Tensor, parsed: Basic, value: Operand) -> Tensor:
     if count == 0 or rows == 0:
         return copied(t)
     writes = apply(
-        OPS["eq"], reshaped(apply(OPS["iota"], size=rows), (rows, 1)), reshaped(index, (1, count)) if rank else index
+        OPS["eq"],
+        reshaped(apply(OPS["iota"], size=rows), (rows, 1)),
+        reshaped(index, (1, count)) if rank else index,
     )
     order = apply(OPS["add"], apply(OPS["iota"], size=count), scalar(1, int64))
     winner = apply(OPS["max"], apply(OPS["mul"], cast(writes, int64), order), dims=(1,))
     hit = reshaped(apply(OPS["gt"], winner, scalar(0, int64)), (rows, *(1,) * (len(shape) - dim - 1)))
-    last = apply(OPS["maximum"], apply(OPS["sub"], reshaped(winner, (rows,)), scalar(1, int64)), scalar(0, int64))
+    last = apply(
+        OPS["maximum"], apply(OPS["sub"], reshaped(winner, (rows,)), scalar(1, int64)), scalar(0, int64)
+    )
     changed = apply(OPS["where"], hit, apply(OPS["take"], source, last, dim=dim), flat)
     return put_box(t, parsed, _unmerged(changed, box, parsed))
 
