@@ -453,7 +453,7 @@ def test_nll_loss_is_minus_the_picked_entry() -> None:
 
 @pytest.mark.parametrize("bad", [-1, 3])
 def test_classes_out_of_range_are_an_error(bad: int) -> None:
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="outside the classes 0 … 2"):
         F.cross_entropy(gf.zeros(2, 3), gf.tensor([0, bad]))
 
 

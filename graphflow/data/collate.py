@@ -38,6 +38,5 @@ def default_collate(batch: Sequence[Any]) -> Any:
         return type(first)(*columns) if hasattr(first, "_fields") else columns
     raise TypeError(
         f"can't collate {type(first).__name__}: samples are tensors, NumPy arrays, numbers, strings, or "
-        "dictionaries, "
-        "tuples and lists of these; pass collate_fn= for anything else"
+        "dictionaries, tuples and lists of these; pass collate_fn= for anything else"
     )

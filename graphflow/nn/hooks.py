@@ -57,8 +57,8 @@ def run_before(hooks: Hooks, module: Any, args: tuple[Any, ...], kwargs: dict[st
             if changed is not None:
                 if not (isinstance(changed, tuple) and len(changed) == 2):
                     raise TypeError(
-                        "a forward pre-hook registered with_kwargs returns None or (args, kwargs), "
-                        f"got {type(changed).__name__}"
+                        "a forward pre-hook registered with_kwargs returns None or (args, kwargs), got "
+                        f"{type(changed).__name__}"
                     )
                 args, kwargs = changed
         else:

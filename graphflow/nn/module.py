@@ -130,8 +130,10 @@ class Module:
         elif name == "training":
             self._mode.write(bool(value))
         else:
+            known = own.get(name, own)
             object.__setattr__(self, name, value)
-            advance_epoch()
+            if known is not value:
+                advance_epoch()
 
     def __getattr__(self, name: str) -> Any:
         for table in _TABLES:
@@ -185,9 +187,8 @@ class Module:
         if param is not None and not param.is_leaf:
             raise ValueError(
                 f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
-                "explicitly. "
-                f"To express '{name}' as a function of another Tensor, compute the value in the forward() "
-                "method."
+                f"explicitly. To express '{name}' as a function of another Tensor, compute the value in the "
+                "forward() method."
             )
         self._parameters[name] = param
         if param is not None:

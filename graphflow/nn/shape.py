@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphflow import functions as ops
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
 
@@ -16,7 +17,7 @@ class Flatten(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """`input` reshaped."""
-        return input.flatten(self.start_dim, self.end_dim)
+        return ops.flatten(input, self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         """The dimensions."""

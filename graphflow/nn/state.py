@@ -84,14 +84,12 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool) -> Incompa
         if not isinstance(value, (Tensor, np.ndarray)):
             problems.append(
                 f'While copying the parameter named "{name}", expected a Tensor or an array from checkpoint '
-                "but "
-                f"received {type(value)}"
+                f"but received {type(value)}"
             )
         elif tuple(value.shape) != tuple(tensor.shape):
             problems.append(
                 f"size mismatch for {name}: copying a param with shape {list(value.shape)} from checkpoint, "
-                "the shape "
-                f"in current model is {list(tensor.shape)}."
+                f"the shape in current model is {list(tensor.shape)}."
             )
         else:
             fitting.append((tensor, value if isinstance(value, Tensor) else Tensor(value)))

@@ -29,8 +29,8 @@ class Optimizer:
     def __init__(self, params: Params, defaults: dict[str, Any]):
         if isinstance(params, Tensor):
             raise TypeError(
-                "params argument given to the optimizer should be an iterable of Tensors or dicts, "
-                "got a Tensor"
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, got a "
+                "Tensor"
             )
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)

@@ -32,11 +32,13 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     ``approximate="tanh"`` uses 0.5 x (1 + tanh(sqrt(2/π) (x + 0.044715 x³))). ValueError for any other name.
     """
     if approximate == "none":
-        return input * 0.5 * (1.0 + ops.erf(input * math.sqrt(0.5)))
-    if approximate == "tanh":
-        inner = math.sqrt(2.0 / math.pi) * (input + 0.044715 * input * input * input)
-        return input * 0.5 * (1.0 + ops.tanh(inner))
-    raise ValueError(f"approximate argument must be either none or tanh, got {approximate!r}")
+        share = ops.erf(input * math.sqrt(0.5))
+    elif approximate == "tanh":
+        share = ops.tanh(math.sqrt(2.0 / math.pi) * (input + 0.044715 * input * input * input))
+    else:
+        raise ValueError(f"approximate argument must be either none or tanh, got {approximate!r}")
+    result: Tensor = input * 0.5 * (1.0 + share)
+    return result
 
 
 def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
@@ -54,8 +56,8 @@ def _chosen(name: str, input: Tensor, dim: int | None) -> int:
     if dim is not None:
         return dim
     warnings.warn(
-        f"Implicit dimension choice for {name} has been deprecated. "
-        "Change the call to include dim=X as an argument.",
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
+        "argument.",
         FutureWarning,
         stacklevel=3,
     )

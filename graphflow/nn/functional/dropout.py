@@ -17,9 +17,12 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0:
         return input
+    result: Tensor
     if p == 1:
         result = input * 0.0
     else:
         kept = rand(input.shape) >= p
         result = ops.where(kept, input * (1.0 / (1.0 - p)), 0.0)
-    return input.copy_(result) if inplace else result
+    if inplace:
+        result = input.copy_(result)
+    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
@@ -25,24 +26,21 @@ def mse_loss(
     """
     reduction = legacy(size_average, reduce, reduction)
     check(reduction)
-    if input.ndim != target.ndim or any(
-        isinstance(a, int) and isinstance(b, int) and a != b
-        for a, b in zip(input.shape, target.shape, strict=True)
-    ):
+    if input.ndim != target.ndim or any(map(_differ, input.shape, target.shape)):
         warnings.warn(
             f"Using a target size ({tuple(target.shape)}) that is different to the input size "
-            f"({tuple(input.shape)}). "
-            "This will likely lead to incorrect results due to broadcasting. Please ensure they have the "
-            "same size.",
+            f"({tuple(input.shape)}). This will likely lead to incorrect results due to broadcasting. "
+            "Please ensure they have the same size.",
             UserWarning,
             stacklevel=2,
         )
     difference = input - target
     if weight is None:
         return reduced(difference * difference, reduction)
-    weighted = difference * difference * weight
+    weighted: Tensor = difference * difference * weight
     if reduction == "mean":
-        return weighted.sum() / (ops.zeros_like(difference) + weight).sum()
+        mean: Tensor = weighted.sum() / (ops.zeros_like(difference) + weight).sum()
+        return mean
     return reduced(weighted, reduction)
 
 
@@ -94,8 +92,7 @@ def cross_entropy(
     if not target.dtype.is_floating_point:
         raise DTypeError(
             "a target of the input's shape holds class probabilities and has to be floating point, got "
-            f"{target.dtype}; "
-            "class indices have the input's shape without the class dimension"
+            f"{target.dtype}; class indices have the input's shape without the class dimension"
         )
     if ignore_index >= 0:
         raise ValueError("ignore_index is not supported for floating point target")
@@ -122,10 +119,9 @@ def _per_class(weight: Tensor, input: Tensor, dim: int) -> Tensor:
     if weight.ndim != 1 or weight.shape[0] != classes:
         raise ShapeError(
             f"weight tensor should be defined either for all {classes} classes or no classes but got weight "
-            "tensor of "
-            f"shape: {list(weight.shape)}"
+            f"tensor of shape: {list(weight.shape)}"
         )
-    return weight.reshape((-1, *(1,) * (input.ndim - dim - 1)))
+    return ops.reshape(weight, (-1, *(1,) * (input.ndim - dim - 1)))
 
 
 def _indexed(
@@ -144,7 +140,13 @@ def _indexed(
     # An ignored row may hold any number, so it looks at class 0; other negative indices must not count from
     # the end.
     safe = ops.where(counts, ops.where(index < 0, classes, index), 0)
-    loss = -ops.where(counts, log_probabilities.gather(dim, safe), 0.0)
+    try:
+        picked = log_probabilities.gather(dim, safe)
+    except IndexError:
+        raise IndexError(
+            f"a target is outside the classes 0 … {classes - 1} and isn't ignore_index={ignore_index}"
+        ) from None
+    loss: Tensor = -ops.where(counts, picked, 0.0)
     share = counts.to(log_probabilities.dtype)
     if weight is not None:
         scale = _per_class(weight, log_probabilities, dim)
@@ -154,9 +156,13 @@ def _indexed(
         terms = log_probabilities if weight is None else log_probabilities * scale
         uniform = ops.where(counts, -terms.sum(dim, keepdim=True), 0.0)
         loss = loss * (1.0 - label_smoothing) + uniform * (label_smoothing / classes)
-    if reduction == "mean":
-        return loss.sum() / share.sum()
-    return loss.squeeze(dim) if reduction == "none" else loss.sum()
+    if reduction == "none":
+        loss = loss.squeeze(dim)
+    elif reduction == "mean":
+        loss = loss.sum() / share.sum()
+    else:
+        loss = loss.sum()
+    return loss
 
 
 def _checked_target(input: Tensor, target: Tensor, dim: int) -> Tensor:
@@ -164,15 +170,15 @@ def _checked_target(input: Tensor, target: Tensor, dim: int) -> Tensor:
     if target.dtype.kind != "int":
         raise DTypeError(f"class indices have to be integers, got {target.dtype}; convert with .long()")
     expected = (*input.shape[:dim], *input.shape[dim + 1 :])
-    if target.ndim != len(expected):
+    if len(expected) != target.ndim or any(map(_differ, expected, target.shape)):
         raise ShapeError(
             f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got "
             f"{tuple(target.shape)}"
         )
-    for wanted, got in zip(expected, target.shape, strict=True):
-        if isinstance(wanted, int) and isinstance(got, int) and wanted != got:
-            raise ShapeError(
-                f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got "
-                f"{tuple(target.shape)}"
-            )
-    return target.long()
+    indices: Tensor = target.long()
+    return indices
+
+
+def _differ(a: Any, b: Any) -> bool:
+    """Whether two sizes are known to differ; symbolic ones are compared by the operations that need it."""
+    return isinstance(a, int) and isinstance(b, int) and a != b

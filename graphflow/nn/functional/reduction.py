@@ -36,4 +36,5 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
     check(reduction)
     if reduction == "none":
         return loss
-    return loss.mean() if reduction == "mean" else loss.sum()
+    total: Tensor = loss.mean() if reduction == "mean" else loss.sum()
+    return total
