@@ -39,6 +39,13 @@ class Index:
     def __mul__(self, factor: Size) -> Index:
         return Index({v: c * factor for v, c in self.terms.items()}, self.offset * factor)
 
+    def substitute(self, values: Mapping[str, Index]) -> Index:
+        """The index with variables replaced by indices."""
+        result = Index(None, self.offset)
+        for variable, coefficient in self.terms.items():
+            result = result + values.get(variable, Index.of(variable)) * coefficient
+        return result
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Index) and self.terms == other.terms and self.offset == other.offset
 

@@ -10,10 +10,10 @@ import llvmlite.ir as ll
 from graphflow.compiler.access import resolve, strip_reshapes
 from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
 from graphflow.compiler.codegen.loops import Loop, Plan, Writer, bind, indent, merged, nest, unravel, work_of
-from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Scalars, Status, Value
+from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Scalars, Status, Value, literal
 from graphflow.compiler.indexing import Index, contiguous_strides, flat_index, numel
 from graphflow.compiler.ir import Node
-from graphflow.dims import ceil_div, product
+from graphflow.dims import Dim, ceil_div, product
 from graphflow.runtime.program import BufferArg
 
 COLUMNS = 512  # columns that one share of a scatter owns
@@ -151,32 +151,29 @@ def emit_scatter(
     parameters = Parameters(buffer_of)
     scalars = Scalars(parameters, frozenset(), stored, status)
     out = parameters.pointer(node, node.dtype, write=True)
-    values = parameters.pointer(src, node.dtype)
-    positions = parameters.pointer(index, index.dtype)
+    values, positions = _elements(src, parameters), _elements(index, parameters)
     width, rows, length = parameters.size(after), parameters.size(size), parameters.size(along)
     blocks = parameters.size(ceil_div(after, COLUMNS))
-    target = f"{out}[(u * {rows} + {{row}}) * {width} + j]"
+
+    def add(row: Value) -> str:
+        target = f"{out}[(u * {rows} + {row.text}) * {width} + j]"
+        value = values(f"(u * {length} + l) * {width} + j")
+        return f"{target} = {target} {'|' if node.dtype.kind == 'bool' else '+'} {value}"
+
     if whole:
-        raw = scalars.let(f"{positions}[l]", ROW)
-        place = scalars.checked(raw, rows, node)
-        inner = [
-            "for j in range(c0, c1):",
-            f"    {target.format(row=place.text)} += {values}[(u * {length} + l) * {width} + j]",
-        ]
-        step = [*scalars.scopes[ROW].lines, *inner]
+        place = scalars.checked(scalars.let(positions("l"), ROW), rows, node)
+        step = [*scalars.scopes[ROW].lines, "for j in range(c0, c1):", *indent([add(place)])]
     else:
-        raw = scalars.let(f"{positions}[(u * {length} + l) * {width} + j]", INNER)
-        place = scalars.checked(raw, rows, node)
-        add = f"{target.format(row=place.text)} += {values}[(u * {length} + l) * {width} + j]"
-        step = ["for j in range(c0, c1):", *indent([*scalars.scopes[INNER].lines, add])]
-    zero = "b8(0)" if node.dtype.kind == "bool" else f"{suffix(node.dtype)}(0)"
+        raw = scalars.let(positions(f"(u * {length} + l) * {width} + j"), INNER)
+        statement = add(scalars.checked(raw, rows, node))
+        step = ["for j in range(c0, c1):", *indent([*scalars.scopes[INNER].lines, statement])]
     body = [
         f"u = floordiv_i64(r, {blocks})",
         f"c0 = (r - u * {blocks}) * {COLUMNS}",
         f"c1 = minimum_i64(c0 + {COLUMNS}, {width})",
         f"for z in range(0, {rows}):",
         "    for j in range(c0, c1):",
-        f"        {target.format(row='z')} = {zero}",
+        f"        {out}[(u * {rows} + z) * {width} + j] = {literal(0, node.dtype)}",
         f"for l in range(0, {length}):",
         *indent(step),
     ]
@@ -192,6 +189,16 @@ def emit_scatter(
         reads=tuple(parameters.reads),
         writes=tuple(parameters.writes),
     )
+
+
+def _elements(node: Node, parameters: Parameters) -> Callable[[str], str]:
+    """The text of a node's element at a flat position: in memory, or the same one everywhere."""
+    if node.op.kind == "const":
+        value = node.attrs["value"]
+        text = literal(value, node.dtype) if not isinstance(value, Dim) else parameters.size(value)
+        return lambda position: text
+    pointer = parameters.pointer(node, node.dtype)
+    return lambda position: f"{pointer}[{position}]"
 
 
 # ---------------------------------------------------------------------------------------------- concatenation

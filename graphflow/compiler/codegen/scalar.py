@@ -88,10 +88,7 @@ class Scalars:
 
     def place(self, index: Index) -> Index:
         """An index over axis variables as one over text variables."""
-        result = Index(None, index.offset)
-        for variable, coefficient in index.terms.items():
-            result = result + self.variables.get(variable, Index.of(variable)) * coefficient
-        return result
+        return index.substitute(self.variables)
 
     def index_text(self, index: Index) -> Value:
         """An index as an i64 expression."""

@@ -51,6 +51,17 @@ class Dependencies(Generic[T]):
         """Whether `item` needs `other`, directly or not."""
         return self._above[item] & self._mask[other] != 0
 
+    def weight(self, item: T) -> int:
+        """How many things the item needs, directly or not."""
+        return self._above[item].bit_count()
+
+    def covers(self, items: Iterable[T], other: T) -> bool:
+        """Whether all that `other` needs is among `items` or needed by them."""
+        bits = 0
+        for item in items:
+            bits |= self._above[item] | self._mask[item]
+        return self._above[other] & ~bits == 0
+
     def apart(self, a: T, b: T) -> bool:
         """Whether something stands between the two: needed by one, needing the other."""
         return any(self.needs(middle, b) for middle in self.direct[a] if middle is not b) or any(

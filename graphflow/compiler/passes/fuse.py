@@ -196,7 +196,11 @@ class _Fuser:
     # -------------------------------------------------------------------------------------- what is at hand
 
     def _needed(self, node: Node) -> list[Unit]:
-        """Units whose values the node reads, through views and values computed again; the latest first."""
+        """Units whose values the node reads, through views and values computed again, the best to join first.
+
+        That is one with the most axes, so that what goes with each row of a row kernel is done there; then the one
+        that waits for most already, because a unit that the node joins waits for all that the node needs.
+        """
         found: dict[Unit, None] = {}
         stack, seen = list(node.inputs), set()
         while stack:
@@ -209,7 +213,7 @@ class _Fuser:
                 found[unit] = None
             elif current.op.kind not in ("input", "const"):
                 stack.extend(current.inputs)
-        return sorted(found, key=lambda u: -u.number)
+        return sorted(found, key=lambda u: (-len(u.wide), -self.units.weight(u), -u.number))
 
     def _agrees(
         self, nodes: Iterable[Node], kind: str, reduced: Sequence[int], placement: Mapping[Node, Placement]
@@ -310,7 +314,9 @@ class _Fuser:
                 continue  # sharing a scalar is no reason to share a kernel
             for reader in self.users.get(base, ())[:MAX_SIBLINGS]:
                 unit = self.unit_of.get(reader)
-                if unit is not None and unit not in needed and unit.kind != "contract":
+                if unit is None or unit in needed or unit.kind == "contract":
+                    continue
+                if self.units.covers(needed, unit):  # or the node would wait for what it doesn't need
                     found[unit] = None
         return list(found)[:MAX_SIBLINGS]
 
@@ -343,16 +349,17 @@ class _Fuser:
         kinds = {unit.kind, other.kind}
         if not kinds <= {"map", "row", "column", "contract"} or {"row", "column"} <= kinds:
             return
-        if unit.axes != other.axes or not unit.wide or len(unit.nodes) + len(other.nodes) > MAX_NODES:
+        if len(unit.nodes) + len(other.nodes) > MAX_NODES:
             return
-        if unit.reduced and other.reduced and unit.reduced != other.reduced:
+        moved = self._moved(other, unit)
+        if moved is None or (unit.reduced and other.reduced and unit.reduced != other.reduced):
             return
         if "contract" in kinds and not self._is_epilogue(unit, other):
             return
         if self.units.apart(unit, other):
             return
         kind, reduced = (unit if unit.kind != "map" else other).kind, unit.reduced or other.reduced
-        placement = {**unit.placement, **other.placement}
+        placement = {**unit.placement, **moved}
         if not self._agrees(placement, kind, reduced, placement):
             return
         nodes = sorted(placement, key=self.positions.__getitem__)
@@ -363,6 +370,18 @@ class _Fuser:
         for node in other.nodes:
             self.unit_of[node] = unit
         self.units.merge(unit, other)
+
+    def _moved(self, unit: Unit, into: Unit) -> dict[Node, Placement] | None:
+        """Where the nodes of a unit stand in another one's domain; None where the domains don't match."""
+        if unit.axes == into.axes:
+            return unit.placement if unit.wide else None
+        if unit.kind != "map" or into.kind != "row" or not unit.wide:
+            return None
+        kept = [a for a in into.wide if a not in into.reduced]
+        if [unit.axes[a] for a in unit.wide] != [into.axes[a] for a in kept]:
+            return None
+        new = {f"a{old}": axis(a) for old, a in zip(unit.wide, kept, strict=True)}
+        return {n: tuple(i.substitute(new) for i in place) for n, place in unit.placement.items()}
 
     def _is_epilogue(self, unit: Unit, other: Unit) -> bool:
         """Whether one of the units is a product, and the other may run behind it, tile by tile."""
