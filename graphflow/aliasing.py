@@ -1,7 +1,9 @@
-"""Views while tracing: which memory a handle would share, so that in-place changes reach everyone who sees it.
+"""Views while tracing: which memory a handle would share, so that in-place changes reach everyone who sees
+it.
 
-Nodes are values and share nothing. A view's handle therefore remembers the handle that owns the memory and the steps
-from there. Reading it takes the steps again when the owner has changed; writing it computes the owner's new value.
+Nodes are values and share nothing. A view's handle therefore remembers the handle that owns the memory and
+the steps from there. Reading it takes the steps again when the owner has changed; writing it computes the
+owner's new value.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ Step = tuple[Op, Mapping[str, Any]]
 class Alias:
     """How a handle sees another one's memory.
 
-    `owner` is a handle without an alias of its own, `seen` the node it held when the view was last read. `certain` is
-    False where it depends on strides whether the view shares memory at all.
+    `owner` is a handle without an alias of its own, `seen` the node it held when the view was last read.
+    `certain` is False where it depends on strides whether the view shares memory at all.
     """
 
     owner: Any
@@ -39,7 +41,8 @@ class Alias:
         """TraceError where sharing depends on strides."""
         if not self.certain:
             raise TraceError(
-                "a reshape of a transposed or sliced tensor may or may not share its memory, and one of the two is changed "
+                "a reshape of a transposed or sliced tensor may or may not share its memory, and one of the "
+                "two is changed "
                 "in place; .clone() it, or use a function instead of the in-place method"
             )
 

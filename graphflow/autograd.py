@@ -1,7 +1,8 @@
-"""Gradients of tensors that carry history, after ``torch.autograd``: ``backward``, ``grad``, and what transforms need.
+"""Gradients of tensors that carry history, after ``torch.autograd``: ``backward``, ``grad``, and what
+transforms need.
 
-The rules are the compiler's (``compiler.passes.autodiff``). While a function is traced the gradient is more graph;
-outside, its nodes are evaluated at once from the values that were saved on the way forward.
+The rules are the compiler's (``compiler.passes.autodiff``). While a function is traced the gradient is more
+graph; outside, its nodes are evaluated at once from the values that were saved on the way forward.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _UIDS = itertools.count(1)
 def _backward(
     self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
 ) -> None:
-    """Accumulates d(self)/d(leaf), times `gradient` for non-scalars, into ``.grad`` of every leaf that wants it.
+    """Accumulates d(self)/d(leaf), times `gradient` for non-scalars, into ``.grad`` of every leaf that wants
+    it.
 
     `retain_graph` is accepted for compatibility: graphs live as long as somebody holds a tensor of theirs.
     """
@@ -59,7 +61,8 @@ def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
     if gradient is None:
         if any(s != 1 for s in output.type_.shape):
             raise GradientError(
-                f"grad can be implicitly created only for scalar outputs, this one has shape {tuple(output.shape)}; "
+                "grad can be implicitly created only for scalar outputs, this one has shape "
+                f"{tuple(output.shape)}; "
                 "pass backward(gradient) of that shape" + where_called()
             )
         one = constant(1.0, output.dtype)
@@ -127,7 +130,9 @@ _VARIABLES: weakref.WeakSet[Node] = weakref.WeakSet()
 
 
 def _carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
-    """Whether a gradient can flow from each root to a leaf that requires grad, or to a transform's variable."""
+    """Whether a gradient can flow from each root to a leaf that requires grad, or to a transform's
+    variable.
+    """
     known = leaves_of(trace) if trace is not None else {}
     carries: dict[Node, bool] = {}
     for node in ir.toposort(roots):
@@ -163,14 +168,17 @@ def settled(tensor: Tensor) -> Tensor:
 
 
 def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) -> list[Any]:
-    """Values of gradient nodes, with forward values taken from what was saved; `keep` saves the new ones too."""
+    """Values of gradient nodes, with forward values taken from what was saved; `keep` saves the new
+    ones too.
+    """
     known: dict[Node, Any] = {}
     for node in ir.toposort(roots, stop=_saved_nodes(forward) | _saved_nodes(roots)):
         saved = SAVED.get(node)
         if saved is not None:
             if saved.version != saved.storage.version:
                 raise GradientError(
-                    f"a value needed for the gradient has been modified by an in-place operation: the result of "
+                    "a value needed for the gradient has been modified by an in-place operation: the result "
+                    "of "
                     f"{node.op.name}, {node.type}" + (f"\n  at {node.loc.describe()}" if node.loc else "")
                 )
             known[node] = saved.array
@@ -201,7 +209,9 @@ def grad(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of `outputs` with respect to `inputs`, as ``torch.autograd.grad``; ``.grad`` stays untouched."""
+    """Gradients of `outputs` with respect to `inputs`, as ``torch.autograd.grad``; ``.grad`` stays
+    untouched.
+    """
     outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs or [None] * len(outs))

@@ -46,7 +46,8 @@ class GradFn:
         return hash(self._node)
 
 
-# What the public function that a node is the last step of wants to be called: MeanBackward0, not DivBackward0.
+# What the public function that a node is the last step of wants to be called: MeanBackward0, not
+# DivBackward0.
 GRAD_FN_NAMES: weakref.WeakKeyDictionary[Node, str] = weakref.WeakKeyDictionary()
 
 

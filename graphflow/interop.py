@@ -12,7 +12,9 @@ from graphflow.methods import Methods
 
 
 class Interop(Methods):
-    """The part of Tensor that gives out its numbers; each method is an error for a value that is only traced."""
+    """The part of Tensor that gives out its numbers; each method is an error for a value that is
+    only traced.
+    """
 
     __slots__ = ()
 

@@ -1,4 +1,6 @@
-"""What handles share behind their backs: memory with versions, saved values, and a trace's gradients and leaves."""
+"""What handles share behind their backs: memory with versions, saved values, and a trace's gradients and
+leaves.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,8 @@ class Saved:
 SAVED: weakref.WeakKeyDictionary[Node, Saved] = weakref.WeakKeyDictionary()
 
 
-# Advanced by everything that compiled variants depend on and that changes rarely: flags, a replaced array, module
-# attributes. A variant whose checks passed in this epoch needn't repeat them.
+# Advanced by everything that compiled variants depend on and that changes rarely: flags, a replaced array,
+# module attributes. A variant whose checks passed in this epoch needn't repeat them.
 _EPOCH = [0]
 
 
@@ -52,7 +54,8 @@ def epoch() -> int:
 
 
 def depends_on(owner: object, read: Callable[[], Hashable]) -> None:
-    """While tracing: notes that the function took plain Python values from `owner`; they are compared at every call.
+    """While tracing: notes that the function took plain Python values from `owner`; they are compared at
+    every call.
 
     Whoever changes such a value calls `advance_epoch`.
     """

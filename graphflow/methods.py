@@ -1,4 +1,6 @@
-"""What type checkers are told of the methods that ``graphflow.functions`` gives to Tensor. Empty when the program runs."""
+"""What type checkers are told of the methods that ``graphflow.functions`` gives to Tensor. Empty when the
+program runs.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
 
     class Methods:
-        """Operators of Tensor; every other method is defined once, in ``graphflow.functions``, and typed there."""
+        """Operators of Tensor; every other method is defined once, in ``graphflow.functions``, and typed
+        there.
+        """
 
         def __getattr__(self, name: str) -> Any: ...
         def backward(
             self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
-        ) -> None: ...
+        ) -> None:
+            """See ``graphflow.autograd``."""
+
         def __getitem__(self, key: Any) -> Any: ...
         def __setitem__(self, key: Any, value: Any) -> None: ...
         def __add__(self, other: Any) -> Any: ...

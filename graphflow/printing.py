@@ -1,4 +1,6 @@
-"""Tensors as text, the way PyTorch prints them: 4 digits, columns aligned, long ones summarised, 80 columns wide."""
+"""Tensors as text, the way PyTorch prints them: 4 digits, columns aligned, long ones summarised, 80 columns
+wide.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,11 @@ def set_printoptions(
     profile: str | None = None,
     sci_mode: bool | None = None,
 ) -> None:
-    """Digits after the point, elements above which tensors are summarised, elements shown at an edge then, columns.
+    """Digits after the point, elements above which tensors are summarised, elements shown at an edge then,
+    columns.
 
-    `profile` ("default", "short", "full") sets all of them first; `sci_mode` forces or forbids scientific notation,
-    and None leaves that to the numbers.
+    `profile` ("default", "short", "full") sets all of them first; `sci_mode` forces or forbids scientific
+    notation, and None leaves that to the numbers.
     """
     if profile is not None:
         base = _PROFILES[profile]
@@ -65,7 +68,9 @@ def set_printoptions(
 
 
 class ElementFormat:
-    """How the elements of one tensor are written: notation and column width follow from all elements shown."""
+    """How the elements of one tensor are written: notation and column width follow from all elements
+    shown.
+    """
 
     def __init__(self, shown: np.ndarray):
         self.floating = shown.dtype.kind == "f"
@@ -149,7 +154,7 @@ def array_text(array: np.ndarray, indent: int) -> str:
     return _nested_text(array, indent, summarize, ElementFormat(_edges(array) if summarize else array))
 
 
-# ---------------------------------------------------------------------------------------------- the whole tensor
+# ------------------------------------------------------------------------------------------- the whole tensor
 
 _UNMARKED: tuple[DType, ...] = (dtypes.float32, dtypes.int64, dtypes.bool_)
 
@@ -172,7 +177,9 @@ def _suffixes(t: Tensor, array: np.ndarray) -> list[str]:
 
 
 def tensor_text(t: Tensor) -> str:
-    """``tensor([1., 2.], requires_grad=True)``; while tracing, the type: ``Tensor(float32[batch, 64], traced)``."""
+    """``tensor([1., 2.], requires_grad=True)``; while tracing, the type: ``Tensor(float32[batch, 64],
+    traced)``.
+    """
     array = _numbers(t)
     if array is None:
         return f"Tensor({t.type_}, traced)"
@@ -210,5 +217,5 @@ def _format(t: Tensor, spec: str) -> str:
     return format(str(t), spec)
 
 
-Tensor.__repr__ = Tensor.__str__ = tensor_text  # type: ignore[method-assign]
+Tensor.__repr__ = Tensor.__str__ = tensor_text  # type: ignore[assignment,method-assign]
 Tensor.__format__ = _format  # type: ignore[method-assign, assignment]

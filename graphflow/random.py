@@ -1,8 +1,9 @@
-"""Random tensors from counters: the same seed gives the same numbers, eager or compiled, on any number of threads.
+"""Random tensors from counters: the same seed gives the same numbers, eager or compiled, on any number of
+threads.
 
-A generator is an int64 tensor (seed, offset). A draw of n elements takes the random words of the counters offset …
-offset + n - 1 and moves the offset on by n, so drawing 3 and then 4 elements gives what drawing 7 at once gives. While
-a function is traced, the generator is a state of the graph like any other.
+A generator is an int64 tensor (seed, offset). A draw of n elements takes the random words of the counters
+offset … offset + n - 1 and moves the offset on by n, so drawing 3 and then 4 elements gives what drawing 7 at
+once gives. While a function is traced, the generator is a state of the graph like any other.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from graphflow.tensor import Tensor, apply, concrete, no_grad
 
 
 class Generator:
-    """A stream of random numbers with a seed; 0 until `manual_seed` is called. `device` can only be the CPU."""
+    """A stream of random numbers with a seed; 0 until `manual_seed` is called. `device` can only be
+    the CPU.
+    """
 
     def __init__(self, device: Any = None):
         state = tensor([0, 0], dtype=int64, device=device)
@@ -60,7 +63,7 @@ class Generator:
     def initial_seed(self) -> int:
         """The seed the stream was started with."""
         with concrete():
-            return int(self.state[0].item())  # type: ignore[index]
+            return int(self.state[0].item())
 
     def get_state(self) -> Tensor:
         """A copy of (seed, offset), int64."""
@@ -189,9 +192,13 @@ def randn(
 
 @public(method=False)
 def rand_like(
-    input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None,
+    input: Tensor,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Uniform numbers in [0, 1) in input's shape and dtype."""
     t = tensor_arg(input, "rand_like")
     wanted = _float_dtype(t.dtype if dtype is None else dtype, "rand_like")
@@ -200,9 +207,13 @@ def rand_like(
 
 @public(method=False)
 def randn_like(
-    input: Tensor, *, generator: Generator | None = None, dtype: Any = None, device: Any = None,
+    input: Tensor,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Standard normal numbers in input's shape and dtype."""
     t = tensor_arg(input, "randn_like")
     wanted = _float_dtype(t.dtype if dtype is None else dtype, "randn_like")
@@ -224,10 +235,18 @@ def _integers(
 
 @public(method=False)
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = int64,
-    device: Any = None, requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
-    """Integers in [low, high), every one equally likely up to (high - low) / 2**63; ``randint(high, size)`` starts at 0."""
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = int64,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Integers in [low, high), every one equally likely up to (high - low) / 2**63; ``randint(high, size)``
+    starts at 0.
+    """
     if size is None:
         low, high, size = 0, low, high
     if size is None or isinstance(high, (list, tuple)):
@@ -246,7 +265,9 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any
 
 @public(method=False)
 def randperm(n: int, *, generator: Generator | None = None, dtype: Any = int64, device: Any = None) -> Tensor:
-    """The integers 0 … n-1 in random order. Not while tracing, where the order would have to be sorted in the graph."""
+    """The integers 0 … n-1 in random order. Not while tracing, where the order would have to be sorted in the
+    graph.
+    """
     if current_trace() is not None:
         raise error(
             TraceError, "randperm", "needs numbers; draw it outside the compiled function and pass it in"
@@ -265,9 +286,15 @@ def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
 
 @public(method=False)
 def normal(
-    mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None, dtype: Any = None,
-    device: Any = None, requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Normal numbers with given mean and standard deviation: tensors, or numbers and a `size`."""
     center, spread = operand(mean, "normal", "mean"), operand(std, "normal", "std")
     tensors = [v for v in (center, spread) if isinstance(v, Tensor)]
@@ -324,7 +351,9 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
 def random_(
     self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None
 ) -> Tensor:
-    """Fills the tensor with integers in [from, to); ``random_(n)`` starts at 0, without bounds up to what fits exactly."""
+    """Fills the tensor with integers in [from, to); ``random_(n)`` starts at 0, without bounds up to what
+    fits exactly.
+    """
     if to is None:
         limits = {
             "float32": 2**24 + 1,

@@ -1,8 +1,9 @@
 """Tensor: the handle people hold, with two lives.
 
-Outside ``compile`` a Tensor holds a NumPy array; operations run at once and, when a gradient is wanted, the node they
-would have been is kept, so that ``backward`` can run the compiler's own autodiff over those nodes. While a function is
-traced, the same operations only add nodes. In-place methods rebind the handle, so a trace is functional by itself.
+Outside ``compile`` a Tensor holds a NumPy array; operations run at once and, when a gradient is wanted, the
+node they would have been is kept, so that ``backward`` can run the compiler's own autodiff over those nodes.
+While a function is traced, the same operations only add nodes. In-place methods rebind the handle, so a trace
+is functional by itself.
 """
 
 from __future__ import annotations
@@ -47,9 +48,19 @@ class Tensor(Interop):
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_alias", "_array", "_grad", "_leaf", "_node", "_node_version", "_requires_grad", "_storage",
-        "_trace", "name",
-    )  # fmt: skip
+        "__dict__",
+        "__weakref__",
+        "_alias",
+        "_array",
+        "_grad",
+        "_leaf",
+        "_node",
+        "_node_version",
+        "_requires_grad",
+        "_storage",
+        "_trace",
+        "name",
+    )
     __array_priority__ = 1000
 
     def __init__(self, array: np.ndarray, storage: Storage | None = None):
@@ -105,7 +116,9 @@ class Tensor(Interop):
 
     @property
     def shape(self) -> Size:
-        """Sizes; while tracing, symbolic ones behave as integers as long as nothing depends on their value."""
+        """Sizes; while tracing, symbolic ones behave as integers as long as nothing depends on their
+        value.
+        """
         if self._array is None:
             trace = self._trace
             sizes = self._node.type.shape  # type: ignore[union-attr]
@@ -235,7 +248,8 @@ class Tensor(Interop):
             return self._node
         if not self.is_leaf:
             raise GradientError(
-                "a tensor needed for a gradient has been modified by an in-place operation on a view that shares "
+                "a tensor needed for a gradient has been modified by an in-place operation on a view that "
+                "shares "
                 "its memory; .clone() it before changing it"
             )
         node = ir.input_node(self.name or "leaf", self.type_)
@@ -267,14 +281,17 @@ class Tensor(Interop):
             )
         if trace is not None and (self._node is None or self._node.op.name != "const"):
             raise TraceError(
-                f"{what} inside a compiled function would be done once, at tracing, and never again; {instead}{where_called()}"
+                f"{what} inside a compiled function would be done once, at tracing, and never again; "
+                f"{instead}{where_called()}"
             )
         return self._array
 
     # ------------------------------------------------------------------------------------------ in place
 
     def _assign(self, value: Tensor) -> Tensor:
-        """Makes this handle hold `value` (of the same type): the one primitive behind every in-place method."""
+        """Makes this handle hold `value` (of the same type): the one primitive behind every in-place
+        method.
+        """
         trace = current_trace()
         if MODE.grad_enabled and self._requires_grad and self._leaf:
             raise GradientError(
@@ -311,7 +328,8 @@ class Tensor(Interop):
                 leaves_of(trace)[node] = self
             elif value._requires_grad:
                 raise GradientError(
-                    "a value that carries a gradient is written into a tensor that outlives the compiled function; "
+                    "a value that carries a gradient is written into a tensor that outlives the compiled "
+                    "function; "
                     ".detach() it first" + where_called()
                 )
             return self

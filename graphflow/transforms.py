@@ -1,6 +1,7 @@
 """Transformations of functions: ``grad`` and ``value_and_grad`` give functions that compute derivatives.
 
-They nest to any order, work on tensors at once as well as inside a compiled function, and don't touch ``.grad``.
+They nest to any order, work on tensors at once as well as inside a compiled function, and don't touch
+``.grad``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from graphflow.tensor import Tensor, enable_grad, where_called
 
 
 def flatten_tree(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
-    """The leaves of nested tuples, lists and dicts (None holds no leaf), and what puts others in their places."""
+    """The leaves of nested tuples, lists and dicts (None holds no leaf), and what puts others in their
+    places.
+    """
     leaves: list[Any] = []
 
     def strip(node: Any) -> Callable[[Sequence[Any]], Any]:
@@ -53,7 +56,8 @@ def _variable(leaf: Any, name: str) -> Tensor:
     if not isinstance(leaf, Tensor) or leaf.dtype.kind != "float":
         got = leaf.type_ if isinstance(leaf, Tensor) else type(leaf).__name__
         raise DTypeError(
-            f"{name}: can differentiate with respect to floating point tensors (in tuples, lists and dicts), got "
+            f"{name}: can differentiate with respect to floating point tensors (in tuples, lists and dicts), "
+            "got "
             f"{got}; choose other argnums{where_called()}"
         )
     return fresh_alias(leaf)
@@ -62,12 +66,14 @@ def _variable(leaf: Any, name: str) -> Tensor:
 def _scalar_output(output: Any, name: str) -> Tensor:
     if not isinstance(output, Tensor):
         raise GradientError(
-            f"{name}: the function has to return a tensor, it returned {type(output).__name__}; for auxiliary results "
+            f"{name}: the function has to return a tensor, it returned {type(output).__name__}; for "
+            "auxiliary results "
             f"return (value, aux) and pass has_aux=True{where_called()}"
         )
     if any(s != 1 for s in output.type_.shape):
         raise GradientError(
-            f"{name}: the function has to return a scalar, it returned shape {format_shape(output.type_.shape)}; reduce it, "
+            f"{name}: the function has to return a scalar, it returned shape "
+            f"{format_shape(output.type_.shape)}; reduce it, "
             f"e.g. with .sum() or .mean(){where_called()}"
         )
     if output.dtype.kind != "float":
@@ -80,11 +86,13 @@ def _scalar_output(output: Any, name: str) -> Tensor:
 def value_and_grad(
     fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Any]]:
-    """A function that gives ``(fn(...), gradient)``, the gradient with respect to positional arguments `argnums`.
+    """A function that gives ``(fn(...), gradient)``, the gradient with respect to positional arguments
+    `argnums`.
 
-    The gradient has the form of the argument: a tensor, or tuples, lists and dicts of tensors; for several `argnums` it
-    is a tuple. An argument that the value doesn't depend on has a gradient of zeros. With `has_aux`, `fn` returns
-    ``(value, aux)`` and so does the first result. GradientError unless the value is a scalar.
+    The gradient has the form of the argument: a tensor, or tuples, lists and dicts of tensors; for several
+    `argnums` it is a tuple. An argument that the value doesn't depend on has a gradient of zeros. With
+    `has_aux`, `fn` returns ``(value, aux)`` and so does the first result. GradientError unless the value is a
+    scalar.
     """
     several = not isinstance(argnums, int)
     wanted: tuple[int, ...] = tuple(argnums) if not isinstance(argnums, int) else (argnums,)
@@ -113,7 +121,8 @@ def value_and_grad(
 def _position(index: int, count: int) -> int:
     if not -count <= index < count:
         raise GradientError(
-            f"grad: argnums={index}, but the function was called with {count} positional arguments{where_called()}"
+            f"grad: argnums={index}, but the function was called with {count} positional "
+            f"arguments{where_called()}"
         )
     return index % count
 
@@ -134,7 +143,8 @@ def _finished(value: Any) -> Any:
 def grad(
     fn: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
 ) -> Callable[..., Any]:
-    """A function that gives the gradient of the scalar ``fn(...)`` with respect to positional arguments `argnums`.
+    """A function that gives the gradient of the scalar ``fn(...)`` with respect to positional arguments
+    `argnums`.
 
     See `value_and_grad` for the form of the result. With `has_aux`, gives ``(gradient, aux)``.
     """

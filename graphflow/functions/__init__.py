@@ -8,6 +8,10 @@ The families' modules hold the definitions; this one names what is public.
 # ruff: noqa: I001
 
 from graphflow.functions import inplace, operators
+from graphflow.functions.arrange import (
+    cat, chunk, cat as concat, cat as concatenate, flip, hstack, narrow, roll, select, split, stack, unbind,
+    vstack,
+)
 from graphflow.functions.choose import (
     clamp, clamp_max, clamp_min, clamp as clip, logit, masked_fill, maximum, minimum, where,
 )
@@ -45,10 +49,9 @@ from graphflow.functions.reduce import (
     var, var_mean,
 )
 from graphflow.functions.shape import (
-    broadcast_shapes_ as broadcast_shapes, broadcast_tensors, broadcast_to, cat, chunk, cat as concat,
-    cat as concatenate, flatten, flip, hstack, movedim as moveaxis, movedim, narrow, permute, ravel, reshape,
-    roll, select, split, squeeze, stack, transpose as swapaxes, transpose as swapdims, t_ as t, tile,
-    transpose, tril, triu, unbind, unflatten, unsqueeze, vstack,
+    broadcast_shapes_ as broadcast_shapes, broadcast_tensors, broadcast_to, flatten, movedim as moveaxis,
+    movedim, permute, ravel, reshape, squeeze, transpose as swapaxes, transpose as swapdims, t_ as t, tile,
+    transpose, tril, triu, unflatten, unsqueeze,
 )
 from graphflow.random import (
     bernoulli, normal, rand, rand_like, randint, randint_like, randn, randn_like, randperm,

@@ -108,8 +108,8 @@ def _number_dtype(value: Number) -> DType:
 def result_dtype(*values: Operand) -> DType:
     """The dtype of an operation's result, by PyTorch's ``result_type``.
 
-    Tensors with dimensions decide; 0-d tensors, and then Python numbers, only raise the category (bool, integer,
-    floating point).
+    Tensors with dimensions decide; 0-d tensors, and then Python numbers, only raise the category (bool,
+    integer, floating point).
     """
     ranked: list[DType | None] = [None, None, None]
     for value in values:
@@ -119,12 +119,11 @@ def result_dtype(*values: Operand) -> DType:
             level, dtype = 2, _number_dtype(value)
         held = ranked[level]
         ranked[level] = dtype if held is None else dtypes.promote(held, dtype)
-    result: DType | None = None
-    for dtype in reversed(ranked):
-        if dtype is not None:
-            higher = result is None or _CATEGORY[dtype.kind] >= _CATEGORY[result.kind]
-            result = dtype if higher else result
-    assert result is not None
+    given = [dtype for dtype in reversed(ranked) if dtype is not None]
+    result = given[0]
+    for dtype in given[1:]:
+        if _CATEGORY[dtype.kind] >= _CATEGORY[result.kind]:
+            result = dtype
     return result
 
 
@@ -290,3 +289,9 @@ def traced(node: Node) -> Tensor:
     trace = current_trace()
     assert trace is not None
     return Tensor.of_node(node, trace)
+
+
+def pinned(size: Extent, why: str) -> int:
+    """The number that a size is; a symbolic one fixes its symbols for this compiled variant."""
+    trace = current_trace()
+    return size if isinstance(size, int) else trace.pin(size, why) if trace is not None else int(str(size))

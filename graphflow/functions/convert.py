@@ -33,7 +33,8 @@ def to(
     non_blocking: bool = False,
     copy: bool = False,
 ) -> Tensor:
-    """In another dtype, on another device, or as another tensor: ``to(dtype)``, ``to(device, dtype)``, ``to(other)``.
+    """In another dtype, on another device, or as another tensor: ``to(dtype)``, ``to(device, dtype)``,
+    ``to(other)``.
 
     The tensor itself where nothing changes, unless `copy`. `non_blocking` is accepted and has no effect.
     """
@@ -80,7 +81,9 @@ _TYPE_NAMES = {
 
 @public(name="type", function=False, backward=_TO_COPY)
 def type_of(self: Tensor, dtype: Any = None) -> Any:
-    """The type's name, ``"graphflow.FloatTensor"``; with `dtype` (or such a name), the tensor converted to it."""
+    """The type's name, ``"graphflow.FloatTensor"``; with `dtype` (or such a name), the tensor converted to
+    it.
+    """
     if dtype is None:
         return f"graphflow.{_TYPE_NAMES[self.dtype.name]}"
     if isinstance(dtype, str):

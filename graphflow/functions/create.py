@@ -1,7 +1,7 @@
 """Making tensors from Python data, NumPy arrays, and sizes.
 
-Inside a compiled function the ones made from sizes become part of the graph; ``tensor`` of Python data is a value that
-the graph captures.
+Inside a compiled function the ones made from sizes become part of the graph; ``tensor`` of Python data is a
+value that the graph captures.
 """
 
 from __future__ import annotations
@@ -369,7 +369,8 @@ def _arange_size(start: Any, end: Any, step: Any) -> Extent:
         raise error(ShapeError, "arange", f"end {end} can't be reached from {start} in steps of {step}")
     if isinstance(span, int) and isinstance(step, int):
         return -(-span // step)
-    return math.ceil(span / step)
+    size: int = math.ceil(span / step)
+    return size
 
 
 @public(method=False)

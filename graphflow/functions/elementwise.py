@@ -82,7 +82,9 @@ def mul(input: Operand, other: Operand) -> Tensor:
 
 @public(aliases=("divide",))
 def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
-    """``input / other``, floating point also for integers; `rounding_mode` "trunc" or "floor" rounds the quotient."""
+    """``input / other``, floating point also for integers; `rounding_mode` "trunc" or "floor" rounds the
+    quotient.
+    """
     if rounding_mode is None:
         return apply(OPS["div"], *promoted("div", input, other, floating=True))
     if rounding_mode == "floor":
@@ -261,7 +263,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Operand =
     return apply(OPS["add"], a, apply(OPS["div"], _scaled("addcdiv", b, value), c))
 
 
-# ---------------------------------------------------------------------------------------------- float functions
+# -------------------------------------------------------------------------------------------- float functions
 
 
 def _float_unary(name: str, doc: str, *, aliases: tuple[str, ...] = (), backward: str | None = None) -> Unary:
@@ -338,7 +340,9 @@ trunc = _rounding("trunc", "The integer part of each element; integers stay as t
 
 @public(name="round")
 def round_(input: Tensor, *, decimals: int = 0) -> Tensor:
-    """The nearest integer, halves to the even one; with `decimals`, the nearest multiple of ``10**-decimals``."""
+    """The nearest integer, halves to the even one; with `decimals`, the nearest multiple of
+    ``10**-decimals``.
+    """
     t = tensor_arg(input, "round")
     if t.dtype is bool_:
         raise error(DTypeError, "round", "a bool tensor can't be rounded")

@@ -18,13 +18,14 @@ from graphflow.functions.common import (
     expanded,
     in_dtype,
     operand,
+    pinned,
     reshaped,
     scalar,
     tensor_arg,
 )
 from graphflow.functions.registry import error, public
 from graphflow.functions.shape import flatten
-from graphflow.functions.subscript import getitem, pinned
+from graphflow.functions.subscript import getitem
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
@@ -96,7 +97,7 @@ def _trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
             size = pinned(size, f"the index of {name}")
         if d == dim or size == wanted or isinstance(wanted, Dim):
             sizes.append(size)
-        elif wanted < size:
+        elif wanted < size:  # type: ignore[operator]
             sizes.append(wanted)
         else:
             raise error(

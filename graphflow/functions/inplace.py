@@ -18,12 +18,15 @@ from graphflow.tensor import Tensor, is_grad_enabled
 
 
 def stored(self: Tensor, value: Tensor, name: str) -> Tensor:
-    """Puts a computed value into a handle: converted to its dtype, if that keeps the category, and of its shape."""
+    """Puts a computed value into a handle: converted to its dtype, if that keeps the category, and of its
+    shape.
+    """
     if value.dtype is not self.dtype:
         if _CATEGORY[value.dtype.kind] > _CATEGORY[self.dtype.kind]:
             raise error(
                 DTypeError, name,
-                f"result type {value.dtype} can't be put into the {self.dtype} tensor in place; use the function without _",
+                f"result type {value.dtype} can't be put into the {self.dtype} tensor in place; use the "
+                "function without _",
             )  # fmt: skip
         value = cast(value, self.dtype)
     if value.type_.shape != self.type_.shape:
@@ -53,18 +56,20 @@ sub_ = _in_place("sub", el.sub)
 mul_ = _in_place("mul", el.mul)
 div_ = _in_place("div", el.div)
 pow_ = _in_place("pow", el.pow_)
-for _name, _function in {
-    "subtract": el.sub, "multiply": el.mul, "divide": el.div, "floor_divide": el.floor_divide, "remainder": el.remainder,
-    "fmod": el.fmod, "neg": el.neg, "abs": el.abs_, "sign": el.sign, "square": el.square, "reciprocal": el.reciprocal,
-    "exp": el.exp, "exp2": el.exp2, "expm1": el.expm1, "log": el.log, "log1p": el.log1p, "log2": el.log2, "log10": el.log10,
-    "sqrt": el.sqrt, "rsqrt": el.rsqrt, "sin": el.sin, "cos": el.cos, "tan": el.tan, "asin": el.asin, "acos": el.acos,
-    "atan": el.atan, "sinh": el.sinh, "cosh": el.cosh, "tanh": el.tanh, "sigmoid": el.sigmoid, "erf": el.erf, "erfc": el.erfc,
-    "relu": el.relu, "floor": el.floor, "ceil": el.ceil, "trunc": el.trunc, "round": el.round_, "frac": el.frac,
-    "clamp": choose.clamp, "clip": choose.clamp, "clamp_min": choose.clamp_min, "clamp_max": choose.clamp_max, "lerp": el.lerp,
-    "addcmul": el.addcmul, "addcdiv": el.addcdiv, "masked_fill": choose.masked_fill, "nan_to_num": logic.nan_to_num,
-    "bitwise_and": logic.bitwise_and, "bitwise_or": logic.bitwise_or, "bitwise_xor": logic.bitwise_xor,
-    "bitwise_not": logic.bitwise_not,
-}.items():  # fmt: skip
+_RESULTS: dict[str, Callable[..., Tensor]] = {
+    "subtract": el.sub, "multiply": el.mul, "divide": el.div, "floor_divide": el.floor_divide,
+    "remainder": el.remainder, "fmod": el.fmod, "neg": el.neg, "abs": el.abs_, "sign": el.sign,
+    "square": el.square, "reciprocal": el.reciprocal, "exp": el.exp, "exp2": el.exp2, "expm1": el.expm1,
+    "log": el.log, "log1p": el.log1p, "log2": el.log2, "log10": el.log10, "sqrt": el.sqrt, "rsqrt": el.rsqrt,
+    "sin": el.sin, "cos": el.cos, "tan": el.tan, "asin": el.asin, "acos": el.acos, "atan": el.atan,
+    "sinh": el.sinh, "cosh": el.cosh, "tanh": el.tanh, "sigmoid": el.sigmoid, "erf": el.erf, "erfc": el.erfc,
+    "relu": el.relu, "floor": el.floor, "ceil": el.ceil, "trunc": el.trunc, "round": el.round_,
+    "frac": el.frac, "clamp": choose.clamp, "clip": choose.clamp, "clamp_min": choose.clamp_min,
+    "clamp_max": choose.clamp_max, "lerp": el.lerp, "addcmul": el.addcmul, "addcdiv": el.addcdiv,
+    "masked_fill": choose.masked_fill, "nan_to_num": logic.nan_to_num, "bitwise_and": logic.bitwise_and,
+    "bitwise_or": logic.bitwise_or, "bitwise_xor": logic.bitwise_xor, "bitwise_not": logic.bitwise_not,
+}  # fmt: skip
+for _name, _function in _RESULTS.items():
     _in_place(_name, _function)
 
 
@@ -78,10 +83,12 @@ def _logical_in_place(name: str, function: Callable[..., Tensor]) -> None:
     public(name + "_", function=False)(method)
 
 
-for _name, _function in {
-    "eq": logic.eq, "ne": logic.ne, "lt": logic.lt, "le": logic.le, "gt": logic.gt, "ge": logic.ge, "logical_and": logic.logical_and,
-    "logical_or": logic.logical_or, "logical_xor": logic.logical_xor, "logical_not": logic.logical_not,
-}.items():  # fmt: skip
+_TRUTHS: dict[str, Callable[..., Tensor]] = {
+    "eq": logic.eq, "ne": logic.ne, "lt": logic.lt, "le": logic.le, "gt": logic.gt, "ge": logic.ge,
+    "logical_and": logic.logical_and, "logical_or": logic.logical_or, "logical_xor": logic.logical_xor,
+    "logical_not": logic.logical_not,
+}  # fmt: skip
+for _name, _function in _TRUTHS.items():
     _logical_in_place(_name, _function)
 
 
@@ -113,7 +120,9 @@ def zero_(self: Tensor) -> Tensor:
 
 @public(name="__setitem__", function=False)
 def setitem(self: Tensor, key: Any, value: Operand) -> None:
-    """``x[key] = value``: integers, slices, ``None`` and ``...``, or a bool mask of this tensor's leading dimensions."""
+    """``x[key] = value``: integers, slices, ``None`` and ``...``, or a bool mask of this tensor's leading
+    dimensions.
+    """
     if isinstance(key, Tensor) and key.dtype is bool_ and not (isinstance(value, Tensor) and value.ndim):
         _set_masked(self, key, value)
         return

@@ -18,7 +18,8 @@ def _pair(name: str, a: Any, b: Any, second: str = "other") -> tuple[Tensor, Ten
     if x.dtype is not y.dtype:
         raise error(
             DTypeError, name,
-            f"expected operands of the same dtype, but got {x.type_} and {y.type_}; convert one with .to(dtype)",
+            f"expected operands of the same dtype, but got {x.type_} and {y.type_}; convert one with "
+            ".to(dtype)",
         )  # fmt: skip
     if x.dtype is bool_:
         raise error(DTypeError, name, "has no meaning for bool tensors; convert with .float()")
@@ -46,7 +47,9 @@ def _matmul_backward(input: Any, other: Any) -> str:
 
 @public(backward=_matmul_backward)
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """``input @ other``: dot product, matrix times vector, or (broadcast batches of) matrix products, by rank."""
+    """``input @ other``: dot product, matrix times vector, or (broadcast batches of) matrix products, by
+    rank.
+    """
     a, b = _pair("matmul", input, other)
     if not a.ndim or not b.ndim:
         raise error(

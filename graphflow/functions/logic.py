@@ -132,7 +132,9 @@ def isclose(
 def nan_to_num(
     input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
-    """NaN and infinities replaced by numbers; by default infinities become the dtype's largest finite values."""
+    """NaN and infinities replaced by numbers; by default infinities become the dtype's largest
+    finite values.
+    """
     t = tensor_arg(input, "nan_to_num")
     if t.dtype.kind != "float":
         return copied(t)

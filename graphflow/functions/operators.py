@@ -29,9 +29,10 @@ def _operator(name: str, function: Callable[[Any, Any], Any], reflected: bool = 
 
 
 for _name, _function in {
-    "add": el.add, "sub": el.sub, "mul": el.mul, "truediv": el.div, "floordiv": el.floor_divide, "mod": el.remainder,
-    "pow": el.pow_, "and": logic.bitwise_and, "or": logic.bitwise_or, "xor": logic.bitwise_xor, "lshift": logic.bitwise_left_shift,
-    "rshift": logic.bitwise_right_shift, "matmul": matmul,
+    "add": el.add, "sub": el.sub, "mul": el.mul, "truediv": el.div, "floordiv": el.floor_divide,
+    "mod": el.remainder, "pow": el.pow_, "and": logic.bitwise_and, "or": logic.bitwise_or,
+    "xor": logic.bitwise_xor, "lshift": logic.bitwise_left_shift, "rshift": logic.bitwise_right_shift,
+    "matmul": matmul,
 }.items():  # fmt: skip
     _operator(_name, _function)
 
@@ -54,8 +55,8 @@ def _in_place(name: str, method: str) -> None:
 
 
 for _name, _method in {
-    "add": "add_", "sub": "sub_", "mul": "mul_", "truediv": "div_", "floordiv": "floor_divide_", "mod": "remainder_",
-    "pow": "pow_", "and": "bitwise_and_", "or": "bitwise_or_", "xor": "bitwise_xor_",
+    "add": "add_", "sub": "sub_", "mul": "mul_", "truediv": "div_", "floordiv": "floor_divide_",
+    "mod": "remainder_", "pow": "pow_", "and": "bitwise_and_", "or": "bitwise_or_", "xor": "bitwise_xor_",
 }.items():  # fmt: skip
     _in_place(_name, _method)
 

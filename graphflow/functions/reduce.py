@@ -136,7 +136,9 @@ def var(
     input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: float | None = None,
 ) -> Tensor:  # fmt: skip
-    """The variance over `dim`: squared distances from the mean, divided by the count less `correction` (default 1)."""
+    """The variance over `dim`: squared distances from the mean, divided by the count less `correction`
+    (default 1).
+    """
     dim, correction = _var_arguments("var", dim, unbiased, correction)
     t = require_float(tensor_arg(input, "var"), "var")
     return _var_mean(t, dims_arg(dim, t.ndim, "var"), correction, keepdim)[0]
@@ -263,7 +265,8 @@ def max_(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
 def max_(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None
 ) -> Tensor | Extremes:
-    """The largest element; with `dim`, ``(values, indices)`` along it; with a tensor, the elementwise `maximum`.
+    """The largest element; with `dim`, ``(values, indices)`` along it; with a tensor, the elementwise
+    `maximum`.
 
     NaN counts as larger than every number.
     """
@@ -282,7 +285,8 @@ def min_(input: Tensor, dim: int, keepdim: bool = False) -> Extremes: ...
 def min_(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None
 ) -> Tensor | Extremes:
-    """The smallest element; with `dim`, ``(values, indices)`` along it; with a tensor, the elementwise `minimum`.
+    """The smallest element; with `dim`, ``(values, indices)`` along it; with a tensor, the elementwise
+    `minimum`.
 
     NaN counts as smaller than every number.
     """
@@ -367,7 +371,7 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     return reduced("sum", cast(logical(t), int64), dims, False)
 
 
-# ---------------------------------------------------------------------------------------------- exponential families
+# --------------------------------------------------------------------------------------- exponential families
 
 
 def _floating(input: Tensor, name: str, dtype: Any) -> Tensor:

@@ -1,4 +1,6 @@
-"""One definition for both spellings: ``@public`` makes a function a name of graphflow and a method of Tensor."""
+"""One definition for both spellings: ``@public`` makes a function a name of graphflow and a method
+of Tensor.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,12 @@ def public(
     aliases: tuple[str, ...] = (),
     backward: Backward | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Registers a function under its own name (or `name`) and `aliases`, as graphflow function and Tensor method.
+    """Registers a function under its own name (or `name`) and `aliases`, as graphflow function and Tensor
+    method.
 
-    The registered function takes NumPy's ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, and lets ``grad_fn``
-    of its results print its name, or what `backward` says: PyTorch's name for the operation, or a function of the
-    arguments that tells it.
+    The registered function takes NumPy's ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, and lets
+    ``grad_fn`` of its results print its name, or what `backward` says: PyTorch's name for the operation, or a
+    function of the arguments that tells it.
     """
 
     def register(body: Callable[P, R]) -> Callable[P, R]:

@@ -23,6 +23,7 @@ from graphflow.functions.common import (
     of_array,
     of_size,
     operand,
+    pinned,
     reshaped,
     result_dtype,
     scalar,
@@ -32,7 +33,7 @@ from graphflow.functions.shape import permuted
 from graphflow.sizes import SymbolicSize, unwrap
 from graphflow.tensor import Tensor, apply
 
-# ---------------------------------------------------------------------------------------------- parsing x[...]
+# --------------------------------------------------------------------------------------------- parsing x[...]
 
 
 @dataclass
@@ -110,12 +111,6 @@ def _as_item(item: Any) -> Any:
     )
 
 
-def pinned(size: Extent, why: str) -> int:
-    """The number that a size is; a symbolic one fixes its symbols for this compiled variant."""
-    trace = current_trace()
-    return size if isinstance(size, int) else trace.pin(size, why) if trace is not None else int(str(size))
-
-
 def _bound(value: Any) -> Extent | None:
     if value is None:
         return None
@@ -170,7 +165,8 @@ def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
             if item.dtype is bool_:
                 raise error(
                     TraceError, "index",
-                    "a bool mask selects a number of elements that depends on values, which a compiled function can't "
+                    "a bool mask selects a number of elements that depends on values, which a compiled "
+                    "function can't "
                     "have; use gf.where(mask, x, 0) and sum, or x[mask] = value for writing",
                 )  # fmt: skip
             advanced.append((len(kept), item))
@@ -216,7 +212,9 @@ def _getitem_backward(self: Tensor, key: Any) -> str:
 
 @public(name="__getitem__", function=False, backward=_getitem_backward)
 def getitem(self: Tensor, key: Any) -> Tensor:
-    """``x[key]`` with integers, slices, ``None``, ``...`` (a view of the memory) and integer tensors (a copy)."""
+    """``x[key]`` with integers, slices, ``None``, ``...`` (a view of the memory) and integer tensors (a
+    copy).
+    """
     parsed = parse(key, self.type_.shape)
     box = basic(self, parsed)
     return _at_tensors(box, parsed.advanced) if parsed.advanced else box
@@ -267,7 +265,8 @@ def flat_position(t: Tensor, advanced: Sequence[tuple[int, Tensor]]) -> tuple[Te
         total = position if total is None else apply(OPS["add"], apply(OPS["mul"], total, size), position)
         valid = inside if valid is None else apply(OPS["bitwise_and"], valid, inside)
     assert total is not None and valid is not None
-    # A position outside one dimension must not land inside the merged one: it is sent where the check sees it.
+    # A position outside one dimension must not land inside the merged one: it is sent where the check sees
+    # it.
     total = apply(OPS["where"], valid, total, scalar(_NOWHERE, int64))
     merged = product(shape[d] for d in dims)
     t = reshaped(t, (*shape[: dims[0]], merged, *shape[dims[-1] + 1 :]))
@@ -278,7 +277,9 @@ _NOWHERE = -(2**62)
 
 
 def check_range(index: Tensor, size: Extent, dim: int) -> None:
-    """IndexRangeError for a concrete index with a position outside; a traced one is checked where it is used."""
+    """IndexRangeError for a concrete index with a position outside; a traced one is checked where it
+    is used.
+    """
     if index.is_traced or current_trace() is not None or not isinstance(size, int):
         return
     positions = index.numpy()
@@ -311,7 +312,9 @@ def put_box(t: Tensor, parsed: Basic, box: Tensor) -> Tensor:
 
 
 def _written_at_tensors(t: Tensor, parsed: Basic, value: Operand) -> Tensor:
-    """``t[..., index, ...] = value`` where every element asks which write, the last of several, is meant for it."""
+    """``t[..., index, ...] = value`` where every element asks which write, the last of several, is meant for
+    it.
+    """
     box = basic(t, parsed)
     if len(parsed.advanced) == 1:
         flat, (dim, index) = box, parsed.advanced[0]
