@@ -193,8 +193,7 @@ def test_runs_repeat_bit_for_bit_and_earlier_ones_are_kept(place: Path) -> None:
     assert (folder / METRICS).read_bytes() != first[0]
 
 
-# ---------------------------------------------------------------------------------------------- stopping and
-# resuming
+# -------------------------------------------------------------------------------- stopping and resuming
 
 # Samples read: an epoch takes 50 for training and 25 for validation, the test 26 more.
 MIDDLE, LAST_OF_EPOCH, VALIDATING, LATER, TESTING = 12, 50, 60, 75 + 33, 3 * 75 + 5

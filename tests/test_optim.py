@@ -225,8 +225,7 @@ def test_printing_lists_the_groups() -> None:
     )
 
 
-# ---------------------------------------------------------------------------------------------- gradients and
-# closures
+# -------------------------------------------------------------------------------- gradients and closures
 
 
 def test_zero_grad_forgets_or_zeroes() -> None:
