@@ -3,8 +3,9 @@
 Each `Operation` has a typing rule and an emitter and knows nothing of the front end that reads the text.
 Arithmetic keeps the operands' type: two int32 give an int32 that wraps, an integer literal takes the other
 operand's type, an integer meeting a float becomes that float type, and the wider type wins within a kind.
-Signed and unsigned operands don't mix unless the signed one is wider. Float arithmetic is IEEE with one
-liberty, contraction of a product and a sum into a fused multiply-add.
+Signed and unsigned operands don't mix unless the signed one is wider. Float arithmetic is IEEE without any
+liberty: a product and a sum aren't contracted either, so that a value has the same bits in whichever kernel it is
+computed. ``x == max(x)`` finds its winner though both sides were computed from x's operands in loops of their own.
 """
 
 from __future__ import annotations
@@ -232,7 +233,7 @@ def _arithmetic(name: str) -> tuple[Resolve, Emit]:
             return b.gep(values[0], [b.neg(index) if name == "sub" else index], inbounds=True)
         met, (x, y) = both(b, types, values)
         if met.kind == "f":
-            return getattr(b, "f" + name)(x, y, flags=("contract",))
+            return getattr(b, "f" + name)(x, y)
         return getattr(b, name)(x, y)
 
     return resolve, emit
@@ -246,7 +247,7 @@ def _true_divide(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]
     met = promote(types[0], types[1])
     at = met if met is not None and met.kind == "f" else F64
     x, y = (convert(b, v, t, at) for v, t in zip(values, types, strict=True))
-    return b.fdiv(x, y, flags=("contract",))
+    return b.fdiv(x, y)
 
 
 def _true_divide_type(args: tuple[Type, ...]) -> Type | None:
