@@ -46,7 +46,8 @@ class Compiled:
 
 
 def compile_graph(graph: Graph, compile_object: Compile, join: bool = True) -> Compiled:
-    """Runs every pass and emits the Program; `join=False` gives each op a kernel of its own, to compare with."""
+    """Runs every pass and emits the Program; `join=False` gives each op a kernel of its own, to compare with.
+    """
     debug = settings().debug
     seconds: list[tuple[str, float]] = []
     stages = [("trace", graph)]
@@ -95,7 +96,8 @@ class _Assembler:
 
     def program(self) -> tuple[Program, tuple[tuple[Node, ...], ...]]:
         layout = self.layout
-        commands, nodes = [], []
+        commands: list[Command] = []
+        nodes: list[tuple[Node, ...]] = []
         for group in _groups(layout.steps):
             step = group[0]
             if isinstance(step.emitted, Product):
@@ -215,7 +217,7 @@ class _Assembler:
             step.barrier,
             f"k{number:02d}_{step.name}",
             matmul.scratch_bytes(dtype, m, n, k),
-            _nanoseconds(moved, flops, 80) + extra_flops // 16,
+            _nanoseconds(moved, flops, 100) + extra_flops // 16,
             moved,
             flops + extra_flops,
         )
@@ -236,8 +238,8 @@ def _merge_batch(batch: list[tuple[Size, Size, Size, Size]]) -> list[tuple[Size,
 
 
 def _nanoseconds(size: Size, flops: Size, flops_per_ns: int) -> Size:
-    """A rough time on one core: memory at 10 bytes a nanosecond, arithmetic at the given rate."""
-    return size // 10 + flops // flops_per_ns
+    """A rough time on one core: memory (mostly caches) at 24 bytes a nanosecond, arithmetic at the given rate."""
+    return size // 24 + flops // flops_per_ns
 
 
 def _groups(steps: Sequence[Step]) -> list[list[Step]]:
