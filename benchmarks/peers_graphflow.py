@@ -1,4 +1,5 @@
-"""The benchmark's workloads in graphflow: each maker returns a step() that runs one training step (or call)."""
+"""The benchmark's workloads in graphflow: each maker returns a step() that runs one training step (or call).
+"""
 
 from __future__ import annotations
 

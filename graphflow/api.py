@@ -1,4 +1,6 @@
-"""``compile``, ``trace``, ``export`` and ``load_graph``: from a Python function to a program, and to a file and back."""
+"""``compile``, ``trace``, ``export`` and ``load_graph``: from a Python function to a
+program, and to a file and back.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,12 @@ class CompiledFunction:
         return found.run(leaves, dynamic, arrays)
 
     def _find(
-        self, key: Hashable, leaves: list[Any], spec: pytree.Spec, dynamic: list[int], arrays: list[np.ndarray]
+        self,
+        key: Hashable,
+        leaves: list[Any],
+        spec: pytree.Spec,
+        dynamic: list[int],
+        arrays: list[np.ndarray],
     ) -> Variant:
         reasons = []
         for variant in self._variants.get(key, ()):
@@ -112,13 +119,16 @@ class CompiledFunction:
         reason = reasons[-1] if reasons else "the first call" if not self._order else self._new_kind(key)
         if self._max_variants is not None and len(self._order) >= self._max_variants:
             raise TraceError(
-                f"{self._name} would need more than max_variants={self._max_variants} compiled variants: {reason}"
+                f"{self._name} would need more than max_variants={self._max_variants} compiled variants: "
+                f"{reason}"
             )
         names = self._argument_names(spec, dynamic)
         arguments = Arguments(leaves, spec, dynamic, arrays, names)
         if self._signature is not None:
             if len(self._signature) != len(arrays):
-                raise TraceError(f"the signature has {len(self._signature)} arguments, the call {len(arrays)}")
+                raise TraceError(
+                    f"the signature has {len(self._signature)} arguments, the call {len(arrays)}"
+                )
             specs = self._signature
         else:
             specs = default_specs(arrays, names)
@@ -127,7 +137,12 @@ class CompiledFunction:
         if traced.pinned and not reasons:
             fixed = ", ".join(f"{s} = {v}" for s, v in traced.pinned.items())
             reason = f"{reason}, with {fixed} fixed by the program"
-        variant = Variant(traced, compile_graph(traced.graph), reason, (key, [leaf for i, leaf in enumerate(leaves) if i not in set(dynamic)]))
+        variant = Variant(
+            traced,
+            compile_graph(traced.graph),
+            reason,
+            (key, [leaf for i, leaf in enumerate(leaves) if i not in set(dynamic)]),
+        )
         self._variants.setdefault(key, []).insert(0, variant)
         self._order.append(variant)
         if len(self._order) > self._keep:
@@ -176,10 +191,14 @@ class CompiledFunction:
         return unique
 
     def explain(self) -> Explanation:
-        """Every stage of the variant compiled last: graphs, kernels with their source and lines, memory, work."""
+        """Every stage of the variant compiled last: graphs, kernels with their source
+        and lines, memory, work.
+        """
         if not self._order:
             raise TraceError(f"{self._name} hasn't been compiled yet; call it once, or use graphflow.trace")
-        return Explanation(self._order[-1].engine.compiled, self._order[-1].engine.executor, list(map(str, self._order)))
+        return Explanation(
+            self._order[-1].engine.compiled, self._order[-1].engine.executor, list(map(str, self._order))
+        )
 
     def __repr__(self) -> str:
         return f"<compiled {self._name}, {len(self._order)} variants>"
@@ -205,7 +224,9 @@ def _describe_key(key: Any) -> str:
 
 
 def _captured_scalars(function: Callable[..., Any]) -> list[Callable[[], Hashable]]:
-    """Readers of the plain numbers and strings a function takes from around it: another value is another variant."""
+    """Readers of the plain numbers and strings a function takes from around it: another
+    value is another variant.
+    """
     code = getattr(function, "__code__", None)
     readers: list[Callable[[], Hashable]] = []
     if code is None:
@@ -232,7 +253,7 @@ def _read_global(space: dict[str, Any], name: str) -> Hashable:
     return (type(value), value) if isinstance(value, _SCALARS) else id(value)
 
 
-# ---------------------------------------------------------------------------------------------- graphs as functions
+# ---------------------------------------------------------------------------------------- graphs as functions
 
 
 class CompiledGraph:
@@ -246,7 +267,7 @@ class CompiledGraph:
         self.states = states
         self._spec = spec
         self._engine = Engine(graph)
-        self._arrays = tuple(states[n.attrs["name"]]._array for n in graph.states)
+        self._arrays: tuple[Any, ...] = tuple(states[n.attrs["name"]]._array for n in graph.states)
 
     def __call__(self, *args: Any) -> Any:
         """Runs the graph on Tensors, arrays or floats in the order of ``graph.args``."""
@@ -254,11 +275,9 @@ class CompiledGraph:
             names = ", ".join(f"{n.attrs['name']}: {n.type}" for n in self.graph.args)
             raise TypeError(f"{self.graph.name} takes ({names}), got {len(args)} arguments")
         arrays = []
-        for node, value in zip(self.graph.args, args, strict=True):
+        for value in args:
             array = as_array(value)
-            if array is None:
-                array = np.asarray(value)
-            arrays.append(array)
+            arrays.append(np.asarray(value) if array is None else array)
         outputs = self._engine.call(arrays, self._arrays)
         for index, _ in self.graph.updates:
             self.states[self.graph.states[index].attrs["name"]]._storage.version += 1
@@ -312,7 +331,11 @@ def compile(function: F, /) -> CompiledFunction: ...
 def compile(function: Graph, /, *, states: dict[str, Any] | None = None) -> CompiledGraph: ...
 @overload
 def compile(
-    function: None = None, /, *, signature: Sequence[TensorSpec] | None = None, max_variants: int | None = None
+    function: None = None,
+    /,
+    *,
+    signature: Sequence[TensorSpec] | None = None,
+    max_variants: int | None = None,
 ) -> Callable[[F], CompiledFunction]: ...
 
 
@@ -326,9 +349,9 @@ def compile(
 ) -> Any:
     """Compiles a function (as a decorator, with or without arguments), a Module, or a Graph.
 
-    `signature` names symbolic sizes; without it every argument's leading size is symbolic, and sizes that agree at
-    the first call are one. `max_variants` turns one variant too many into an error. For a Graph that wasn't traced
-    in this process, `states` gives values by name.
+    `signature` names symbolic sizes; without it every argument's leading size is symbolic, and sizes that
+    agree at the first call are one. `max_variants` turns one variant too many into an error. For a Graph that
+    wasn't traced in this process, `states` gives values by name.
     """
     if isinstance(function, Graph):
         return _compile_graph(function, states)
@@ -349,10 +372,14 @@ def _compile_graph(graph: Graph, states: dict[str, Any] | None) -> CompiledGraph
         values[name] = value if isinstance(value, Tensor) else Tensor(np.array(value))
     missing = [n.attrs["name"] for n in graph.states if n.attrs["name"] not in values]
     if missing:
-        raise TypeError(f"the graph has states without values: {', '.join(missing)}; pass states={{name: value}}")
+        raise TypeError(
+            f"the graph has states without values: {', '.join(missing)}; pass states={{name: value}}"
+        )
     for node in graph.states:
         if values[node.attrs["name"]].type_ != node.type:
-            raise TypeError(f"state {node.attrs['name']} has to be {node.type}, got {values[node.attrs['name']].type_}")
+            raise TypeError(
+                f"state {node.attrs['name']} has to be {node.type}, got {values[node.attrs['name']].type_}"
+            )
     return CompiledGraph(graph, values, spec)
 
 
@@ -360,23 +387,29 @@ def _compile_graph(graph: Graph, states: dict[str, Any] | None) -> CompiledGraph
 
 
 def export(function: CompiledFunction | CompiledGraph | Graph, path: str | os.PathLike[str]) -> None:
-    """Writes a compiled function's graph with its states' values (parameters, optimizer moments) to a ``.gfz`` file.
+    """Writes a compiled function's graph with its states' values (parameters, optimizer moments) to a
+    ``.gfz`` file.
 
-    Of a CompiledFunction it takes the variant used for the first call's kind of arguments; call it once before.
+    Of a CompiledFunction it takes the variant used for the first call's kind of arguments; call it once
+    before.
     """
     if isinstance(function, CompiledFunction):
         if not function.variants:
             raise TraceError(f"{function._name} hasn't been compiled yet; call it once before exporting it")
         if len(function.variants) > 1:
             kinds = "\n  ".join(map(str, function.variants))
-            raise TraceError(f"{function._name} has several variants; export graphflow.trace(...) of one:\n  {kinds}")
+            raise TraceError(
+                f"{function._name} has several variants; export graphflow.trace(...) of one:\n  {kinds}"
+            )
         graph, states, spec = _exported(function.variants[0].traced)
     elif isinstance(function, CompiledGraph):
         graph, states, spec = function.graph, function.states, function._spec
     elif isinstance(function, Graph):
         compiled = _BINDINGS.get(function)
         if compiled is None and function.states:
-            raise TypeError("the graph's states have no values here; export graphflow.compile(graph, states=...)")
+            raise TypeError(
+                "the graph's states have no values here; export graphflow.compile(graph, states=...)"
+            )
         states, spec = compiled or ({}, ("tuple", (pytree.LEAF,) * len(function.outputs)))
         graph = function
     else:
@@ -389,7 +422,9 @@ def _exported(traced: Traced) -> tuple[Graph, dict[str, Tensor], pytree.Spec]:
     """The graph without the gradients that a call leaves on handles: a file has no handles."""
     results, graph = traced.results, traced.graph
     if results.argument_updates:
-        raise TraceError("the function changes its arguments in place, which a file can't do; return the new values")
+        raise TraceError(
+            "the function changes its arguments in place, which a file can't do; return the new values"
+        )
     if any(n is None for n, _ in results.returned):
         raise TraceError("the function returns values that aren't tensors, which a file can't hold")
     outputs = tuple(graph.outputs[n] for n, _ in results.returned if n is not None)
@@ -401,7 +436,8 @@ def _exported(traced: Traced) -> tuple[Graph, dict[str, Tensor], pytree.Spec]:
 def load_graph(path: str | os.PathLike[str]) -> CompiledGraph:
     """Reads a ``.gfz`` file: a callable that computes, and trains, as the exported function did.
 
-    FormatError when the file is truncated, altered or of an unknown version; nothing of it is ever executed as code.
+    FormatError when the file is truncated, altered or of an unknown version; nothing of it is ever executed
+    as code.
     """
     graph, states, meta = artifact.read_artifact(path)
     try:
@@ -409,7 +445,9 @@ def load_graph(path: str | os.PathLike[str]) -> CompiledGraph:
     except ValueError as error:
         raise FormatError(f"{os.fspath(path)}: {error}") from None
     if pytree.count(spec) != len(graph.outputs):
-        raise FormatError(f"{os.fspath(path)}: describes {pytree.count(spec)} results, the graph has {len(graph.outputs)}")
+        raise FormatError(
+            f"{os.fspath(path)}: describes {pytree.count(spec)} results, the graph has {len(graph.outputs)}"
+        )
     tensors = {}
     for node in graph.states:
         name = node.attrs["name"]
@@ -418,4 +456,13 @@ def load_graph(path: str | os.PathLike[str]) -> CompiledGraph:
     return CompiledGraph(graph, tensors, spec)
 
 
-__all__ = ["CompiledFunction", "CompiledGraph", "Dim", "TensorSpec", "compile", "export", "load_graph", "trace"]
+__all__ = [
+    "CompiledFunction",
+    "CompiledGraph",
+    "Dim",
+    "TensorSpec",
+    "compile",
+    "export",
+    "load_graph",
+    "trace",
+]

@@ -1,4 +1,5 @@
-"""Compiled functions inside eager differentiation: one call is one operation, whose gradient is another compiled call.
+"""Compiled functions inside eager differentiation: one call is one operation, whose gradient is another
+compiled call.
 
 The gradient's graph computes the forward pass again from the inputs; nothing is kept between the two calls.
 """
@@ -19,7 +20,8 @@ _OPS: WeakKeyDictionary[Graph, Op] = WeakKeyDictionary()
 
 
 def call_op(graph: Graph) -> Op:
-    """The operation that runs `graph`; its operands are the graph's arguments and states, its result a tuple."""
+    """The operation that runs `graph`; its operands are the graph's arguments and states, its result a tuple.
+    """
     op = _OPS.get(graph)
     if op is None:
         op = _OPS[graph] = _make(Graph(graph.name, graph.inputs, (), graph.outputs))
@@ -64,7 +66,9 @@ def _zeros(type_: TensorType) -> Node:
 
 
 def _gradient(graph: Graph) -> tuple[Graph, list[int], list[int]]:
-    """The graph of the gradient, which outputs it takes cotangents of, and which inputs it gives cotangents for."""
+    """The graph of the gradient, which outputs it takes cotangents of, and which inputs
+    it gives cotangents for.
+    """
     outputs = [i for i, o in enumerate(graph.outputs) if is_differentiable(o)]
     seeds = [input_node(f"g{i}", graph.outputs[i].type) for i in outputs]
     grads = vjp([graph.outputs[i] for i in outputs], list(seeds), list(graph.args))

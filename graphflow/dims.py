@@ -1,8 +1,8 @@
 """Symbolic sizes: polynomials with integer coefficients over named symbols and floor divisions.
 
-``Dim`` is structural: two Dims are equal when their canonical polynomials are. Constants are plain ``int`` wherever
-possible, so a shape is a tuple of ``int | Dim``. Used by the IR (types), the compiler (strides, ranges) and the
-runtime (sizes instantiated once per batch size).
+``Dim`` is structural: two Dims are equal when their canonical polynomials are. Constants are plain ``int``
+wherever possible, so a shape is a tuple of ``int | Dim``. Used by the IR (types), the compiler (strides,
+ranges) and the runtime (sizes instantiated once per batch size).
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
-
-Size = "int | Dim"
-Atom = "str | FloorDiv"
 
 
 class FloorDiv:
@@ -40,13 +36,16 @@ class FloorDiv:
     __repr__ = __str__  # Dim orders its monomials by their text, which must not hold an address
 
 
+Monomial = tuple[str | FloorDiv, ...]
+
+
 class Dim:
     """A non-constant size: ``terms`` maps a sorted tuple of atoms (a monomial) to its coefficient."""
 
     __slots__ = ("_hash", "terms")
 
-    def __init__(self, terms: Mapping[tuple, int]):
-        self.terms: dict[tuple, int] = dict(terms)
+    def __init__(self, terms: Mapping[Monomial, int]):
+        self.terms: dict[Monomial, int] = dict(terms)
         self._hash = hash(frozenset(self.terms.items()))
 
     @staticmethod
@@ -77,7 +76,7 @@ class Dim:
         return -1 * self
 
     def __mul__(self, other: int | Dim) -> int | Dim:
-        terms: dict[tuple, int] = {}
+        terms: dict[Monomial, int] = {}
         for monomial_a, a in self.terms.items():
             for monomial_b, b in _terms(other).items():
                 key = tuple(sorted(monomial_a + monomial_b, key=str))
@@ -99,7 +98,7 @@ class Dim:
         return self - (self // divisor) * divisor
 
     def __str__(self) -> str:
-        parts = []
+        parts: list[str] = []
         for monomial, coefficient in sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0]))):
             factors = [str(a) for a in monomial]
             if abs(coefficient) != 1 or not factors:
@@ -119,11 +118,11 @@ class Dim:
         return found
 
 
-def _terms(value: int | Dim) -> dict[tuple, int]:
+def _terms(value: int | Dim) -> dict[Monomial, int]:
     return value.terms if isinstance(value, Dim) else {(): int(value)}
 
 
-def _make(terms: dict[tuple, int]) -> int | Dim:
+def _make(terms: dict[Monomial, int]) -> int | Dim:
     terms = {m: c for m, c in terms.items() if c}
     if not terms:
         return 0
@@ -140,7 +139,9 @@ def _combine(a: int | Dim, b: int | Dim, sign: int) -> int | Dim:
 
 
 def divide(a: int | Dim, b: int | Dim) -> int | Dim | None:
-    """``a / b`` when it is exact for every value of the symbols, else None. `b` is an int or a single monomial."""
+    """``a / b`` when it is exact for every value of the symbols, else None. `b` is an
+    int or a single monomial.
+    """
     if isinstance(a, int) and isinstance(b, int):
         return a // b if b and a % b == 0 else None
     if a == b:
@@ -151,7 +152,7 @@ def divide(a: int | Dim, b: int | Dim) -> int | Dim | None:
     ((monomial, coefficient),) = divisor.items()
     if coefficient == 0:
         return None
-    terms = {}
+    terms: dict[Monomial, int] = {}
     for m, c in _terms(a).items():
         rest = list(m)
         for atom in monomial:
@@ -166,7 +167,10 @@ def divide(a: int | Dim, b: int | Dim) -> int | Dim | None:
 
 def product(sizes: Iterable[int | Dim]) -> int | Dim:
     """The product of sizes; 1 for none."""
-    return reduce(lambda a, b: a * b, sizes, 1)
+    total: int | Dim = 1
+    for size in sizes:
+        total = total * size
+    return total
 
 
 def ceil_div(a: int | Dim, b: int) -> int | Dim:
@@ -206,70 +210,79 @@ def substitute(size: int | Dim, values: Mapping[str, int | Dim]) -> int | Dim:
 
 
 _TOKEN = re.compile(r"\s*(//|[A-Za-z_]\w*|\d+|[-+*()])")
+_MAX_NESTING = 50
 
 
 def parse(text: str) -> int | Dim:
     """Reads what ``str(size)`` printed. ValueError on anything else; never evaluates Python."""
-    tokens, position = [], 0
-    text = text.strip()
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if not match:
-            raise ValueError(f"not a size: {text!r}")
-        tokens.append(match.group(1))
-        position = match.end()
-    tokens.append("")
-    cursor = [0]
+    reader = _Reader(text.strip())
+    try:
+        value = reader.total(0)
+    except ZeroDivisionError:
+        raise reader.error() from None
+    if reader.tokens[reader.position]:
+        raise reader.error()
+    return value
 
-    def peek() -> str:
-        return tokens[cursor[0]]
 
-    def take() -> str:
-        cursor[0] += 1
-        return tokens[cursor[0] - 1]
+class _Reader:
+    """A recursive-descent reader of sizes; the token after the last one is empty."""
 
-    def atom(depth: int) -> int | Dim:
-        token = take()
-        if depth > 50:
-            raise ValueError(f"not a size: {text!r} is nested too deeply")
+    def __init__(self, text: str):
+        self.text, self.tokens, self.position = text, list[str](), 0
+        end = 0
+        while end < len(text):
+            match = _TOKEN.match(text, end)
+            if not match:
+                raise self.error()
+            self.tokens.append(match.group(1))
+            end = match.end()
+        self.tokens.append("")
+
+    def error(self, more: str = "") -> ValueError:
+        return ValueError(f"not a size: {self.text!r}{more}")
+
+    def take(self) -> str:
+        self.position += 1
+        return self.tokens[self.position - 1]
+
+    def atom(self, depth: int) -> int | Dim:
+        token = self.take()
+        if depth > _MAX_NESTING:
+            raise self.error(" is nested too deeply")
         if token == "(":
-            value = total(depth + 1)
-            if take() != ")":
-                raise ValueError(f"not a size: {text!r}")
+            value = self.total(depth + 1)
+            if self.take() != ")":
+                raise self.error()
             return value
         if token == "-":
-            return -1 * atom(depth + 1)
+            return -1 * self.atom(depth + 1)
         if token.isdigit():
             return int(token)
         if token.isidentifier():
             return Dim.symbol(token)
-        raise ValueError(f"not a size: {text!r}")
+        raise self.error()
 
-    def chain(operand: Callable[[int], int | Dim], operators: tuple[str, ...], depth: int) -> int | Dim:
+    def chain(self, operand: Callable[[int], int | Dim], operators: tuple[str, ...], depth: int) -> int | Dim:
         value = operand(depth)
-        while peek() in operators:
-            operator, right = take(), operand(depth)
-            value = {
-                "*": lambda a, b: a * b,
-                "//": lambda a, b: a // b,
-                "+": lambda a, b: a + b,
-                "-": lambda a, b: a - b,
-            }[operator](value, right)
+        while self.tokens[self.position] in operators:
+            operator, right = self.take(), operand(depth)
+            value = _OPERATORS[operator](value, right)
         return value
 
-    def factor(depth: int) -> int | Dim:
-        return chain(atom, ("*", "//"), depth)
+    def factor(self, depth: int) -> int | Dim:
+        return self.chain(self.atom, ("*", "//"), depth)
 
-    def total(depth: int) -> int | Dim:
-        return chain(factor, ("+", "-"), depth)
+    def total(self, depth: int) -> int | Dim:
+        return self.chain(self.factor, ("+", "-"), depth)
 
-    try:
-        value = total(0)
-    except ZeroDivisionError:
-        raise ValueError(f"not a size: {text!r}") from None
-    if peek():
-        raise ValueError(f"not a size: {text!r}")
-    return value
+
+_OPERATORS: dict[str, Callable[[int | Dim, int | Dim], int | Dim]] = {
+    "*": lambda a, b: a * b,
+    "//": lambda a, b: a // b,
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+}
 
 
 def gcd_constant(size: int | Dim) -> int:

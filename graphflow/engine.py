@@ -32,7 +32,8 @@ class Engine:
     def call(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs the graph: outputs in fresh arrays, states updated in place.
 
-        `states` are the graph's in order; pass the same tuple again for speed. IndexError for an index out of range.
+        `states` are the graph's in order; pass the same tuple again for speed. IndexError for an index out of
+        range.
         """
         if self._bounds:
             self._check_bounds(args, states)
@@ -68,7 +69,9 @@ class Engine:
         size = node.attrs["size"] if node.op.kind == "scatter" else node.inputs[0].shape[node.attrs["dim"]]
         size = evaluate(size, self.executor.kept_assignments[-1])
         where = f"\n  at {node.loc.describe()}" if node.loc else ""
-        raise IndexError(f"{node.op.name}: index {value} is out of range for a dimension of size {size}{where}")
+        raise IndexError(
+            f"{node.op.name}: index {value} is out of range for a dimension of size {size}{where}"
+        )
 
     def run(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Outputs and new state values, as ``interpret.run_graph``; the given states stay as they are."""

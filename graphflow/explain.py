@@ -8,13 +8,16 @@ from graphflow.compiler.ir import Graph, Node
 from graphflow.compiler.pipeline import Compiled
 from graphflow.dims import Dim
 from graphflow.runtime.executor import Executor
+from graphflow.runtime.program import FunctionArg
 
 Size = int | Dim
 
 
 @dataclass(frozen=True)
 class KernelReport:
-    """One command: its kernel, the user's lines it computes, and what it moves and computes (sizes may be symbolic)."""
+    """One command: its kernel, the user's lines it computes, and what it moves and computes
+    (sizes may be symbolic).
+    """
 
     label: str
     kernel: str
@@ -37,7 +40,9 @@ class MemoryReport:
 
 
 class Explanation:
-    """The stages of one compiled variant: ``graph``, ``stages``, ``kernels``, ``memory``; ``print`` it for the text."""
+    """The stages of one compiled variant: ``graph``, ``stages``, ``kernels``, ``memory``;
+    ``print`` it for the text.
+    """
 
     def __init__(self, compiled: Compiled, executor: Executor, variants: list[str]):
         self._compiled = compiled
@@ -68,7 +73,7 @@ class Explanation:
         reports = []
         for command, nodes in zip(program.commands, self._compiled.command_nodes, strict=True):
             kernel = program.kernels[command.kernel]
-            inner = [program.kernels[a.kernel] for a in command.args if type(a).__name__ == "FunctionArg"]
+            inner = [program.kernels[a.kernel] for a in command.args if isinstance(a, FunctionArg)]
             source = "\n".join(k.source for k in (kernel, *inner) if k.source and k.name != "shared_range")
             reports.append(
                 KernelReport(
@@ -119,7 +124,9 @@ class Explanation:
         lines.append(f"\n{len(program.commands)} kernels")
         for report in self.kernels:
             lines.append(f"  {report.label}: {', '.join(report.ops)}")
-            lines.append(f"    {report.bytes} bytes, {report.flops} flops; from {', '.join(report.lines) or 'no line'}")
+            lines.append(
+                f"    {report.bytes} bytes, {report.flops} flops; from {', '.join(report.lines) or 'no line'}"
+            )
             lines += [f"    | {text}" for text in report.source.strip().splitlines()]
         lines.append("\nmemory")
         for name in ("inputs", "states", "outputs", "temporaries"):

@@ -11,8 +11,8 @@ from graphflow.dims import Dim, product
 class SymbolicSize:
     """A size of a traced tensor that may differ from call to call.
 
-    Arithmetic stays symbolic. Anything that needs the number (a branch, ``range``, ``int``) fixes the symbol to its
-    value at this call, and the compiled variant is then good for that value only.
+    Arithmetic stays symbolic. Anything that needs the number (a branch, ``range``, ``int``) fixes the symbol
+    to its value at this call, and the compiled variant is then good for that value only.
     """
 
     __slots__ = ("size", "trace")

@@ -31,7 +31,7 @@ class TensorSpec:
 
     def __init__(self, shape: Sequence[int | str], dtype: object = dtypes.float32, name: str | None = None):
         for size in shape:
-            fits = isinstance(size, str) and size.isidentifier() or (isinstance(size, int) and size >= 0)
+            fits = (isinstance(size, str) and size.isidentifier()) or (isinstance(size, int) and size >= 0)
             if not fits or isinstance(size, bool):
                 raise TypeError(f"a size is a number or an identifier, not {size!r}")
         object.__setattr__(self, "shape", tuple(shape))
@@ -60,7 +60,11 @@ def as_array(leaf: Any) -> np.ndarray | None:
 
 def static_key(leaf: Any) -> Hashable:
     """What tells one static argument from another: plain values by value, other objects by identity."""
-    return (type(leaf), leaf) if isinstance(leaf, STATIC) and not isinstance(leaf, slice) else (type(leaf), id(leaf))
+    return (
+        (type(leaf), leaf)
+        if isinstance(leaf, STATIC) and not isinstance(leaf, slice)
+        else (type(leaf), id(leaf))
+    )
 
 
 def default_specs(arrays: Sequence[np.ndarray], names: Sequence[str]) -> list[TensorSpec]:
@@ -100,7 +104,8 @@ def bind(specs: Sequence[TensorSpec], arrays: Sequence[np.ndarray], names: Seque
         if not fits:
             told = f" with {', '.join(f'{k}={v}' for k, v in values.items())}" if values else ""
             raise TraceError(
-                f"argument {name} has to be {spec}{told}, got {array.dtype}[{', '.join(map(str, array.shape))}]"
+                f"argument {name} has to be {spec}{told}, got "
+                f"{array.dtype}[{', '.join(map(str, array.shape))}]"
             )
     return values
 

@@ -33,9 +33,9 @@ class Arguments:
 class Results:
     """What the traced function leaves behind, besides its graph.
 
-    ``returned`` has for every leaf of the result an output's number, or the constant itself; ``differentiable`` are
-    the numbers of outputs that require grad. ``grads`` are (handle or argument number, output number, or the handle
-    that stays, or None).
+    ``returned`` has for every leaf of the result an output's number, or the constant itself;
+    ``differentiable`` are the numbers of outputs that require grad. ``grads`` are (handle or argument number,
+    output number, or the handle that stays, or None).
     """
 
     spec: pytree.Spec
@@ -129,7 +129,9 @@ def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[N
         if handle._node is not node:
             nodes.append(handle._traced_node(tracer))
             updates.append((number, len(nodes) - 1))
-    return tuple(nodes), Results(spec, tuple(returned), tuple(grads), tuple(updates), frozenset(differentiable))
+    return tuple(nodes), Results(
+        spec, tuple(returned), tuple(grads), tuple(updates), frozenset(differentiable)
+    )
 
 
 def _refuse_overlaps(graph: Graph, handles: Sequence[Tensor]) -> None:
@@ -143,10 +145,10 @@ def _refuse_overlaps(graph: Graph, handles: Sequence[Tensor]) -> None:
             arrays = [handles[i]._array for i in numbers]
             for i, a in enumerate(arrays):
                 for b in arrays[i + 1 :]:
-                    if np.may_share_memory(a, b):  # type: ignore[arg-type]
+                    if np.may_share_memory(a, b):
                         raise TraceError(
-                            "the compiled function changes a tensor in place and also uses another view of its memory, "
-                            f"shapes {a.shape} and {b.shape}; use one of them only"  # type: ignore[union-attr]
+                            "the compiled function changes a tensor in place and also uses another view of "
+                            f"its memory, shapes {a.shape} and {b.shape}; use one of them only"  # type: ignore[union-attr]
                         )
 
 
@@ -249,8 +251,11 @@ class Variant:
         """One call: outputs in the function's own nesting, gradients put on their handles."""
         if self._updated_ids:
             for i, array in enumerate(arrays):
-                if id(array) in self._updated_ids or (array.base is not None and id(array.base) in self._updated_ids):
-                    arrays[i] = array.copy()  # an argument that shares memory with a state keeps its old value
+                if id(array) in self._updated_ids or (
+                    array.base is not None and id(array.base) in self._updated_ids
+                ):
+                    # an argument that shares memory with a state keeps its old value
+                    arrays[i] = array.copy()
         operands = self._operands(leaves, dynamic, arrays) if self._records else []
         outputs = self.engine.call(arrays, self._states)
         for storage in self._updated:
@@ -270,7 +275,9 @@ class Variant:
         return pytree.unflatten(results.spec, found)
 
     def _operands(self, leaves: list[Any], dynamic: list[int], arrays: list[np.ndarray]) -> list[Tensor]:
-        """The inputs as backward will see them; states that this call changes keep their old values in copies."""
+        """The inputs as backward will see them; states that this call changes keep
+        their old values in copies.
+        """
         given = [leaves[i] for i in dynamic]
         operands = [g if isinstance(g, Tensor) else Tensor(a) for g, a in zip(given, arrays, strict=True)]
         for number, state in enumerate(self.traced.states):
@@ -298,7 +305,9 @@ class Variant:
         """An argument the function changed in place gets its new value."""
         array = argument._array if isinstance(argument, Tensor) else argument
         if not isinstance(array, np.ndarray) or not array.flags.writeable:
-            raise TraceError("the compiled function changes an argument in place that can't be written to; .clone() it")
+            raise TraceError(
+                "the compiled function changes an argument in place that can't be written to; .clone() it"
+            )
         np.copyto(array, value)
         if isinstance(argument, Tensor):
             argument._storage.version += 1

@@ -1,7 +1,7 @@
 """Random graphs out of everything that compiles, and how far a compiled one may be from the evaluator.
 
-The generator takes its decisions from a ``random.Random``, so that Hypothesis can make them (and shrink them) and
-``tools/fuzz.py`` can go on for ever.
+The generator takes its decisions from a ``random.Random``, so that Hypothesis can make them (and shrink them)
+and ``tools/fuzz.py`` can go on for ever.
 """
 
 from __future__ import annotations
@@ -433,11 +433,12 @@ def random_case(source: random.Random, largest: int = 30) -> Case:
     return Generator(source).case(1 + source.randrange(largest))
 
 
-# ---------------------------------------------------------------------------------------------- how near is near
+# ------------------------------------------------------------------------------------------- how near is near
 
 # Ops whose floating-point results are exact, or a choice among their operands.
 EXACT = frozenset(
-    ["neg", "abs", "sign", "maximum", "minimum", "floor", "ceil", "round", "trunc", "relu", "where", "detach", "alias", "max", "min", "argmax", "argmin"]
+    ["neg", "abs", "sign", "maximum", "minimum", "floor", "ceil", "round", "trunc", "relu", "where", "detach",
+     "alias", "max", "min", "argmax", "argmin"]
 )
 NOISE = {"float32": 2.0**-22, "float64": 2.0**-51}
 
@@ -471,8 +472,8 @@ def tolerances(
 ) -> list[np.ndarray]:
     """How far a root may be from the evaluator's value: what rounding does to it, several times over.
 
-    An ill-conditioned place (a comparison of nearly equal numbers, a difference of large ones) so allows for what it
-    makes of the last bits, and everything else is held to a few of them.
+    An ill-conditioned place (a comparison of nearly equal numbers, a difference of large ones) so allows for
+    what it makes of the last bits, and everything else is held to a few of them.
     """
     rng = np.random.default_rng(7)
     runs = [noisy(graph, arrays, rng) for _ in range(count)]
@@ -513,7 +514,8 @@ def check(
             where = tuple(int(i[0]) for i in np.nonzero(bad)) if bad.ndim else ()
             raise AssertionError(
                 f"{what}: root {number} at {where} is {ours[where]!r}, not {theirs[where]!r} "
-                f"(off by {off[where]:.3g}, {limit[where]:.3g} allowed; {int(np.sum(bad))} of {bad.size} differ)"
+                f"(off by {off[where]:.3g}, {limit[where]:.3g} allowed; "
+                f"{int(np.sum(bad))} of {bad.size} differ)"
             )
 
 

@@ -6,12 +6,11 @@ import functools
 import hashlib
 from collections.abc import Sequence
 
-from llvmlite import binding
-
 from graphflow import dtypes
 from graphflow.dims import Dim
 from graphflow.runtime import loader
 from graphflow.runtime.program import Buffer, Command, Kernel, Program
+from llvmlite import binding
 
 F32, F64, I64 = dtypes.float32, dtypes.float64, dtypes.int64
 

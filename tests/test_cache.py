@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from graphflow import config
 from graphflow.runtime import cache
 from graphflow.runtime.cache import Cache

@@ -22,12 +22,15 @@ COMPILED = [op for op in ALL_OPS if op not in CONTROL]
 ELEMENTWISE = [op for op in COMPILED if op.kind == "elementwise"]
 N = Dim.symbol("n")
 
-# What the functions of `vecmath` may be off by, relative to the result (their measured errors are below 4 ULP).
+# What the functions of `vecmath` may be off by, relative to the result (their measured errors are below 4
+# ULP).
 ROUNDING = {"float32": 2e-6, "float64": 1e-14}
 
 
 def compare(graph: Graph, arrays: Sequence[np.ndarray], spread: float = 0.0) -> None:
-    """Runs the compiled graph beside the evaluator; `spread` is an absolute error that terms of a sum may add."""
+    """Runs the compiled graph beside the evaluator; `spread` is an absolute error
+    that terms of a sum may add.
+    """
     with np.errstate(all="ignore"):
         expected, _ = run_graph(graph, arrays)
     actual, _ = compile_graph(graph).run(arrays)

@@ -4,7 +4,6 @@ import copy
 import pickle
 
 import pytest
-
 from graphflow.errors import DeviceError
 from graphflow.runtime import device
 from graphflow.runtime.device import CPU, Device, as_device

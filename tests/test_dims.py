@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from graphflow.dims import Dim, ceil_div, divide, evaluate, gcd_constant, parse, product, substitute
 from hypothesis import given
 from hypothesis import strategies as st
-
-from graphflow.dims import Dim, ceil_div, divide, evaluate, gcd_constant, parse, product, substitute
 
 NAMES = ("n", "m", "batch_2")
 N, M = Dim.symbol("n"), Dim.symbol("m")

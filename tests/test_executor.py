@@ -5,10 +5,6 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from runtime_kernels import F32, F64, I64, kernel, program, size
-
 from graphflow.errors import CompileError, DTypeError, ShapeError, VerifyError
 from graphflow.runtime import arena, loader, threads
 from graphflow.runtime.buffers import OutputPool
@@ -24,6 +20,10 @@ from graphflow.runtime.program import (
     SizeArg,
 )
 from graphflow.runtime.report import table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime_kernels import F32, F64, I64, kernel, program, size
 
 N = size("n")
 BIG = 10_000_000  # nanoseconds: enough for any number of threads

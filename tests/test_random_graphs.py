@@ -31,7 +31,8 @@ def check_case(case: Case, unfused: bool) -> None:
             outputs, states = run_graph(case.graph, arrays)
             exact = [*outputs, *states]
             allowed = tolerances(case.graph, arrays, exact)
-            # What a comparison makes of the last bit shows in some runs only; many are for the few doubtful cases.
+            # What a comparison makes of the last bit shows in some runs only; many are for the few doubtful
+            # cases.
             widened = np.errstate(all="ignore")(partial(tolerances, case.graph, arrays, exact, 100))
         for name, engine in engines.items():
             copies = [a.copy() for a in arrays]

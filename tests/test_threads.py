@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from runtime_kernels import I64, program
-
 from graphflow import config
 from graphflow.runtime import schedule, threads
 from graphflow.runtime.executor import Executor
 from graphflow.runtime.program import Buffer, BufferArg, Command, SizeArg
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime_kernels import I64, program
 
 BIG = 10_000_000
 

@@ -1,4 +1,5 @@
-"""Random graphs, compiled and compared with the evaluator, until stopped: ``python tools/fuzz.py [seed] [count]``.
+"""Random graphs, compiled and compared with the evaluator, until stopped: ``python tools/fuzz.py [seed]
+[count]``.
 
 Prints the seed of every failure; ``python tools/fuzz.py SEED 1`` runs that one alone.
 """

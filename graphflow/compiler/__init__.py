@@ -1,0 +1,1 @@
+"""The compiler: from a traced graph to a Program."""

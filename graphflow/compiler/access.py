@@ -11,8 +11,9 @@ from graphflow.compiler.ir import Node
 
 @dataclass(frozen=True)
 class Access:
-    """An operand resolved: ``index`` addresses an element of ``base``; ``flat`` replaces it where a reshape that
-    can't be undone dimension by dimension lies between (the base is contiguous then)."""
+    """An operand resolved: ``index`` addresses an element of ``base``; ``flat`` replaces it where a reshape
+    that can't be undone dimension by dimension lies between (the base is contiguous then).
+    """
 
     base: Node
     index: tuple[Index, ...]
@@ -57,7 +58,8 @@ def is_view(node: Node) -> bool:
 def resolve(node: Node, index: Sequence[Index], stored: Container[Node] = ()) -> Access:
     """Walks from `node` at `index` through views to the node that computes or holds the elements.
 
-    Views in `stored` hold their elements themselves. Views behind a merging reshape must be (fusion sees to it).
+    Views in `stored` hold their elements themselves. Views behind a merging reshape must be (fusion sees to
+    it).
     """
     index = normalize(index, node.shape)
     while is_view(node) and node not in stored:
@@ -73,7 +75,9 @@ def resolve(node: Node, index: Sequence[Index], stored: Container[Node] = ()) ->
 
 
 def reduction_index(node: Node, place: Sequence[Index], reduced: Sequence[int]) -> tuple[Index, ...]:
-    """The operand's index of a reduction that stands at `place`: the reduced axes run in the reduced dimensions."""
+    """The operand's index of a reduction that stands at `place`: the reduced axes run
+    in the reduced dimensions.
+    """
     source = node.inputs[0]
     dims = [d for d in node.attrs["dims"] if source.shape[d] != 1]
     axes = {d: Index.of(f"a{a}") for d, a in zip(sorted(dims), sorted(reduced), strict=True)}
@@ -121,8 +125,8 @@ def reads(
 ) -> Iterator[Access]:
     """The elements of inputs and of `computed` nodes that an element of `node` at `place` needs.
 
-    Looks through views and through values that are computed again wherever they are used. A view in `stored` that
-    merges dimensions reads its operand by position: its access has a ``flat`` index.
+    Looks through views and through values that are computed again wherever they are used. A view in `stored`
+    that merges dimensions reads its operand by position: its access has a ``flat`` index.
     """
     if node.op.name == "reshape" and splits(node):
         yield Access(strip_reshapes(node), (), flat_index(place, node.shape))

@@ -1,7 +1,8 @@
 """Index expressions: how an element of a result names an element of an operand.
 
-An ``Index`` is a sum of integer variables times sizes plus a constant. Views (permute, expand, slice, reshape that
-splits) map indices to indices; codegen asks them with loop variables, the memory view with dimension numbers.
+An ``Index`` is a sum of integer variables times sizes plus a constant. Views (permute, expand, slice, reshape
+that splits) map indices to indices; codegen asks them with loop variables, the memory view with dimension
+numbers.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The intermediate representation: typed, located, interned nodes; ops declared once; graphs.
 
-A ``Node`` applies an ``Op`` to input nodes under attributes and has one result type. Nodes are frozen and interned:
-building the same application twice gives the same object, so equal subexpressions are one node and identity is
-equality. A ``Graph`` names the inputs and results of a piece of that web.
+A ``Node`` applies an ``Op`` to input nodes under attributes and has one result type. Nodes are frozen and
+interned: building the same application twice gives the same object, so equal subexpressions are one node and
+identity is equality. A ``Graph`` names the inputs and results of a piece of that web.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ Type = TensorType | TupleType
 
 @dataclass(frozen=True)
 class Sample:
-    """Inputs on which tests run an op: arrays in operand order, attributes, and whether gradients are checked.
+    """Inputs on which tests run an op: arrays in operand order, attributes, and whether gradients are
+    checked.
 
     A tuple of arrays stands for an operand of a tuple type.
     """
@@ -86,10 +87,11 @@ class BadSample:
 class Op:
     """Everything graphflow knows about one primitive, declared in one place.
 
-    ``infer(*types, **attrs)`` is the type rule and raises ShapeError or DTypeError; ``numpy(*arrays, **attrs)`` is
-    the reference that defines the op's meaning; ``vjp(g, out, *inputs, **attrs)`` gives one cotangent node (or None)
-    per input, written in ops. ``kind`` tells the compiler how it iterates; ``lowering`` holds what that kind needs
-    (an element expression, a combine rule, an index map), see the family module that made the op.
+    ``infer(*types, **attrs)`` is the type rule and raises ShapeError or DTypeError; ``numpy(*arrays,
+    **attrs)`` is the reference that defines the op's meaning; ``vjp(g, out, *inputs, **attrs)`` gives one
+    cotangent node (or None) per input, written in ops. ``kind`` tells the compiler how it iterates;
+    ``lowering`` holds what that kind needs (an element expression, a combine rule, an index map), see the
+    family module that made the op.
     """
 
     name: str
@@ -186,9 +188,9 @@ class Node:
         return OPS["neg"](self)
 
 
-# ---------------------------------------------------------------------------------------------- building nodes
+# --------------------------------------------------------------------------------------------- building nodes
 
-_INTERNED: WeakValueDictionary[tuple, Node] = WeakValueDictionary()
+_INTERNED: WeakValueDictionary[tuple[Any, ...], Node] = WeakValueDictionary()
 _INTERN_LOCK = threading.Lock()
 _LOCAL = threading.local()
 _UIDS = itertools.count()
@@ -222,7 +224,9 @@ def _attr_key(value: Any) -> Any:
 
 
 def make_node(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Node:
-    """The interned node for an application; ShapeError/DTypeError with operands and the user's line if it's ill-typed."""
+    """The interned node for an application; ShapeError/DTypeError with operands and the
+    user's line if it's ill-typed.
+    """
     key = (op.name, tuple(map(id, inputs)), tuple((k, _attr_key(v)) for k, v in sorted(attrs.items())))
     node = _INTERNED.get(key)
     if node is not None:
@@ -237,7 +241,9 @@ def make_node(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Node:
 
 
 def unshared_node(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Node:
-    """A node outside the intern table: one event of eager execution, whose value is its own and may be overwritten."""
+    """A node outside the intern table: one event of eager execution, whose value is its
+    own and may be overwritten.
+    """
     return Node(op, inputs, attrs, infer(op, tuple(n.type for n in inputs), attrs), current_loc())
 
 
@@ -255,7 +261,8 @@ def infer(op: Op, types: tuple[Type, ...], attrs: Attrs) -> Type:
 
 
 def lift(values: Sequence[Node | int | float | bool]) -> tuple[Node, ...]:
-    """Python scalars among operands as constants of the last node's dtype (the first of ``where`` is a bool)."""
+    """Python scalars among operands as constants of the last node's dtype (the first of ``where`` is a bool).
+    """
     if all(type(v) is Node for v in values):
         return tuple(values)  # type: ignore[arg-type]
     dtype = next(v.type.dtype for v in reversed(values) if isinstance(v, Node))
@@ -284,8 +291,8 @@ def input_node(name: str, type_: TensorType, loc: Loc | None = None) -> Node:
 class Graph:
     """A function as data.
 
-    ``args`` and ``states`` are input nodes: what a caller passes, and what lives between calls. ``outputs`` are the
-    results. ``updates`` pairs a state's index with the node whose value it takes after a run.
+    ``args`` and ``states`` are input nodes: what a caller passes, and what lives between calls. ``outputs``
+    are the results. ``updates`` pairs a state's index with the node whose value it takes after a run.
     """
 
     name: str
@@ -383,7 +390,7 @@ def substitute(roots: Sequence[Node], mapping: Mapping[Node, Node]) -> list[Node
     return [done[r] for r in roots]
 
 
-# ---------------------------------------------------------------------------------------------- symbolic equality
+# ------------------------------------------------------------------------------------------ symbolic equality
 
 
 class Constraints:
@@ -427,7 +434,9 @@ def equal_size(a: Size, b: Size) -> Size:
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
-    """NumPy's broadcasting over shapes with symbolic sizes. A symbol is not taken for 1 unless the trace pins it."""
+    """NumPy's broadcasting over shapes with symbolic sizes. A symbol is not taken for 1
+    unless the trace pins it.
+    """
     result: list[Size] = [1] * max(map(len, shapes), default=0)
     for shape in shapes:
         shift = len(result) - len(shape)

@@ -107,7 +107,7 @@ def _input_names(graph: Graph) -> dict[Node, str]:
 class Renumbering:
     """Replaces the process-wide numbers that keep nodes apart (``uid``) by their order in a graph."""
 
-    def __init__(self) -> None:  # noqa: D107
+    def __init__(self) -> None:
         self._seen: dict[int, int] = {}
 
     def apply(self, node: Node) -> Mapping[str, Any]:

@@ -29,7 +29,8 @@ class RuleSet:
         return add
 
     def apply(self, graph: Graph) -> Graph:
-        """`graph` with rules applied until none fits, operands first. The user's lines stay with the nodes."""
+        """`graph` with rules applied until none fits, operands first. The user's lines stay with the nodes.
+        """
         done: dict[Node, Node] = {}
         for node in toposort(graph.roots):
             done[node] = self._simplest(node, done)
@@ -50,7 +51,9 @@ class RuleSet:
                 if any(a is not b for a, b in zip(rebuilt, better.inputs, strict=True)):
                     better = make_node(better.op, rebuilt, dict(better.attrs))
                 if better.type != current.type:
-                    raise AssertionError(f"a rewrite of {current.op.name} changed {current.type} to {better.type}")
+                    raise AssertionError(
+                        f"a rewrite of {current.op.name} changed {current.type} to {better.type}"
+                    )
                 if better in done:
                     return done[better]
                 current = better
@@ -65,7 +68,8 @@ class RuleSet:
         return node
 
     def _step(self, node: Node) -> Node | None:
-        for rule in (*self._rules.get(node.op.name, ()), *self._for_all):
+        rules: list[Rule] = [*self._rules.get(node.op.name, ()), *self._for_all]
+        for rule in rules:
             better = rule(node)
             if better is not None and better is not node:
                 return better

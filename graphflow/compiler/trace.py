@@ -1,8 +1,8 @@
 """Tracing: what a function does to handles, written down as a graph.
 
-A ``Trace`` knows nothing of Tensors. It maps *handles* (any objects) to nodes: arguments get input nodes, concrete
-values that the function reaches become states the first time they are touched, and a handle that ends on another
-node than it began with is an update.
+A ``Trace`` knows nothing of Tensors. It maps *handles* (any objects) to nodes: arguments get input nodes,
+concrete values that the function reaches become states the first time they are touched, and a handle that
+ends on another node than it began with is an update.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class State:
 class Trace(Constraints):
     """One run of the user's function over symbols.
 
-    `hints` are the sizes the symbols had at the call that caused the trace; without them (``gf.trace``) a symbol can
-    only be pinned where the program forces a number.
+    `hints` are the sizes the symbols had at the call that caused the trace; without them (``gf.trace``) a
+    symbol can only be pinned where the program forces a number.
     """
 
     def __init__(self, name: str, hints: Mapping[str, int] | None):
@@ -107,7 +107,11 @@ class Trace(Constraints):
 
     def spell(self, size: Size) -> str:
         """A size as messages print it: with its value at this call."""
-        return f"{size} (= {evaluate(size, self.hints)} here)" if isinstance(size, Dim) and self.hints else str(size)
+        return (
+            f"{size} (= {evaluate(size, self.hints)} here)"
+            if isinstance(size, Dim) and self.hints
+            else str(size)
+        )
 
     def pin(self, size: Size, reason: str) -> int:
         """The number that `size` is; a symbolic one restarts the trace with its symbols fixed."""
@@ -115,7 +119,9 @@ class Trace(Constraints):
             return size
         symbol = sorted(size.symbols())[0]
         if self.hints is None:
-            raise TraceError(f"{reason} needs the number behind the symbolic size {size}; give a number in the TensorSpec")
+            raise TraceError(
+                f"{reason} needs the number behind the symbolic size {size}; give a number in the TensorSpec"
+            )
         raise Pin(symbol, self.hints[symbol], reason)
 
     def graph(self, outputs: tuple[Node, ...]) -> Graph:
@@ -126,7 +132,8 @@ class Trace(Constraints):
 
 
 def _solve(size: Dim, number: int) -> tuple[str | None, int]:
-    """The symbol's value for which a size linear in one symbol equals `number`; (None, 0) if there is none."""
+    """The symbol's value for which a size linear in one symbol equals `number`; (None, 0) if there is none.
+    """
     symbols = size.symbols()
     if len(symbols) != 1:
         return None, 0
@@ -171,8 +178,8 @@ def trace(
 ) -> tuple[Graph, Trace, dict[str, int], Any]:
     """Runs ``run(trace, pinned)`` until no more symbols get pinned.
 
-    `run` makes the arguments (with pinned symbols as numbers), calls the user's function, and gives the output nodes
-    and whatever it wants handed through. Returns the graph, the trace, the pins and that.
+    `run` makes the arguments (with pinned symbols as numbers), calls the user's function, and gives the
+    output nodes and whatever it wants handed through. Returns the graph, the trace, the pins and that.
     """
     pinned: dict[str, int] = {}
     while True:

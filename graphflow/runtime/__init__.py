@@ -1,0 +1,1 @@
+"""The runtime: runs Programs, and knows nothing of graphs."""

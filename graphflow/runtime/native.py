@@ -19,9 +19,9 @@ Threads meet at barriers: they spin for a bounded time, then sleep on the pool's
 store that somebody may sleep on is sequentially consistent and followed by a look at the number of sleepers,
 which a sleeper raises before it looks at the word a last time: so one of the two always sees the other.
 
-A kernel that finds its input impossible (an index out of range) stores a number into the run's status word. From
-then on commands are walked without being executed, barriers included, so that threads which see the word at
-different moments still meet.
+A kernel that finds its input impossible (an index out of range) stores a number into the run's status word.
+From then on commands are walked without being executed, barriers included, so that threads which see the word
+at different moments still meet.
 """
 
 from __future__ import annotations

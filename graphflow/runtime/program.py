@@ -1,8 +1,8 @@
 """Program: what the compiler hands to the runtime. Frozen plain data; nothing here runs anything.
 
 A Program is a command buffer. Every command names a kernel (machine code with the uniform signature
-``void kernel(int64* args, int64 lo, int64 hi, uint8* scratch)``), the words of its argument block, and the range
-``[0, extent)`` that may be cut anywhere at multiples of ``grain`` and shared among threads.
+``void kernel(int64* args, int64 lo, int64 hi, uint8* scratch)``), the words of its argument block, and the
+range ``[0, extent)`` that may be cut anywhere at multiples of ``grain`` and shared among threads.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Role = Literal["input", "state", "output", "temp"]
 class Buffer:
     """Storage of one contiguous row-major array.
 
-    ``input`` and ``state`` come from the caller, ``output`` is handed to the caller fresh on every run, ``temp``
-    lives in the arena from command ``first`` to command ``last``, both inclusive.
+    ``input`` and ``state`` come from the caller, ``output`` is handed to the caller fresh on every run,
+    ``temp`` lives in the arena from command ``first`` to command ``last``, both inclusive.
     """
 
     role: Role
@@ -79,9 +79,9 @@ class Kernel:
 class Command:
     """One kernel over one range.
 
-    ``barrier`` means that all earlier commands must be complete before this one starts. ``scratch`` is the number of
-    bytes of per-thread scratch memory (64-byte aligned) the kernel needs. ``work`` estimates the whole range in
-    nanoseconds of one core, so that the executor can keep small commands on one thread.
+    ``barrier`` means that all earlier commands must be complete before this one starts. ``scratch`` is the
+    number of bytes of per-thread scratch memory (64-byte aligned) the kernel needs. ``work`` estimates the
+    whole range in nanoseconds of one core, so that the executor can keep small commands on one thread.
     """
 
     kernel: int
@@ -100,8 +100,9 @@ class Command:
 class Program:
     """Everything the executor needs: kernels, buffers and the commands in order.
 
-    ``inputs``, ``states`` and ``outputs`` are indices into ``buffers`` in calling order. ``status`` is the state
-    whose first word a kernel sets to something other than 0 when it can't go on; the commands after it don't run.
+    ``inputs``, ``states`` and ``outputs`` are indices into ``buffers`` in calling order. ``status`` is the
+    state whose first word a kernel sets to something other than 0 when it can't go on; the commands after it
+    don't run.
     """
 
     name: str

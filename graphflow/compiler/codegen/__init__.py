@@ -1,0 +1,1 @@
+"""Code generation: text and LLVM, no decisions."""

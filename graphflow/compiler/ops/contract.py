@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, broadcast_shapes, equal_size, format_shape, register
+from graphflow.compiler.ir import (
+    BadSample,
+    Node,
+    Op,
+    Sample,
+    TensorType,
+    broadcast_shapes,
+    equal_size,
+    format_shape,
+    register,
+)
 from graphflow.compiler.ops.family import FLOAT, require_kind, require_same
 from graphflow.compiler.ops.movement import permute
 from graphflow.errors import DTypeError, ShapeError
@@ -21,7 +31,8 @@ def _infer_matmul(a: TensorType, b: TensorType) -> TensorType:
         equal_size(a.shape[-1], b.shape[-2])
     except ShapeError:
         raise ShapeError(
-            f"inner sizes differ: {format_shape(a.shape)} @ {format_shape(b.shape)} needs {a.shape[-1]} == {b.shape[-2]}; "
+            f"inner sizes differ: {format_shape(a.shape)} @ {format_shape(b.shape)} needs "
+            f"{a.shape[-1]} == {b.shape[-2]}; "
             "transpose one operand (.mT) if its sizes are the other way round"
         ) from None
     batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -40,7 +51,14 @@ def _numpy_matmul(a: np.ndarray, b: np.ndarray) -> Any:
 
 
 def _samples(rng: np.random.Generator) -> list[Sample]:
-    shapes = [((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((1, 4), (4, 1)), ((0, 4), (4, 3)), ((3, 0), (0, 2))]
+    shapes = [
+        ((3, 4), (4, 5)),
+        ((2, 3, 4), (4, 5)),
+        ((2, 1, 3, 4), (5, 4, 2)),
+        ((1, 4), (4, 1)),
+        ((0, 4), (4, 3)),
+        ((3, 0), (0, 2)),
+    ]
     return [
         Sample((rng.standard_normal(a).astype(t), rng.standard_normal(b).astype(t)), gradient=t == "float64")
         for t in ("float32", "float64")

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, broadcast_shapes, register
-from graphflow.compiler.ops.family import ANY, INTEGRAL, NUMERIC, Elementwise, by_kind, elementwise, require_same
+from graphflow.compiler.ops.family import (
+    ANY,
+    INTEGRAL,
+    NUMERIC,
+    Elementwise,
+    by_kind,
+    elementwise,
+    require_same,
+)
 from graphflow.dims import Dim
 from graphflow.dtypes import ALL, DType, bool_, by_name
 from graphflow.errors import DTypeError, ShapeError
@@ -36,13 +44,21 @@ def _math(function: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------------- arithmetic
 
-add: Op = elementwise("add", _quiet(np.add), {"bool": "({0} | {1})", "int": "({0} + {1})", "float": "({0} + {1})"},
-                  lambda g, out, x, y: (g, g), arity=2, kinds=ANY)
-sub: Op = elementwise("sub", _quiet(np.subtract), "({0} - {1})", lambda g, out, x, y: (g, -g), arity=2, kinds=NUMERIC)
-mul: Op = elementwise("mul", _quiet(np.multiply), {"bool": "({0} & {1})", "int": "({0} * {1})", "float": "({0} * {1})"},
-                  lambda g, out, x, y: (g * y, g * x), arity=2, kinds=ANY)
-div: Op = elementwise("div", _quiet(np.divide), "({0} / {1})", lambda g, out, x, y: (g / y, -g * out / y), arity=2,
-                  domain=(0.5, 3.0), cost=4)
+add: Op = elementwise(
+    "add", _quiet(np.add), {"bool": "({0} | {1})", "int": "({0} + {1})", "float": "({0} + {1})"},
+    lambda g, out, x, y: (g, g), arity=2, kinds=ANY
+)
+sub: Op = elementwise(
+    "sub", _quiet(np.subtract), "({0} - {1})", lambda g, out, x, y: (g, -g), arity=2, kinds=NUMERIC
+)
+mul: Op = elementwise(
+    "mul", _quiet(np.multiply), {"bool": "({0} & {1})", "int": "({0} * {1})", "float": "({0} * {1})"},
+    lambda g, out, x, y: (g * y, g * x), arity=2, kinds=ANY
+)
+div: Op = elementwise(
+    "div", _quiet(np.divide), "({0} / {1})", lambda g, out, x, y: (g / y, -g * out / y), arity=2,
+    domain=(0.5, 3.0), cost=4
+)
 neg: Op = elementwise("neg", np.negative, "(-{0})", lambda g, out, x: (-g,), kinds=NUMERIC)
 
 
@@ -64,17 +80,24 @@ def _numpy_pow(x: np.ndarray, y: np.ndarray) -> Any:
         return np.where(y < 0, inverse, power).astype(x.dtype)
 
 
-pow_: Op = elementwise("pow", _numpy_pow, {"int": "{t}(pow_i64(i64({0}), i64({1})))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
-                  arity=2, kinds=NUMERIC, domain=(0.5, 3.0), cost=40)
+pow_: Op = elementwise(
+    "pow", _numpy_pow, {"int": "{t}(pow_i64(i64({0}), i64({1})))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
+    arity=2, kinds=NUMERIC, domain=(0.5, 3.0), cost=40
+)
 floor_divide: Op = elementwise(
     "floor_divide", _quiet(np.floor_divide),
-    {"int": "floordiv_{t}({0}, {1})", "float": "floor_{t}(({0} - mod_{t}({0}, {1})) / {1})"}, arity=2, kinds=NUMERIC,
-    domain=(0.5, 9.0), smooth=False, cost=6)
+    {"int": "floordiv_{t}({0}, {1})", "float": "floor_{t}(({0} - mod_{t}({0}, {1})) / {1})"}, arity=2,
+    kinds=NUMERIC, domain=(0.5, 9.0), smooth=False, cost=6
+)
 remainder: Op = elementwise(
     "remainder", _quiet(np.remainder), {"int": "mod_{t}({0}, {1})", "float": "mod_{t}({0}, {1})"},
-    lambda g, out, x, y: (g, -g * floor(x / y)), arity=2, kinds=NUMERIC, domain=(0.7, 1.3), smooth=False, cost=8)
-abs_: Op = elementwise("abs", np.abs, {"int": "select({0} < 0, -{0}, {0})", "float": "abs_{t}({0})"}, lambda g, out, x: (g * sign(x),),
-                  kinds=NUMERIC, smooth=False)
+    lambda g, out, x, y: (g, -g * floor(x / y)), arity=2, kinds=NUMERIC, domain=(0.7, 1.3), smooth=False,
+    cost=8
+)
+abs_: Op = elementwise(
+    "abs", np.abs, {"int": "select({0} < 0, -{0}, {0})", "float": "abs_{t}({0})"},
+    lambda g, out, x: (g * sign(x),), kinds=NUMERIC, smooth=False
+)
 sign: Op = elementwise("sign", np.sign, {"int": "{t}({0} > 0) - {t}({0} < 0)", "float": "sign_{t}({0})"},
                    lambda g, out, x: (None,), kinds=NUMERIC, smooth=False)
 maximum: Op = elementwise(
@@ -104,16 +127,28 @@ trunc: Op = elementwise("trunc", np.trunc, "trunc_{t}({0})", lambda g, out, x: (
 # ---------------------------------------------------------------------------------------------- exponentials
 
 exp: Op = elementwise("exp", _quiet(np.exp), "exp_{t}({0})", lambda g, out, x: (g * out,), cost=12)
-exp2: Op = elementwise("exp2", _quiet(np.exp2), "exp2_{t}({0})", lambda g, out, x: (g * out * math.log(2),), cost=12)
-expm1: Op = elementwise("expm1", _quiet(np.expm1), "expm1_{t}({0})", lambda g, out, x: (g * (out + 1.0),), cost=16)
-log: Op = elementwise("log", _quiet(np.log), "log_{t}({0})", lambda g, out, x: (g / x,), domain=(0.1, 5), cost=14)
-log1p: Op = elementwise("log1p", _quiet(np.log1p), "log1p_{t}({0})", lambda g, out, x: (g / (x + 1.0),), domain=(-0.9, 5),
-                    cost=16)
+exp2: Op = elementwise(
+    "exp2", _quiet(np.exp2), "exp2_{t}({0})", lambda g, out, x: (g * out * math.log(2),), cost=12
+)
+expm1: Op = elementwise(
+    "expm1", _quiet(np.expm1), "expm1_{t}({0})", lambda g, out, x: (g * (out + 1.0),), cost=16
+)
+log: Op = elementwise(
+    "log", _quiet(np.log), "log_{t}({0})", lambda g, out, x: (g / x,), domain=(0.1, 5), cost=14
+)
+log1p: Op = elementwise(
+    "log1p", _quiet(np.log1p), "log1p_{t}({0})", lambda g, out, x: (g / (x + 1.0),), domain=(-0.9, 5),
+    cost=16
+)
 log2: Op = elementwise("log2", _quiet(np.log2), "log2_{t}({0})", lambda g, out, x: (g / (x * math.log(2)),),
                    domain=(0.1, 5), cost=14)
-log10: Op = elementwise("log10", _quiet(np.log10), "log10_{t}({0})", lambda g, out, x: (g / (x * math.log(10)),),
-                    domain=(0.1, 5), cost=14)
-sqrt: Op = elementwise("sqrt", _quiet(np.sqrt), "sqrt_{t}({0})", lambda g, out, x: (0.5 * g / out,), domain=(0.1, 5), cost=6)
+log10: Op = elementwise(
+    "log10", _quiet(np.log10), "log10_{t}({0})", lambda g, out, x: (g / (x * math.log(10)),), domain=(0.1, 5),
+    cost=14
+)
+sqrt: Op = elementwise(
+    "sqrt", _quiet(np.sqrt), "sqrt_{t}({0})", lambda g, out, x: (0.5 * g / out,), domain=(0.1, 5), cost=6
+)
 rsqrt: Op = elementwise("rsqrt", _quiet(lambda x: x.dtype.type(1) / np.sqrt(x)), "rsqrt_{t}({0})",
                     lambda g, out, x: (-0.5 * g * out / x,), domain=(0.1, 5), cost=8)
 
@@ -123,10 +158,14 @@ sin: Op = elementwise("sin", _quiet(np.sin), "sin_{t}({0})", lambda g, out, x: (
 cos: Op = elementwise("cos", _quiet(np.cos), "cos_{t}({0})", lambda g, out, x: (-g * sin(x),), cost=20)
 tan: Op = elementwise("tan", _quiet(np.tan), "tan_{t}({0})", lambda g, out, x: (g * (1.0 + out * out),),
                   domain=(-1, 1), cost=30)
-asin: Op = elementwise("asin", _quiet(np.arcsin), "asin_{t}({0})", lambda g, out, x: (g * rsqrt(1.0 - x * x),),
-                   domain=(-0.9, 0.9), cost=20)
-acos: Op = elementwise("acos", _quiet(np.arccos), "acos_{t}({0})", lambda g, out, x: (-g * rsqrt(1.0 - x * x),),
-                   domain=(-0.9, 0.9), cost=20)
+asin: Op = elementwise(
+    "asin", _quiet(np.arcsin), "asin_{t}({0})", lambda g, out, x: (g * rsqrt(1.0 - x * x),),
+    domain=(-0.9, 0.9), cost=20
+)
+acos: Op = elementwise(
+    "acos", _quiet(np.arccos), "acos_{t}({0})", lambda g, out, x: (-g * rsqrt(1.0 - x * x),),
+    domain=(-0.9, 0.9), cost=20
+)
 atan: Op = elementwise("atan", np.arctan, "atan_{t}({0})", lambda g, out, x: (g / (1.0 + x * x),), cost=20)
 atan2: Op = elementwise("atan2", np.arctan2, "atan2_{t}({0}, {1})",
                     lambda g, out, y, x: (g * x / (x * x + y * y), -g * y / (x * x + y * y)), arity=2,
@@ -134,9 +173,13 @@ atan2: Op = elementwise("atan2", np.arctan2, "atan2_{t}({0}, {1})",
 sinh: Op = elementwise("sinh", _quiet(np.sinh), "sinh_{t}({0})", lambda g, out, x: (g * cosh(x),), cost=20)
 cosh: Op = elementwise("cosh", _quiet(np.cosh), "cosh_{t}({0})", lambda g, out, x: (g * sinh(x),), cost=20)
 tanh: Op = elementwise("tanh", np.tanh, "tanh_{t}({0})", lambda g, out, x: (g * (1.0 - out * out),), cost=16)
-asinh: Op = elementwise("asinh", np.arcsinh, "asinh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x + 1.0),), cost=24)
-acosh: Op = elementwise("acosh", _quiet(np.arccosh), "acosh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x - 1.0),),
-                    domain=(1.2, 4), cost=24)
+asinh: Op = elementwise(
+    "asinh", np.arcsinh, "asinh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x + 1.0),), cost=24
+)
+acosh: Op = elementwise(
+    "acosh", _quiet(np.arccosh), "acosh_{t}({0})", lambda g, out, x: (g * rsqrt(x * x - 1.0),),
+    domain=(1.2, 4), cost=24
+)
 atanh: Op = elementwise("atanh", _quiet(np.arctanh), "atanh_{t}({0})", lambda g, out, x: (g / (1.0 - x * x),),
                     domain=(-0.8, 0.8), cost=24)
 
@@ -147,16 +190,20 @@ def _numpy_sigmoid(x: np.ndarray) -> Any:
         return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(x.dtype)
 
 
-relu: Op = elementwise("relu", _quiet(lambda x: np.where(x <= 0, 0, x).astype(x.dtype)), "select({0} <= 0, {t}(0), {0})",
-                   lambda g, out, x: (where(le(out, 0.0), 0.0, g),), kinds=NUMERIC, smooth=False,
-                   doc="Its own primitive because the gradient then needs the result alone, which is stored anyway.")
-sigmoid: Op = elementwise("sigmoid", _numpy_sigmoid, "sigmoid_{t}({0})", lambda g, out, x: (g * out * (1.0 - out),), cost=14)
+relu: Op = elementwise(
+    "relu", _quiet(lambda x: np.where(x <= 0, 0, x).astype(x.dtype)), "select({0} <= 0, {t}(0), {0})",
+    lambda g, out, x: (where(le(out, 0.0), 0.0, g),), kinds=NUMERIC, smooth=False,
+    doc="Its own primitive because the gradient then needs the result alone, which is stored anyway."
+)
+sigmoid: Op = elementwise(
+    "sigmoid", _numpy_sigmoid, "sigmoid_{t}({0})", lambda g, out, x: (g * out * (1.0 - out),), cost=14
+)
 erf: Op = elementwise("erf", _math(math.erf), "erf_{t}({0})",
                   lambda g, out, x: (g * exp(-(x * x)) * (2 / math.sqrt(math.pi)),), cost=20)
 erfc: Op = elementwise("erfc", _math(math.erfc), "erfc_{t}({0})",
                    lambda g, out, x: (-g * exp(-(x * x)) * (2 / math.sqrt(math.pi)),), cost=24)
 
-# ---------------------------------------------------------------------------------------------- comparison and logic
+# --------------------------------------------------------------------------------------- comparison and logic
 
 
 def _comparison(name: str, numpy: Any, symbol: str) -> Op:
@@ -173,16 +220,22 @@ ge: Op = _comparison("ge", np.greater_equal, ">=")
 bitwise_and: Op = elementwise("bitwise_and", np.bitwise_and, "({0} & {1})", arity=2, kinds=INTEGRAL)
 bitwise_or: Op = elementwise("bitwise_or", np.bitwise_or, "({0} | {1})", arity=2, kinds=INTEGRAL)
 bitwise_xor: Op = elementwise("bitwise_xor", np.bitwise_xor, "({0} ^ {1})", arity=2, kinds=INTEGRAL)
-bitwise_not: Op = elementwise("bitwise_not", np.invert, {"bool": "(not {0})", "int": "(~{0})"}, kinds=INTEGRAL)
-left_shift: Op = elementwise("left_shift", np.left_shift, "({0} << {1})", arity=2, kinds=("int",), domain=(0, 5))
-right_shift: Op = elementwise("right_shift", np.right_shift, "({0} >> {1})", arity=2, kinds=("int",), domain=(0, 5))
+bitwise_not: Op = elementwise(
+    "bitwise_not", np.invert, {"bool": "(not {0})", "int": "(~{0})"}, kinds=INTEGRAL
+)
+left_shift: Op = elementwise(
+    "left_shift", np.left_shift, "({0} << {1})", arity=2, kinds=("int",), domain=(0, 5)
+)
+right_shift: Op = elementwise(
+    "right_shift", np.right_shift, "({0} >> {1})", arity=2, kinds=("int",), domain=(0, 5)
+)
 
 isnan: Op = elementwise("isnan", np.isnan, "({0} != {0})", result=bool_)
 isinf: Op = elementwise("isinf", np.isinf, "isinf_{t}({0})", result=bool_)
 isfinite: Op = elementwise("isfinite", np.isfinite, "isfinite_{t}({0})", result=bool_)
 
 
-# ---------------------------------------------------------------------------------------------- where, cast, detach
+# ---------------------------------------------------------------------------------------- where, cast, detach
 
 
 def _infer_where(condition: TensorType, x: TensorType, y: TensorType) -> TensorType:
@@ -195,7 +248,9 @@ def _where_samples(rng: np.random.Generator) -> list[Sample]:
     found = []
     for dtype in ALL:
         x, y = ((rng.standard_normal(s) * 4).astype(dtype.numpy) for s in ((3, 4), (4,)))
-        found.append(Sample((rng.integers(0, 2, (3, 1)).astype(bool), x, y), gradient=dtype.is_floating_point))
+        found.append(
+            Sample((rng.integers(0, 2, (3, 1)).astype(bool), x, y), gradient=dtype.is_floating_point)
+        )
     return found
 
 
@@ -229,7 +284,9 @@ def _float_to_int(x: np.ndarray, dtype: DType) -> np.ndarray:
 def _cast_samples(rng: np.random.Generator) -> list[Sample]:
     values = np.array([[0.0, 1.0, 2.5, 100.25], [3.75, 7.5, 0.25, 1e-3]])
     return [
-        Sample((values.astype(a.numpy),), {"dtype": b}, gradient=a.name == b.name == "float64") for a in ALL for b in ALL
+        Sample((values.astype(a.numpy),), {"dtype": b}, gradient=a.name == b.name == "float64")
+        for a in ALL
+        for b in ALL
     ]
 
 
@@ -268,12 +325,19 @@ alias: Op = register(Op(
     lambda rng: [Sample((rng.standard_normal((2, 3)),), {"uid": 0})],
     None,
     Elementwise(by_kind("{0}"), 0), 1,
-    "The same value under a name of its own, so that a derivative can be taken with respect to one use of it.",
+    "The same value under a name of its own, so that a derivative can be taken with respect to one use.",
 ))  # fmt: skip
 
 
 def _const_samples(rng: np.random.Generator) -> list[Sample]:
-    values = [(0.5, "float32"), (-0.0, "float64"), (math.inf, "float32"), (math.nan, "float64"), (-7, "int32"), (True, "bool")]
+    values = [
+        (0.5, "float32"),
+        (-0.0, "float64"),
+        (math.inf, "float32"),
+        (math.nan, "float64"),
+        (-7, "int32"),
+        (True, "bool"),
+    ]
     return [Sample((), {"value": v, "dtype": by_name(t)}) for v, t in values]
 
 

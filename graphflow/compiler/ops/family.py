@@ -1,4 +1,6 @@
-"""What the ops of a family share: type rules, sample inputs, and the lowering records that the compiler reads."""
+"""What the ops of a family share: type rules, sample inputs, and the lowering records
+that the compiler reads.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,9 @@ FLOAT: Kinds = ("float",)
 class Elementwise:
     """One output element from the operands' elements at the same index.
 
-    ``expr`` is Python text shared by all backends, by dtype kind of the first operand; ``{0} {1} …`` stand for the
-    operands, ``{t}`` for the suffix of the first operand's dtype (``f32``), ``{o}`` for the result's. ``cost`` is a
-    rough count of arithmetic instructions per element.
+    ``expr`` is Python text shared by all backends, by dtype kind of the first operand; ``{0} {1} …`` stand
+    for the operands, ``{t}`` for the suffix of the first operand's dtype (``f32``), ``{o}`` for the result's.
+    ``cost`` is a rough count of arithmetic instructions per element.
     """
 
     expr: Mapping[str, str]
@@ -35,7 +37,9 @@ class Elementwise:
 
 @dataclass(frozen=True)
 class Reduction:
-    """``combine`` folds elements (same placeholders as Elementwise) starting from ``init``, text by dtype kind."""
+    """``combine`` folds elements (same placeholders as Elementwise) starting from
+    ``init``, text by dtype kind.
+    """
 
     combine: Mapping[str, str]
     init: Callable[[DType], Any]
@@ -52,7 +56,8 @@ def require_same(types: Sequence[TensorType]) -> DType:
     first = types[0].dtype
     if any(t.dtype is not first for t in types):
         raise DTypeError(
-            f"operands have different dtypes: {', '.join(t.dtype.name for t in types)}; convert with .to(dtype)"
+            f"operands have different dtypes: {', '.join(t.dtype.name for t in types)}; "
+            "convert with .to(dtype)"
         )
     return first
 
@@ -66,20 +71,21 @@ def require_kind(dtype: DType, kinds: Kinds) -> None:
 def _elementwise_samples(
     arity: int, kinds: Kinds, domain: tuple[float, float], smooth: bool
 ) -> Callable[[np.random.Generator], list[Sample]]:
-    shapes = {
+    by_arity: dict[int, list[tuple[tuple[int, ...], ...]]] = {
         1: [((),), ((3, 4),), ((0, 3),), ((2, 1, 5),)],
         2: [((), ()), ((3, 4), (4,)), ((3, 1), (1, 4)), ((2, 0, 3), (3,)), ((2, 3, 4), ())],
         3: [((3, 4), (3, 4), (3, 4)), ((3, 1), (4,), ()), ((0, 2), (1, 2), (2,))],
-    }[arity]
+    }
+    shapes = by_arity[arity]
     low, high = domain
 
     def draw(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:
         if dtype is bool_:
             return rng.integers(0, 2, shape).astype(bool)
         if dtype.kind == "int":
-            return rng.integers(max(0 if dtype.name == "uint8" else -9, int(low)), min(10, int(high) + 1), shape).astype(
-                dtype.numpy
-            )
+            return rng.integers(
+                max(0 if dtype.name == "uint8" else -9, int(low)), min(10, int(high) + 1), shape
+            ).astype(dtype.numpy)
         values = rng.uniform(low, high, shape)
         if not smooth:  # keep finite differences away from kinks at integers and halves
             values = np.floor(values) + 0.1 + 0.3 * (values - np.floor(values))
@@ -131,8 +137,8 @@ def elementwise(
 ) -> Op:
     """Declares an op on corresponding elements with NumPy broadcasting; operands share one dtype.
 
-    `result` is the result's dtype when it isn't the operands'. `domain` bounds the sample inputs, `smooth=False`
-    keeps them off the integers and halves, where gradients jump.
+    `result` is the result's dtype when it isn't the operands'. `domain` bounds the sample inputs,
+    `smooth=False` keeps them off the integers and halves, where gradients jump.
     """
 
     def infer(*types: TensorType) -> TensorType:

@@ -1,4 +1,6 @@
-"""Reading and adding at computed positions. An index counts from the end when negative, and is checked when used."""
+"""Reading and adding at computed positions. An index counts from the end when negative,
+and is checked when used.
+"""
 
 from __future__ import annotations
 
@@ -56,14 +58,16 @@ iota: Op = register(Op(
 ))  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------- gather along a dim
+# ----------------------------------------------------------------------------------------- gather along a dim
 
 
 def _infer_gather(x: TensorType, index: TensorType, dim: int) -> TensorType:
     _require_index(index.dtype)
     _require_dim(dim, x.ndim)
     if index.ndim != x.ndim:
-        raise ShapeError(f"the index {format_shape(index.shape)} needs as many dimensions as {format_shape(x.shape)}")
+        raise ShapeError(
+            f"the index {format_shape(index.shape)} needs as many dimensions as {format_shape(x.shape)}"
+        )
     shape = [
         index.shape[d] if d == dim else equal_size(x.shape[d], index.shape[d]) for d in range(x.ndim)
     ]
@@ -83,7 +87,8 @@ def _numpy_gather(x: np.ndarray, index: np.ndarray, dim: int) -> Any:
 
 def _gather_vjp(g: Node, out: Node, x: Node, index: Node, dim: int) -> tuple[Node, None]:
     size = x.shape[dim]
-    if index.shape[dim] == 1:  # one element a row, as cross-entropy has: a comparison fuses, a scatter doesn't
+    # one element a row, as cross-entropy has: a comparison fuses, a scatter doesn't
+    if index.shape[dim] == 1:
         wrapped = el.where(el.lt(index, 0), index + constant(size, int64), index)
         return el.where(el.eq(iota_along(size, dim, len(x.shape)), wrapped), g, 0.0), None
     return scatter_add(g, index, dim=dim, size=size), None
@@ -93,7 +98,8 @@ gather: Op = register(Op(
     "gather", "gather", _infer_gather, _numpy_gather, _gather_vjp,
     lambda rng: [
         Sample((rng.standard_normal(s), rng.integers(-s[d], s[d], i)), {"dim": d})
-        for s, i, d in [((3, 4), (3, 1), 1), ((3, 4), (3, 6), 1), ((5, 2), (3, 2), 0), ((4,), (7,), 0), ((3, 4), (3, 0), 1)]
+        for s, i, d in [((3, 4), (3, 1), 1), ((3, 4), (3, 6), 1), ((5, 2), (3, 2), 0), ((4,), (7,), 0),
+                        ((3, 4), (3, 0), 1)]
     ],
     lambda rng: [
         BadSample((np.ones((2, 3)), np.zeros((2, 1))), {"dim": 1}, DTypeError, "has to be int64"),
@@ -109,7 +115,9 @@ def _infer_scatter_add(src: TensorType, index: TensorType, dim: int, size: Size)
     _require_index(index.dtype)
     _require_dim(dim, src.ndim)
     if src.ndim != index.ndim:
-        raise ShapeError(f"the index {format_shape(index.shape)} needs as many dimensions as {format_shape(src.shape)}")
+        raise ShapeError(
+            f"the index {format_shape(index.shape)} needs as many dimensions as {format_shape(src.shape)}"
+        )
     shape = [equal_size(a, b) for a, b in zip(src.shape, index.shape, strict=True)]
     return TensorType(src.dtype, tuple(size if d == dim else s for d, s in enumerate(shape)))
 
@@ -118,7 +126,7 @@ def _numpy_scatter_add(src: np.ndarray, index: np.ndarray, dim: int, size: int) 
     _check(index, size)
     shape = (*src.shape[:dim], size, *src.shape[dim + 1 :])
     result = np.zeros(shape, src.dtype)
-    where = list(np.indices(src.shape, sparse=True))
+    where: list[np.ndarray] = list(np.indices(src.shape, sparse=True))
     where[dim] = index
     np.add.at(result, tuple(where), src)
     return result
@@ -140,7 +148,7 @@ scatter_add: Op = register(Op(
 ))  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------- take whole slices
+# ------------------------------------------------------------------------------------------ take whole slices
 
 
 def _infer_take(x: TensorType, index: TensorType, dim: int) -> TensorType:
@@ -159,7 +167,8 @@ take: Op = register(Op(
     lambda g, out, x, index, dim: (put_add(g, index, dim=dim, size=x.shape[dim]), None),
     lambda rng: [
         Sample((rng.standard_normal(s), rng.integers(-s[d], s[d], i)), {"dim": d})
-        for s, i, d in [((5, 3), (4,), 0), ((5, 3), (2, 6), 0), ((2, 4, 3), (3,), 1), ((4,), (), 0), ((4, 2), (0,), 0)]
+        for s, i, d in [((5, 3), (4,), 0), ((5, 3), (2, 6), 0), ((2, 4, 3), (3,), 1), ((4,), (), 0),
+                        ((4, 2), (0,), 0)]
     ],
     lambda rng: [
         BadSample((np.ones((2, 3)), np.zeros(2)), {"dim": 0}, DTypeError, "has to be int64"),
@@ -175,7 +184,9 @@ def _infer_put_add(src: TensorType, index: TensorType, dim: int, size: Size) -> 
     _require_dim(dim, max(src.ndim - index.ndim + 1, 1))
     middle = src.shape[dim : dim + index.ndim]
     if len(middle) != index.ndim:
-        raise ShapeError(f"{format_shape(src.shape)} has no room for the index {format_shape(index.shape)} at {dim}")
+        raise ShapeError(
+            f"{format_shape(src.shape)} has no room for the index {format_shape(index.shape)} at {dim}"
+        )
     for a, b in zip(middle, index.shape, strict=True):
         equal_size(a, b)
     shape: Shape = (*src.shape[:dim], size, *src.shape[dim + index.ndim :])
@@ -185,7 +196,7 @@ def _infer_put_add(src: TensorType, index: TensorType, dim: int, size: Size) -> 
 def _numpy_put_add(src: np.ndarray, index: np.ndarray, dim: int, size: int) -> Any:
     _check(index, size)
     result = np.zeros((*src.shape[:dim], size, *src.shape[dim + index.ndim :]), src.dtype)
-    np.add.at(result, (slice(None),) * dim + (index,), src)
+    np.add.at(result, (slice(None),) * dim + (index,), src)  # type: ignore[arg-type]  # NumPy's stub knows no slices
     return result
 
 
@@ -194,7 +205,8 @@ put_add: Op = register(Op(
     lambda g, out, src, index, dim, size: (take(g, index, dim=dim), None),
     lambda rng: [
         Sample((rng.standard_normal(s), rng.integers(-n, n, i)), {"dim": d, "size": n})
-        for s, i, d, n in [((4, 3), (4,), 0, 5), ((2, 6, 3), (2, 6), 0, 4), ((2, 3, 3), (3,), 1, 2), ((0, 2), (0,), 0, 3)]
+        for s, i, d, n in [((4, 3), (4,), 0, 5), ((2, 6, 3), (2, 6), 0, 4), ((2, 3, 3), (3,), 1, 2),
+                           ((0, 2), (0,), 0, 3)]
     ],
     lambda rng: [BadSample((np.ones((2, 3)), np.zeros(3, int)), {"dim": 0, "size": 4}, ShapeError, "differ")],
     arity=2,

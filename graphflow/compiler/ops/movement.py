@@ -1,4 +1,5 @@
-"""Ops that only move elements. Views map indices and cost nothing by themselves; ``pad`` and ``cat`` write."""
+"""Ops that only move elements. Views map indices and cost nothing by themselves; ``pad`` and ``cat`` write.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ Size = int | Dim
 
 @dataclass(frozen=True)
 class View:
-    """``index(out_index, in_shape, out_shape, **attrs)`` is the operand's index, or None where that takes division."""
+    """``index(out_index, in_shape, out_shape, **attrs)`` is the operand's index, or None
+    where that takes division.
+    """
 
     index: Callable[..., list[Index] | None]
 
@@ -60,7 +63,8 @@ reshape: Op = register(Op(
     lambda g, out, x, shape: (reshape(g, shape=x.shape),),
     lambda rng: [
         Sample((_values(rng, *a),), {"shape": b})
-        for a, b in [((3, 4), (12,)), ((12,), (3, 4)), ((2, 3, 4), (6, 4)), ((2, 1, 3), (2, 3)), ((), (1, 1)), ((0, 4), (0, 2, 2)),
+        for a, b in [((3, 4), (12,)), ((12,), (3, 4)), ((2, 3, 4), (6, 4)), ((2, 1, 3), (2, 3)), ((), (1, 1)),
+                     ((0, 4), (0, 2, 2)),
                      ((2, 6), (4, 3))]
     ],
     lambda rng: [BadSample((np.ones((2, 3)),), {"shape": (4,)}, ShapeError, "6 elements against 4")],
@@ -77,7 +81,9 @@ def _infer_permute(x: TensorType, dims: tuple[int, ...]) -> TensorType:
     return TensorType(x.dtype, tuple(x.shape[d] for d in dims))
 
 
-def _permute_index(index: Sequence[Index], source: Shape, target: Shape, dims: tuple[int, ...]) -> list[Index]:
+def _permute_index(
+    index: Sequence[Index], source: Shape, target: Shape, dims: tuple[int, ...]
+) -> list[Index]:
     return [index[dims.index(d)] for d in range(len(dims))]
 
 
@@ -85,7 +91,10 @@ permute: Op = register(Op(
     "permute", "view", _infer_permute,
     lambda x, dims: np.transpose(x, dims),
     lambda g, out, x, dims: (permute(g, dims=tuple(int(i) for i in np.argsort(dims))),),
-    lambda rng: [Sample((_values(rng, *s),), {"dims": d}) for s, d in [((3, 4), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((5,), (0,)), ((0, 2), (1, 0))]],
+    lambda rng: [
+        Sample((_values(rng, *s),), {"dims": d})
+        for s, d in [((3, 4), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((5,), (0,)), ((0, 2), (1, 0))]
+    ],
     lambda rng: [BadSample((np.ones((2, 3)),), {"dims": (0, 0)}, ShapeError, "not an order")],
     View(_permute_index), 1,
 ))  # fmt: skip
@@ -102,14 +111,19 @@ def _infer_expand(x: TensorType, shape: Shape) -> TensorType:
 
 def _expand_index(index: Sequence[Index], source: Shape, target: Shape, shape: Shape) -> list[Index]:
     shift = len(target) - len(source)
-    return [Index() if source[d] == 1 and target[d + shift] != 1 else index[d + shift] for d in range(len(source))]
+    return [
+        Index() if source[d] == 1 and target[d + shift] != 1 else index[d + shift] for d in range(len(source))
+    ]
 
 
 expand: Op = register(Op(
     "expand", "view", _infer_expand,
     lambda x, shape: np.broadcast_to(x, shape),
     lambda g, out, x, shape: (g,),  # autodiff sums what was broadcast, here as everywhere
-    lambda rng: [Sample((_values(rng, *a),), {"shape": b}) for a, b in [((4,), (3, 4)), ((3, 1), (3, 4)), ((), (2, 3)), ((1,), (0,))]],
+    lambda rng: [
+        Sample((_values(rng, *a),), {"shape": b})
+        for a, b in [((4,), (3, 4)), ((3, 1), (3, 4)), ((), (2, 3)), ((1,), (0,))]
+    ],
     lambda rng: [BadSample((np.ones((2, 3)),), {"shape": (4, 3)}, ShapeError, "don't broadcast")],
     View(_expand_index), 1,
 ))  # fmt: skip
@@ -131,7 +145,9 @@ def _infer_slice(x: TensorType, starts: Shape, steps: tuple[int, ...], sizes: Sh
     return TensorType(x.dtype, sizes)
 
 
-def _numpy_slice(x: np.ndarray, starts: tuple[int, ...], steps: tuple[int, ...], sizes: tuple[int, ...]) -> Any:
+def _numpy_slice(
+    x: np.ndarray, starts: tuple[int, ...], steps: tuple[int, ...], sizes: tuple[int, ...]
+) -> Any:
     _check_bounds(x.shape, starts, steps, sizes)
     return x[_positions(starts, steps, sizes)]
 
@@ -162,9 +178,11 @@ slice_: Op = register(Op(
     lambda g, out, x, starts, steps, sizes: (pad(g, shape=x.shape, starts=starts, steps=steps),),
     lambda rng: [
         Sample((_values(rng, *s),), {"starts": a, "steps": b, "sizes": c})
-        for s, a, b, c in [((5, 6), (1, 0), (1, 2), (3, 3)), ((5,), (4,), (-1,), (5,)), ((6, 4), (5, 3), (-2, -1), (3, 2)), ((4, 3), (0, 0), (1, 1), (0, 3))]
+        for s, a, b, c in [((5, 6), (1, 0), (1, 2), (3, 3)), ((5,), (4,), (-1,), (5,)),
+                           ((6, 4), (5, 3), (-2, -1), (3, 2)), ((4, 3), (0, 0), (1, 1), (0, 3))]
     ],
-    lambda rng: [BadSample((np.ones(4),), {"starts": (2,), "steps": (1,), "sizes": (3,)}, ShapeError, "outside")],
+    lambda rng: [BadSample((np.ones(4),), {"starts": (2,), "steps": (1,), "sizes": (3,)}, ShapeError,
+                           "outside")],
     View(_slice_index), 1,
 ))  # fmt: skip
 
@@ -186,9 +204,11 @@ pad: Op = register(Op(
     lambda g, out, x, shape, starts, steps: (slice_(g, starts=starts, steps=steps, sizes=x.shape),),
     lambda rng: [
         Sample((_values(rng, *s),), {"shape": o, "starts": a, "steps": b})
-        for s, o, a, b in [((3, 3), (5, 6), (1, 0), (1, 2)), ((5,), (5,), (4,), (-1,)), ((2,), (7,), (1,), (3,)), ((0, 3), (4, 3), (0, 0), (1, 1))]
+        for s, o, a, b in [((3, 3), (5, 6), (1, 0), (1, 2)), ((5,), (5,), (4,), (-1,)),
+                           ((2,), (7,), (1,), (3,)), ((0, 3), (4, 3), (0, 0), (1, 1))]
     ],
-    lambda rng: [BadSample((np.ones(3),), {"shape": (4,), "starts": (2,), "steps": (1,)}, ShapeError, "outside")],
+    lambda rng: [BadSample((np.ones(3),), {"shape": (4,), "starts": (2,), "steps": (1,)}, ShapeError,
+                           "outside")],
     None, 1,
     "The operand written into zeros at the places a slice with these starts and steps would read.",
 ))  # fmt: skip
@@ -207,7 +227,9 @@ def _infer_cat(*types: TensorType, dim: int) -> TensorType:
     shape = list(first.shape)
     for other in types[1:]:
         if other.ndim != first.ndim:
-            raise ShapeError(f"{format_shape(first.shape)} and {format_shape(other.shape)} have different ranks")
+            raise ShapeError(
+                f"{format_shape(first.shape)} and {format_shape(other.shape)} have different ranks"
+            )
         for d in range(first.ndim):
             if d != dim:
                 shape[d] = equal_size(shape[d], other.shape[d])

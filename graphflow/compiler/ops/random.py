@@ -1,7 +1,8 @@
-"""Counter-based random bits: element i of a draw depends on (seed, offset + i) alone, never on who computes it.
+"""Counter-based random bits: element i of a draw depends on (seed, offset + i) alone, never on who computes
+it.
 
-Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). The key is the
-64-bit seed, the counter the 64-bit element number.
+Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). The
+key is the 64-bit seed, the counter the 64-bit element number.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ def philox(seed: int, counters: np.ndarray) -> list[np.ndarray]:
     m0, m1 = map(np.uint64, MULTIPLIERS)
     for _ in range(ROUNDS):
         p0, p1 = m0 * c0, m1 * c2
-        c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ np.uint64(k0), p1 & _MASK, (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1), p0 & _MASK
+        c0, c1, c2, c3 = (
+            (p1 >> _SHIFT) ^ c1 ^ np.uint64(k0),
+            p1 & _MASK,
+            (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1),
+            p0 & _MASK,
+        )
         k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
     return [c0, c1, c2, c3]
 
@@ -56,7 +62,8 @@ random_bits: Op = register(Op(
     "random_bits", "generator", _infer, _reference, None,
     lambda rng: [
         Sample((np.array(k, np.int64),), {"shape": s, "word": w}, gradient=False)
-        for k, s, w in [((0, 0), (5,), 0), ((123456789012345, 7), (3, 4), 1), ((-1, 2**40), (2, 0), 2), ((1, -3), (), 3)]
+        for k, s, w in [((0, 0), (5,), 0), ((123456789012345, 7), (3, 4), 1), ((-1, 2**40), (2, 0), 2),
+                        ((1, -3), (), 3)]
     ],
     lambda rng: [
         BadSample((np.zeros(2),), {"shape": (3,), "word": 0}, DTypeError, "has to be int64"),

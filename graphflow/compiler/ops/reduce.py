@@ -29,7 +29,9 @@ def _samples(kinds: Kinds, empty: bool) -> Callable[[np.random.Generator], list[
             for shape, dims in shapes:
                 # Distinct values, so that finite differences never change which element wins.
                 values = rng.permutation(max(int(np.prod(shape)), 0)).reshape(shape) * 0.37 - 2
-                found.append(Sample((values.astype(dtype.numpy),), {"dims": dims}, gradient=dtype.name == "float64"))
+                found.append(
+                    Sample((values.astype(dtype.numpy),), {"dims": dims}, gradient=dtype.name == "float64")
+                )
         return found
 
     return samples
@@ -46,7 +48,9 @@ def _reduction(
     empty: bool = True,
     arg: bool = False,
 ) -> Op:
-    """Declares a reduction over ``dims`` (sorted, non-negative); `empty` says whether zero elements have a result."""
+    """Declares a reduction over ``dims`` (sorted, non-negative); `empty` says whether
+    zero elements have a result.
+    """
 
     def infer(x: TensorType, dims: tuple[int, ...]) -> TensorType:
         require_kind(x.dtype, kinds)
@@ -60,7 +64,14 @@ def _reduction(
         return TensorType(int64 if arg else x.dtype, reduced_shape(x.shape, dims))
 
     def bad(rng: np.random.Generator) -> list[BadSample]:
-        found = [BadSample((np.ones((2, 3), bool if "bool" in kinds else np.float32),), {"dims": (2,)}, ShapeError, "range")]
+        found = [
+            BadSample(
+                (np.ones((2, 3), bool if "bool" in kinds else np.float32),),
+                {"dims": (2,)},
+                ShapeError,
+                "range",
+            )
+        ]
         if not empty:
             found.append(BadSample((np.ones((2, 0), np.float32),), {"dims": (1,)}, ShapeError, "no elements"))
         if "float" not in kinds:
@@ -68,7 +79,17 @@ def _reduction(
         return found
 
     return register(
-        Op(name, "reduction", infer, numpy, vjp, _samples(kinds, empty), bad, Reduction(by_kind(combine), init, arg), 1)
+        Op(
+            name,
+            "reduction",
+            infer,
+            numpy,
+            vjp,
+            _samples(kinds, empty),
+            bad,
+            Reduction(by_kind(combine), init, arg),
+            1,
+        )
     )
 
 
@@ -96,19 +117,30 @@ def _prod_vjp(g: Node, out: Node, x: Node, dims: tuple[int, ...]) -> tuple[Node]
     return (g * el.where(is_zero, at_zero, elsewhere),)
 
 
-sum_: Op = _reduction("sum", lambda x, dims: np.sum(x, axis=dims, keepdims=True, dtype=x.dtype),
-                 {"int": "({0} + {1})", "float": "acc_add_{t}({0}, {1})"}, lambda t: 0,
-                 lambda g, out, x, dims: (g,))  # fmt: skip
-prod: Op = _reduction("prod", lambda x, dims: np.prod(x, axis=dims, keepdims=True, dtype=x.dtype), "({0} * {1})",
-                  lambda t: 1, _prod_vjp)  # fmt: skip
-max_: Op = _reduction("max", lambda x, dims: np.max(x, axis=dims, keepdims=True),
-                 {"int": "select({1} > {0}, {1}, {0})", "float": "acc_max_{t}({0}, {1})"}, _lowest, _share, empty=False)  # fmt: skip
-min_: Op = _reduction("min", lambda x, dims: np.min(x, axis=dims, keepdims=True),
-                 {"int": "select({1} < {0}, {1}, {0})", "float": "acc_min_{t}({0}, {1})"}, _highest, _share, empty=False)  # fmt: skip
-any_: Op = _reduction("any", lambda x, dims: np.any(x, axis=dims, keepdims=True), "({0} | {1})", lambda t: False,
-                 kinds=("bool",))  # fmt: skip
-all_: Op = _reduction("all", lambda x, dims: np.all(x, axis=dims, keepdims=True), "({0} & {1})", lambda t: True,
-                 kinds=("bool",))  # fmt: skip
+sum_: Op = _reduction(
+    "sum", lambda x, dims: np.sum(x, axis=dims, keepdims=True, dtype=x.dtype),
+    {"int": "({0} + {1})", "float": "acc_add_{t}({0}, {1})"}, lambda t: 0, lambda g, out, x, dims: (g,),
+)  # fmt: skip
+prod: Op = _reduction(
+    "prod", lambda x, dims: np.prod(x, axis=dims, keepdims=True, dtype=x.dtype), "({0} * {1})",
+    lambda t: 1, _prod_vjp,
+)  # fmt: skip
+max_: Op = _reduction(
+    "max", lambda x, dims: np.max(x, axis=dims, keepdims=True),
+    {"int": "select({1} > {0}, {1}, {0})", "float": "acc_max_{t}({0}, {1})"}, _lowest, _share, empty=False,
+)  # fmt: skip
+min_: Op = _reduction(
+    "min", lambda x, dims: np.min(x, axis=dims, keepdims=True),
+    {"int": "select({1} < {0}, {1}, {0})", "float": "acc_min_{t}({0}, {1})"}, _highest, _share, empty=False,
+)  # fmt: skip
+any_: Op = _reduction(
+    "any", lambda x, dims: np.any(x, axis=dims, keepdims=True), "({0} | {1})", lambda t: False,
+    kinds=("bool",),
+)  # fmt: skip
+all_: Op = _reduction(
+    "all", lambda x, dims: np.all(x, axis=dims, keepdims=True), "({0} & {1})", lambda t: True,
+    kinds=("bool",),
+)  # fmt: skip
 
 
 def _arg(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,9 +158,11 @@ def _arg(function: Callable[..., Any]) -> Callable[..., Any]:
 
 # The comparison tells whether {1} beats the best so far {0}; a NaN beats every number, the first one stays.
 _BEATS = "({1} {symbol} {0}) or (({1} != {1}) and ({0} == {0}))"
-argmax: Op = _reduction("argmax", _arg(np.argmax), {"int": "({1} > {0})", "float": _BEATS.replace("{symbol}", ">")},
-                    _lowest, empty=False, arg=True)  # fmt: skip
-argmin: Op = _reduction("argmin", _arg(np.argmin), {"int": "({1} < {0})", "float": _BEATS.replace("{symbol}", "<")},
-                    _highest, empty=False, arg=True)  # fmt: skip
-
-
+argmax: Op = _reduction(
+    "argmax", _arg(np.argmax), {"int": "({1} > {0})", "float": _BEATS.replace("{symbol}", ">")},
+    _lowest, empty=False, arg=True,
+)  # fmt: skip
+argmin: Op = _reduction(
+    "argmin", _arg(np.argmin), {"int": "({1} < {0})", "float": _BEATS.replace("{symbol}", "<")},
+    _highest, empty=False, arg=True,
+)  # fmt: skip

@@ -2,8 +2,8 @@
 
 The rules stand on the ops; this module only walks. Broadcasting is undone here, once, for every rule.
 
-The cotangent of a node with several results is a mapping from item to node that leaves out what has none: ``project``
-gives such a mapping, the rules of the ops with several results receive one.
+The cotangent of a node with several results is a mapping from item to node that leaves out what has none:
+``project`` gives such a mapping, the rules of the ops with several results receive one.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ def vjp(
     wrt: Sequence[Node],
     stop: frozenset[Node] = frozenset(),
 ) -> list[Node | None]:
-    """Cotangents of `wrt` given those of `outputs`; None where an output doesn't depend on a node differentiably.
+    """Cotangents of `wrt` given those of `outputs`; None where an output doesn't depend on a node
+    differentiably.
 
-    Every cotangent has the type of its node. Nodes in `stop` are treated as inputs: nothing behind them is visited.
-    GradientError when the path runs through an op that has no gradient rule.
+    Every cotangent has the type of its node. Nodes in `stop` are treated as inputs: nothing behind them is
+    visited. GradientError when the path runs through an op that has no gradient rule.
     """
     order = toposort(outputs, stop=stop | frozenset(wrt) if _are_leaves(wrt) else stop)
     targets = set(wrt)
@@ -82,7 +83,9 @@ def _push(node: Node, g: Cotangent, needed: set[Node], totals: dict[Node, list[C
     rule = node.op.vjp
     if rule is None:
         raise GradientError(
-            f"{node.op.name} has no gradient" + (f"\n  at {node.loc.describe()}" if node.loc else "") + "\n  use "
+            f"{node.op.name} has no gradient"
+            + (f"\n  at {node.loc.describe()}" if node.loc else "")
+            + "\n  use "
             ".detach() on its operand if none is wanted"
         )
     shares = rule(g, node, *node.inputs, **node.attrs)

@@ -20,7 +20,7 @@ from graphflow.errors import CompileError
 
 MAX_NODES = 64  # a larger kernel compiles slower than two, and spills registers
 CHEAP = 3  # instructions it may cost to compute a value again rather than to store and load it
-CHEAP_ONCE = 16  # the same for a 0-d value, which a kernel computes before its loops
+CHEAP_ONCE = 16  # the same for a value of one element, which a kernel computes before its loops
 MAX_REPEATED = 16  # values of a row that may be computed once more for the one element that a gather picks
 MAX_SIBLINGS = 8  # units that are tried for sharing an operand's loads
 
@@ -134,6 +134,8 @@ class _Fuser:
         for node in self.order:
             if node not in self.inline:
                 self._add(node)
+        if self.join:
+            self._settle()
         self._choose_outputs()
         return Fused(self.graph, tuple(self._sorted()), frozenset(self.stored), self.unit_of)
 
@@ -180,13 +182,13 @@ class _Fuser:
                     if base.op.kind in ("input", "const") or base in self.stored or base.op.name == "iota":
                         continue
                     cost += costs.get(base, CHEAP_ONCE + 1)
-                if cost <= (CHEAP if node.shape else CHEAP_ONCE):
+                if cost <= (CHEAP_ONCE if _is_single(node) else CHEAP):
                     costs[node] = cost
                     self.inline.add(node)
 
     def _may_repeat(self, node: Node) -> bool:
         """Values worth computing again: used by several kernels, masks, and numbers that a kernel needs once."""
-        return len(self.users[node]) > 1 or node.dtype.kind == "bool" or node.shape == ()
+        return len(self.users[node]) > 1 or node.dtype.kind == "bool" or _is_single(node)
 
     def _base(self, node: Node) -> Node:
         while is_view(node) and node not in self.stored:
@@ -344,24 +346,24 @@ class _Fuser:
         together = {**unit.placement, node: placement}
         return placement if self._agrees([node], unit.kind, unit.reduced, together) else None
 
-    def _merge(self, unit: Unit, other: Unit) -> None:
-        """Takes `other` into `unit` where domains agree and nothing has to run between them."""
+    def _merge(self, unit: Unit, other: Unit) -> bool:
+        """Takes `other` into `unit` where domains agree and nothing has to run between them; whether it did."""
         kinds = {unit.kind, other.kind}
         if not kinds <= {"map", "row", "column", "contract"} or {"row", "column"} <= kinds:
-            return
+            return False
         if len(unit.nodes) + len(other.nodes) > MAX_NODES:
-            return
+            return False
         moved = self._moved(other, unit)
         if moved is None or (unit.reduced and other.reduced and unit.reduced != other.reduced):
-            return
+            return False
         if "contract" in kinds and not self._is_epilogue(unit, other):
-            return
+            return False
         if self.units.apart(unit, other):
-            return
+            return False
         kind, reduced = (unit if unit.kind != "map" else other).kind, unit.reduced or other.reduced
         placement = {**unit.placement, **moved}
         if not self._agrees(placement, kind, reduced, placement):
-            return
+            return False
         nodes = sorted(placement, key=self.positions.__getitem__)
         unit.nodes = sorted(
             nodes, key=lambda n: n.op.kind != "contract"
@@ -370,6 +372,29 @@ class _Fuser:
         for node in other.nodes:
             self.unit_of[node] = unit
         self.units.merge(unit, other)
+        return True
+
+    def _settle(self) -> None:
+        """Merges what couldn't be when it was added: a unit had another domain then, or needed less."""
+        for unit in self._sorted():
+            while unit in self.units.direct:
+                others = [u for u in self.units.direct[unit] if self._merge(unit, u)]
+                if not others:
+                    break
+        readers: dict[Node, dict[Unit, None]] = {}
+        for unit in self._sorted():
+            for node in unit.nodes if unit.reduced else ():
+                for operand in node.inputs:
+                    base = self._base(operand)
+                    if self.unit_of.get(base) is not unit and [s for s in base.shape if s != 1] == [
+                        unit.axes[a] for a in unit.wide
+                    ]:
+                        readers.setdefault(base, {})[unit] = None
+        for units in readers.values():  # rows of the same array, read by several kernels
+            first, *rest = units
+            for other in rest:
+                if {first, other} <= self.units.direct.keys() and self.units.covers([first], other):
+                    self._merge(first, other)
 
     def _moved(self, unit: Unit, into: Unit) -> dict[Node, Placement] | None:
         """Where the nodes of a unit stand in another one's domain; None where the domains don't match."""
@@ -470,6 +495,10 @@ class _Fuser:
         """Units by dependency, otherwise in the program's order."""
         last = {u: max(self.positions[n] for n in u.nodes) for u in self.units.direct}
         return self.units.sorted(lambda unit: (last[unit],))
+
+
+def _is_single(node: Node) -> bool:
+    return all(size == 1 for size in node.shape)
 
 
 def _kind_of(reduced: Sequence[int], wide: list[int], node: Node) -> str | None:

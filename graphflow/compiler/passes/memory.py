@@ -146,11 +146,16 @@ class _Planner:
 
     def _reads_in_place(self, unit: Unit, state: Node, target: Node) -> bool:
         """Whether the unit reads the state only at the element that it writes in the same breath."""
-        if unit.kind not in ("map", "contract"):
-            return False
         here = flat_index(unit.placement[target], target.shape)
+        if unit.kind not in ("map", "contract"):
+            # One element of each row is read once, before the row's results are written; elements of the row itself
+            # would be read again by every pass.
+            if unit.kind != "row" or any(f"a{a}" in here.terms for a in unit.reduced):
+                return False
         for node in unit.nodes:
-            for access in reads(node, unit.placement[node], self.fused.stored, self.fused.unit_of):
+            for access in reads(
+                node, unit.placement[node], self.fused.stored, self.fused.unit_of, unit.reduced
+            ):
                 if access.base is state and access.address != here:
                     return False
         return True
