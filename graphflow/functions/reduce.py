@@ -195,7 +195,7 @@ def norm(
     t = require_float(t if dtype is None else cast(t, as_dtype(dtype)), "norm")
     dims = dims_arg(dim, t.ndim, "norm")
     order = 2.0 if p in ("fro", None) else p
-    if isinstance(order, str):
+    if not isinstance(order, (int, float)):
         raise error(ShapeError, "norm", f"p is a number or 'fro', not {p!r}")
     if order == 2:
         return _safe_root(
