@@ -488,7 +488,7 @@ def tolerances(
         unit = NOISE[value.dtype.name]
         magnitude = np.max(np.abs(value), initial=0.0, where=np.isfinite(value))
         allowed.append(
-            np.where(np.isnan(spread), np.inf, 16 * spread + 8 * unit * np.abs(value) + unit * magnitude)
+            np.where(np.isnan(spread), np.inf, 32 * spread + 8 * unit * np.abs(value) + unit * magnitude)
         )
     return allowed
 

@@ -377,10 +377,10 @@ class _Fuser:
     def _settle(self) -> None:
         """Merges what couldn't be when it was added: a unit had another domain then, or needed less."""
         for unit in self._sorted():
-            while unit in self.units.direct:
-                others = [u for u in self.units.direct[unit] if self._merge(unit, u)]
-                if not others:
-                    break
+            merged = unit in self.units.direct
+            while merged:
+                others = sorted(self.units.direct[unit], key=lambda u: u.number)
+                merged = any(self._merge(unit, other) for other in others)
         readers: dict[Node, dict[Unit, None]] = {}
         for unit in self._sorted():
             for node in unit.nodes if unit.reduced else ():
