@@ -197,6 +197,9 @@ class Variant:
         types = ", ".join(map(str, self.specs))
         return f"({types}): {self.reason}"
 
+    def __repr__(self) -> str:
+        return f"<variant {self}>"
+
     def _bind(self) -> None:
         """Takes the states' arrays as they are now."""
         states = self.traced.states
