@@ -31,7 +31,7 @@ def emit_column(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
     """One total for each column of a block, while the rows go by; threads share the blocks."""
     plan, scalars, parameters = writer.plan, writer.scalars, writer.parameters
     first, last = plan.reduced[0], plan.reduced[-1]
-    before = merged(range(first), plan.axes, addresses, "i")
+    before = merged(range(first), plan.axes, addresses, "x")
     along = merged(plan.reduced, plan.axes, addresses, "k")
     across = merged(range(last + 1, len(plan.axes)), plan.axes, addresses, "c")
     middle = [Loop(f"m{i}", loop.size, loop.axes) for i, loop in enumerate(across[:-1])]

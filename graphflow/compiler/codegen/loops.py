@@ -199,7 +199,7 @@ def work_of(nodes: Sequence[Node], full: Size) -> Size:
 def emit_map(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
     """Every element by itself: one flat loop, or rows of one."""
     plan, scalars, parameters = writer.plan, writer.scalars, writer.parameters
-    loops = merged(range(len(plan.axes)), plan.axes, addresses, "i")
+    loops = merged(range(len(plan.axes)), plan.axes, addresses, "x")
     full = product(plan.axes)
     inner = loops[-1:]
     outer = loops[:-1]

@@ -94,7 +94,7 @@ def _emit_epilogue(
     scalars, parameters = writer.scalars, writer.parameters
     node = plan.nodes[0]
     rank = len(node.shape)
-    loops = [Loop(f"i{d}", node.shape[d], (d,)) for d in range(rank - 2) if node.shape[d] != 1]
+    loops = [Loop(f"x{d}", node.shape[d], (d,)) for d in range(rank - 2) if node.shape[d] != 1]
     row, column = Loop("i", node.shape[-2], (rank - 2,)), Loop("j", node.shape[-1], (rank - 1,))
     bind(scalars, [*loops, row], ROW)
     bind(scalars, [column], INNER)
@@ -233,7 +233,7 @@ def _copy_into(
     for _ in range(2):  # first to learn the addresses, then with axes merged
         parameters = Parameters(buffer_of)
         scalars = Scalars(parameters, frozenset(), stored, status)
-        loops = merged(range(len(axes)), axes, addresses, "i")
+        loops = merged(range(len(axes)), axes, addresses, "x")
         bind(scalars, loops[:-1], ROW)
         bind(scalars, loops[-1:], INNER)
         index = [Index() if s == 1 else Index.of(f"a{d}") for d, s in enumerate(axes)]

@@ -81,7 +81,7 @@ def emit_row(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
     """As many passes over a row as reductions wait for each other; threads share the rows."""
     plan, scalars, parameters = writer.plan, writer.scalars, writer.parameters
     kept = [a for a in range(len(plan.axes)) if a not in plan.reduced]
-    outer = merged(kept, plan.axes, addresses, "i")
+    outer = merged(kept, plan.axes, addresses, "x")
     inner = merged(plan.reduced, plan.axes, addresses, "j")
     bind(scalars, outer, ROW)
     bind(scalars, inner, INNER)
@@ -195,7 +195,7 @@ def _chunked(
     """The pass in chunks of the last axis; float sums of a chunk meet the total once."""
     loop = inner[-1]
     size = parameters.size(loop.size)
-    start, end = scalars.fresh("b"), scalars.fresh("e")
+    start, end = scalars.fresh("start"), scalars.fresh("stop")
     inside = [f"{end} = minimum_i64({start} + {CHUNK}, {size})"]
     after = []
     for a in sums:
