@@ -56,7 +56,7 @@ class Interop(Methods):
         return self._concrete(".tolist()", "return the tensor and call .tolist() on the result").tolist()
 
     def __bool__(self) -> bool:
-        hint = "write gf.where(condition, a, b) for values, gf.cond or gf.while_loop for control flow"
+        hint = "write gf.where(condition, a, b), or decide on something that is known before the call"
         array = self._concrete("a Python branch on a tensor", hint)
         if array.size != 1:
             raise ValueError(
