@@ -308,15 +308,23 @@ class Tensor(Interop):
             raise GradientError(
                 "this tensor's memory is read-only or repeats elements (expand); .clone() it first"
             )
+        records = MODE.grad_enabled
+        if records and value._requires_grad and self._node is not None and self._node in SAVED:
+            # The new value's history may need the old one, which is about to be overwritten.
+            saved = SAVED[self._node]
+            if saved.version == saved.storage.version:
+                SAVED[self._node] = Saved(self._array.copy(), Storage(), saved.leaf)
         np.copyto(self._array, source)
         self._storage.version += 1
-        if self._requires_grad and not MODE.grad_enabled:
-            self._node_version = -1 if self._leaf else self._node_version
-        elif value._requires_grad and MODE.grad_enabled:
+        if records and value._requires_grad:
             node = value._history()
             self._node, self._requires_grad, self._leaf = node, True, False
             self._node_version = self._storage.version
             SAVED[node] = Saved(self._array, self._storage)
+        elif records and self._requires_grad:  # overwritten with something that has no history
+            self._node, self._requires_grad, self._leaf = None, False, True
+        elif self._requires_grad and self._leaf:
+            self._node_version = -1
         return self
 
     def _assign_traced(self, value: Tensor, trace: Trace) -> Tensor:

@@ -1,4 +1,6 @@
-"""Running a function in both lives of a tensor: at once, and traced and then evaluated by the reference evaluator."""
+"""Running a function in both lives of a tensor: at once, and traced and then evaluated by the reference
+evaluator.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def eager(function: Callable[..., Any], *arrays: np.ndarray) -> list[np.ndarray]
 
 
 def traced(function: Callable[..., Any], *arrays: np.ndarray, symbolic: bool = False) -> list[np.ndarray]:
-    """Results of the traced function; with `symbolic`, leading sizes are symbols (equal where the numbers are)."""
+    """Results of the traced function; with `symbolic`, leading sizes are symbols (equal where the numbers
+    are).
+    """
     hints = {f"n{a.shape[0]}": a.shape[0] for a in arrays if a.ndim} if symbolic else {}
 
     def run(tracer: trace.Trace, pinned: Any) -> tuple[tuple[Any, ...], None]:

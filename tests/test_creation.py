@@ -9,7 +9,8 @@ import graphflow as gf
 import numpy as np
 import pytest
 from graphflow.errors import DeviceError, DTypeError, IndexRangeError, ShapeError
-from tests.lives import both, same
+
+from lives import both, same
 
 RNG = np.random.default_rng(9)
 
@@ -19,16 +20,20 @@ RNG = np.random.default_rng(9)
 def test_creation_functions() -> None:
     def make() -> tuple[Any, ...]:
         return (
-            gf.zeros(2, 3), gf.ones((2,), dtype=gf.int64), gf.full((2, 2), 7), gf.full((2,), 2.5), gf.arange(5),
-            gf.arange(1, 2, 0.3), gf.arange(5, 0, -2), gf.linspace(0, 1, 5), gf.linspace(-3, 10, 7), gf.eye(2, 3),
-            gf.zeros(()), gf.arange(3, dtype=gf.float64), gf.empty(0, 2), gf.full((2,), True), gf.linspace(0, 1, 1),
+            gf.zeros(2, 3), gf.ones((2,), dtype=gf.int64), gf.full((2, 2), 7), gf.full((2,), 2.5),
+            gf.arange(5),
+            gf.arange(1, 2, 0.3), gf.arange(5, 0, -2), gf.linspace(0, 1, 5), gf.linspace(-3, 10, 7),
+            gf.eye(2, 3),
+            gf.zeros(()), gf.arange(3, dtype=gf.float64), gf.empty(0, 2), gf.full((2,), True),
+            gf.linspace(0, 1, 1),
         )  # fmt: skip
 
     f = np.float32
     wanted = [
         np.zeros((2, 3), f), np.ones(2, np.int64), np.full((2, 2), 7), np.full(2, 2.5, f), np.arange(5),
         np.arange(1, 2, 0.3).astype(f), np.arange(5, 0, -2), np.linspace(0, 1, 5, dtype=f),
-        np.linspace(-3, 10, 7, dtype=f), np.eye(2, 3, dtype=f), np.zeros((), f), np.arange(3.0), np.zeros((0, 2), f),
+        np.linspace(-3, 10, 7, dtype=f), np.eye(2, 3, dtype=f), np.zeros((), f), np.arange(3.0),
+        np.zeros((0, 2), f),
         np.full(2, True), np.zeros(1, f),
     ]  # fmt: skip
     same(both(make), wanted)
@@ -63,7 +68,8 @@ def test_sizes_may_be_symbolic() -> None:
     [
         ([1, 2], "int64", [1, 2]), ([1.0, 2], "float32", [1, 2]), ([True, False], "bool", [True, False]),
         ([[1], [2]], "int64", [[1], [2]]), ([], "float32", []), (2.5, "float32", 2.5), (3, "int64", 3),
-        (np.float64(2), "float64", 2), (np.arange(3)[::-1], "int64", [2, 1, 0]), (range(3), "int64", [0, 1, 2]),
+        (np.float64(2), "float64", 2), (np.arange(3)[::-1], "int64", [2, 1, 0]),
+        (range(3), "int64", [0, 1, 2]),
         ([np.float32(1)], "float32", [1]), ([np.array([1.0])], "float64", [[1]]), ((1, 2), "int64", [1, 2]),
         (np.array([1, 2], ">i4"), "int32", [1, 2]), ([gf.tensor(1.5), gf.tensor(2.5)], "float32", [1.5, 2.5]),
     ],
@@ -108,7 +114,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: F23 + F4, ShapeError, r"add: .*don't broadcast(.|\n)*test_creation.py"),
     (lambda: F23 @ F23, ShapeError, "inner sizes differ"),
     (lambda: F23 @ gf.ones(3, dtype=gf.float64), DTypeError, r"same dtype.*convert one with \.to"),
-    (lambda: F23.sum(2), IndexRangeError, r"Dimension out of range \(expected to be in range of \[-2, 1\], but got 2\)"),
+    (lambda: F23.sum(2), IndexRangeError, r"expected to be in range of \[-2, 1\], but got 2\)"),
     (lambda: F23.sum((0, 0)), IndexRangeError, "twice"),
     (lambda: I2.mean(), DTypeError, r"Got: int64; convert with \.float\(\)"),
     (lambda: I2.softmax(0), DTypeError, "floating point"),
@@ -128,7 +134,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: F23[5], IndexRangeError, "index 5 is out of bounds for dimension 0 with size 2"),
     (lambda: F23[0, 0, 0], IndexRangeError, "too many indices"),
     (lambda: F23[gf.tensor([7])], IndexRangeError, "index 7 is out of bounds"),
-    (lambda: F23[gf.tensor([0]), gf.tensor([9])], IndexRangeError, "index 9 is out of bounds for dimension 1"),
+    (lambda: F23[gf.tensor([0]), gf.tensor([9])], IndexRangeError, "index 9 is out of bounds for dim"),
     (lambda: F23[1.5], DTypeError, "not float"),
     (lambda: F23[gf.tensor([1.5])], DTypeError, "integer or bool"),
     (lambda: gf.exp([1.0]), DTypeError, r"argument 'input' must be a Tensor, not list"),

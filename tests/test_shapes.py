@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from tests.lives import both, eager, same, traced
+
+from lives import both, eager, same, traced
 
 RNG = np.random.default_rng(8)
 
@@ -166,7 +167,7 @@ def test_gather_scatter_take_and_one_hot() -> None:
     same(both(lambda t, k: t.index_add(0, k, t), a, rows), [summed])
 
 
-# ---------------------------------------------------------------------------------------------- matrix products
+# -------------------------------------------------------------------------------------------- matrix products
 
 RANKS = [
     ((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 5)), ((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (4,)),

@@ -1,0 +1,141 @@
+"""Random tensors: bits of the counters, streams, and what distributions look like."""
+
+from __future__ import annotations
+
+import graphflow as gf
+import numpy as np
+import pytest
+from graphflow.compiler.ops.random import philox
+
+from lives import traced
+
+
+def words(seed: int, first: int, count: int) -> list[np.ndarray]:
+    return [w.astype(np.int64) for w in philox(seed, np.arange(first, first + count))]
+
+
+def test_uniform_numbers_are_the_bits_of_the_counters() -> None:
+    gf.manual_seed(11)
+    w = words(11, 0, 6)
+    np.testing.assert_array_equal(
+        gf.rand(2, 3).numpy().reshape(-1), ((w[0] >> 8) * 2.0**-24).astype(np.float32)
+    )
+    w = words(11, 6, 4)
+    fraction = ((w[0] >> 5) * 2.0**26 + (w[1] >> 6)) * 2.0**-53
+    np.testing.assert_array_equal(gf.rand(4, dtype=gf.float64).numpy(), fraction)
+
+
+def test_normal_numbers_are_box_mullers() -> None:
+    gf.manual_seed(5)
+    w = words(5, 0, 1000)
+    radius = np.sqrt(-2 * np.log((w[0] + 1) * 2.0**-32))
+    wanted = radius * np.cos(2 * np.pi * (w[1] >> 8) * 2.0**-24)
+    np.testing.assert_allclose(gf.randn(1000).numpy(), wanted, rtol=2e-4, atol=2e-6)
+
+
+def test_a_draw_doesnt_depend_on_how_it_is_cut() -> None:
+    for draw in (gf.rand, gf.randn):
+        gf.manual_seed(3)
+        whole = draw(7).tolist()
+        gf.manual_seed(3)
+        assert draw(3).tolist() + draw(2, 2).reshape(-1).tolist() == whole
+
+
+def test_seeds_and_states_start_streams() -> None:
+    gf.manual_seed(1)
+    a = gf.rand(3)
+    state = gf.get_rng_state()
+    b = gf.rand(3)
+    gf.set_rng_state(state)
+    assert gf.equal(gf.rand(3), b) and not gf.equal(a, b)
+    gf.manual_seed(2)
+    assert not gf.equal(gf.rand(3), a)
+    gf.manual_seed(-1)
+    assert gf.initial_seed() == -1
+    gf.manual_seed(2**64 + 1)
+    assert gf.equal(gf.rand(3), a)
+    assert gf.seed() == gf.initial_seed()
+
+
+def test_generators_have_streams_of_their_own() -> None:
+    one, two = gf.Generator().manual_seed(9), gf.Generator().manual_seed(9)
+    gf.manual_seed(0)
+    before = gf.get_rng_state().tolist()
+    assert gf.equal(gf.rand(4, generator=one), gf.rand(4, generator=two))
+    assert gf.equal(gf.randn(4, generator=one), gf.randn(4, generator=two))
+    assert gf.get_rng_state().tolist() == before
+    two.set_state(one.get_state())
+    assert gf.equal(gf.randperm(5, generator=one), gf.randperm(5, generator=two))
+    with pytest.raises(gf.errors.ShapeError, match=r"int64\[2\]"):
+        one.set_state(gf.zeros(3))
+
+
+def test_distributions_look_right() -> None:
+    gf.manual_seed(0)
+    n = 100_000
+    uniform, normal = gf.rand(n).numpy(), gf.randn(n, dtype=gf.float64).numpy()
+    assert uniform.min() >= 0 and uniform.max() < 1
+    assert abs(uniform.mean() - 0.5) < 5e-3 and abs(uniform.var() - 1 / 12) < 2e-3
+    assert abs(normal.mean()) < 1e-2 and abs(normal.var() - 1) < 2e-2
+    assert abs((normal**4).mean() - 3) < 0.1
+    counts = np.bincount(gf.randint(7, (n,)).numpy(), minlength=7)
+    assert counts.size == 7 and np.abs(counts / n - 1 / 7).max() < 5e-3
+    assert abs(gf.bernoulli(gf.full((n,), 0.3)).mean().item() - 0.3) < 5e-3
+    assert sorted(gf.randperm(50).tolist()) == list(range(50))
+    shifted = gf.normal(2.0, 3.0, (n,)).numpy()
+    assert abs(shifted.mean() - 2) < 5e-2 and abs(shifted.std() - 3) < 5e-2
+
+
+def test_integers_stay_in_their_range() -> None:
+    low, high = -(2**40), 2**41
+    x = gf.randint(low, high, (1000,)).numpy()
+    assert low <= x.min() < 0 < x.max() < high
+    assert gf.randint(3, 4, (5,)).tolist() == [3] * 5
+    assert gf.randint(0, 255, (4,), dtype=gf.uint8).dtype is gf.uint8
+    assert gf.randint_like(gf.zeros(2, 3), 5).dtype is gf.float32
+    for bad in (lambda: gf.randint(3, 3, (2,)), lambda: gf.randint(3)):
+        with pytest.raises(gf.errors.ShapeError):
+            bad()
+    with pytest.raises(gf.errors.DTypeError, match="floating point"):
+        gf.rand(3, dtype=gf.int64)
+
+
+def test_tensors_are_filled_in_place() -> None:
+    gf.manual_seed(4)
+    x = gf.empty(1000)
+    assert x.uniform_(-2, 3) is x and -2 <= x.min().item() < -1.9 and 2.9 < x.max().item() < 3
+    assert abs(x.normal_(5, 0.1).mean().item() - 5) < 0.02
+    assert set(x.bernoulli_(0.5).tolist()) == {0.0, 1.0}
+    assert set(gf.empty(100, dtype=gf.int64).random_(3).tolist()) == {0, 1, 2}
+    leaf = gf.empty(3, requires_grad=True)
+    with pytest.raises(gf.errors.GradientError, match="no_grad"):
+        leaf.uniform_()
+    with gf.no_grad():
+        leaf.uniform_()
+
+
+def test_a_traced_draw_is_the_eager_one_and_moves_the_generator() -> None:
+    generator = gf.Generator().manual_seed(6)
+    eager = [gf.rand(2, 3, generator=generator).numpy(), gf.randn(4, generator=generator).numpy()]
+    generator.manual_seed(6)
+    got = traced(
+        lambda: (gf.rand(2, 3, generator=generator), gf.randn(4, generator=generator), generator.state)
+    )
+    np.testing.assert_array_equal(got[0], eager[0])
+    np.testing.assert_array_equal(got[1], eager[1])
+    assert got[2].tolist() == [6, 10]
+    assert generator.get_state().tolist() == [6, 0]  # tracing drew nothing
+
+
+def test_a_compiled_function_draws_anew_at_every_call() -> None:
+    @gf.compile
+    def noisy(x: gf.Tensor) -> gf.Tensor:
+        return x + gf.rand_like(x)
+
+    gf.manual_seed(8)
+    x = gf.zeros(5)
+    first, second = noisy(x), noisy(x)
+    gf.manual_seed(8)
+    assert gf.equal(first, gf.rand(5)) and gf.equal(second, gf.rand(5))
+    gf.manual_seed(8)
+    assert gf.equal(noisy(x), first)
