@@ -72,7 +72,9 @@ def gradients(loss: Node, wrt: Sequence[Node]) -> list[Node]:
     return found  # type: ignore[return-value]
 
 
-def adam(params: Sequence[Node], loss: Node, lr: Node, step: Node) -> tuple[list[Node], list[tuple[Node, Node]]]:
+def adam(
+    params: Sequence[Node], loss: Node, lr: Node, step: Node
+) -> tuple[list[Node], list[tuple[Node, Node]]]:
     """The states that Adam adds, and (state, new value) of everything."""
     now = step + 1.0
     rate = lr / (1.0 - OPS["pow"](constant(0.9, float64), now))
@@ -91,11 +93,17 @@ def adam(params: Sequence[Node], loss: Node, lr: Node, step: Node) -> tuple[list
 
 
 def with_updates(
-    name: str, args: Sequence[Node], states: Sequence[Node], outputs: Sequence[Node], updates: Sequence[tuple[Node, Node]]
+    name: str,
+    args: Sequence[Node],
+    states: Sequence[Node],
+    outputs: Sequence[Node],
+    updates: Sequence[tuple[Node, Node]],
 ) -> Graph:
     """A graph whose updates are given by state instead of by number."""
     numbers = {s: i for i, s in enumerate(states)}
-    return Graph(name, tuple(args), tuple(states), tuple(outputs), tuple((numbers[s], new) for s, new in updates))
+    return Graph(
+        name, tuple(args), tuple(states), tuple(outputs), tuple((numbers[s], new) for s, new in updates)
+    )
 
 
 def linear_regression_sgd() -> Graph:
@@ -135,7 +143,10 @@ def layer_norm_log_softmax_gradient() -> Graph:
     x, weight, bias, g = arg("x", N, 48), arg("weight", 48), arg("bias", 48), arg("g", N, 48)
     out = log_softmax(layer_norm(x, weight, bias))
     return Graph(
-        "layer_norm_log_softmax_gradient", (x, weight, bias, g), (), (out, *gradients(total(out * g), (x, weight, bias)))
+        "layer_norm_log_softmax_gradient",
+        (x, weight, bias, g),
+        (),
+        (out, *gradients(total(out * g), (x, weight, bias))),
     )
 
 
@@ -146,4 +157,10 @@ def elementwise_chain() -> Graph:
     return Graph("elementwise_chain", (x, scale, shift), (), (y, *gradients(total(y), (x, scale, shift))))
 
 
-MODELS = (linear_regression_sgd, mlp_adam, softmax_regression, layer_norm_log_softmax_gradient, elementwise_chain)
+MODELS = (
+    linear_regression_sgd,
+    mlp_adam,
+    softmax_regression,
+    layer_norm_log_softmax_gradient,
+    elementwise_chain,
+)

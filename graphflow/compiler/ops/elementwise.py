@@ -84,9 +84,14 @@ pow_: Op = elementwise(
     "pow", _numpy_pow, {"int": "{t}(pow_i64(i64({0}), i64({1})))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
     arity=2, kinds=NUMERIC, domain=(0.5, 3.0), cost=40
 )
+# NumPy's: the exact multiple below, rounded; a quotient by zero or by infinity is what IEEE division makes of it.
+_FLOOR_DIVIDE = (
+    "select({1} == 0, {0} / {1}, round_{t}(({0} - fmod_{t}({0}, {1})) / {1} "
+    "- {t}((fmod_{t}({0}, {1}) != 0) & (({1} < 0) != (fmod_{t}({0}, {1}) < 0)))))"
+)
 floor_divide: Op = elementwise(
     "floor_divide", _quiet(np.floor_divide),
-    {"int": "floordiv_{t}({0}, {1})", "float": "floor_{t}(({0} - mod_{t}({0}, {1})) / {1})"}, arity=2,
+    {"int": "floordiv_{t}({0}, {1})", "float": _FLOOR_DIVIDE}, arity=2,
     kinds=NUMERIC, domain=(0.5, 9.0), smooth=False, cost=6
 )
 remainder: Op = elementwise(

@@ -1,0 +1,218 @@
+"""What fusion makes of the patterns that matter: how many kernels, of which kind, and what is in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from graphflow.compiler.interpret import run_graph
+from graphflow.compiler.ir import OPS, Graph, Node
+from graphflow.compiler.passes.autodiff import vjp
+from graphflow.compiler.passes.fuse import MAX_NODES, fuse
+from graphflow.dtypes import float32, float64, int64
+from graphflow.engine import Engine, compile_graph
+
+import models
+from models import N, arg, cross_entropy, gradients, layer_norm, linear, log_softmax, mean, softmax, total
+
+X = (N, 40)
+
+
+def compiled(
+    outputs: Sequence[Node], args: Sequence[Node], updates: dict[Node, Node] | None = None
+) -> Engine:
+    """The graph compiled, its results compared with the evaluator's; `updates` are by state."""
+    states = tuple(updates or {})
+    graph = Graph("g", tuple(args), states, tuple(outputs), tuple(enumerate((updates or {}).values())))
+    engine = compile_graph(graph)
+    rng = np.random.default_rng(0)
+    arrays = []
+    for node in graph.inputs:
+        shape = tuple(7 if size == N else size for size in node.shape)
+        whole = node.dtype.kind == "int"
+        arrays.append(
+            (rng.integers(0, 10, shape) if whole else rng.uniform(0.1, 2, shape)).astype(node.dtype.numpy)
+        )
+    (outputs, states), (exact_outputs, exact_states) = engine.run(arrays), run_graph(graph, arrays)
+    for ours, theirs in zip([*outputs, *states], [*exact_outputs, *exact_states], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5)
+    return engine
+
+
+def kinds(engine: Engine) -> list[str]:
+    """The kinds of the engine's units, in order."""
+    return [unit.kind for unit in engine.compiled.fused.units]
+
+
+def commands(engine: Engine) -> int:
+    """How many commands a run executes."""
+    return len(engine.compiled.program.commands)
+
+
+@pytest.mark.parametrize("function", [softmax, log_softmax], ids=["softmax", "log_softmax"])
+def test_softmax_and_its_gradient_are_one_row_kernel_each(function) -> None:  # type: ignore[no-untyped-def]
+    x, g = arg("x", *X), arg("g", *X)
+    assert kinds(compiled([function(x)], [x])) == ["row"]
+    (gradient,) = vjp([function(x)], [g], [x])
+    assert gradient is not None
+    assert kinds(compiled([gradient], [x, g])) == ["row"]
+    assert kinds(compiled([function(x), gradient], [x, g])) == ["row"]
+
+
+def test_cross_entropy_with_its_gradient_is_one_row_kernel_and_the_mean() -> None:
+    x, labels = arg("x", N, 10), arg("labels", N, dtype=int64)
+    loss = cross_entropy(x, labels)
+    assert kinds(compiled([loss], [x, labels])) == ["row", "row"]
+    engine = compiled([loss, *gradients(loss, [x])], [x, labels])
+    assert kinds(engine) == ["row", "row"]
+    logits, final = engine.compiled.fused.units
+    assert logits.axes == (N, 10)
+    assert final.axes == (N,)
+    assert commands(engine) == 2
+
+
+def test_layer_norm_is_one_row_kernel() -> None:
+    x, weight, bias, g = arg("x", *X), arg("weight", 40), arg("bias", 40), arg("g", *X)
+    out = layer_norm(x, weight, bias)
+    assert kinds(compiled([out], [x, weight, bias])) == ["row"]
+    (gx,) = vjp([out], [g], [x])
+    assert gx is not None
+    assert kinds(compiled([gx], [x, weight, bias, g])) == ["row"]
+
+
+def test_elementwise_work_with_broadcasts_and_casts_is_one_kernel() -> None:
+    x, row, column, k = arg("x", *X), arg("row", 40), arg("column", N, 1), arg("k", N, 40, dtype=int64)
+    y = OPS["tanh"](x * row + column) - OPS["cast"](k, dtype=float32)
+    z = OPS["cast"](OPS["sigmoid"](OPS["cast"](y, dtype=float64)), dtype=float32)
+    engine = compiled([OPS["where"](OPS["gt"](z, 0.5), z, y)], [x, row, column, k])
+    assert kinds(engine) == ["map"]
+    assert commands(engine) == 1
+
+
+def test_a_contiguous_elementwise_kernel_is_one_flat_loop() -> None:
+    x, y = arg("x", N, 5, 8), arg("y", N, 5, 8)
+    (kernel,) = compiled([OPS["exp"](x) * y], [x, y]).compiled.program.kernels
+    assert kernel.source.count("for ") == 1
+    assert "//" not in kernel.source
+    assert "floordiv" not in kernel.source
+
+
+def test_a_reduction_takes_its_producers_and_consumers() -> None:
+    x, y = arg("x", *X), arg("y", *X)
+    product = OPS["exp"](x) * y
+    rows = OPS["sum"](product, dims=(1,))
+    assert kinds(compiled([OPS["sqrt"](rows) + 1.0], [x, y])) == ["row"]
+    assert kinds(compiled([OPS["sum"](product, dims=(0,))], [x, y])) == ["column"]
+    assert kinds(compiled([rows, OPS["max"](product, dims=(1,)), product], [x, y])) == ["row"]
+
+
+def test_product_bias_and_activation_are_one_command() -> None:
+    x, w, b, r = arg("x", N, 20), arg("w", 30, 20), arg("b", 30), arg("r", N, 30)
+    engine = compiled([OPS["relu"](linear(x, w, b)) + r], [x, w, b, r])
+    assert kinds(engine) == ["contract"]
+    assert commands(engine) == 1
+    assert [k.name for k in engine.compiled.program.kernels][1] == "matmul_add_relu_epilogue"
+
+
+def test_a_product_does_not_take_what_it_reads_itself() -> None:
+    # The operand is used behind the product again, but it has to be whole before the product starts.
+    x, w = arg("x", 1, 6), arg("w", 6, 6)
+    y = OPS["where"](OPS["gt"](x, 1.0), x * x, x)
+    engine = compiled([y + OPS["matmul"](y, w)], [x, w])
+    assert kinds(engine) == ["map", "contract"]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_all_parameters_are_updated_by_one_command_in_place(optimizer: str) -> None:
+    x, y = arg("x", N, 6), arg("y", N, 3)
+    params = [arg("w1", 8, 6), arg("b1", 8), arg("w2", 3, 8), arg("b2", 3)]
+    error = linear(OPS["tanh"](linear(x, *params[:2])), *params[2:]) - y
+    loss = mean(error * error)
+    if optimizer == "sgd":
+        found = gradients(loss, params)
+        moments = [arg(f"m{i}", *p.shape) for i, p in enumerate(params)]
+        new = [m * 0.9 + g for m, g in zip(moments, found, strict=True)]
+        updates = dict(zip(moments, new, strict=True))
+        updates |= {p: p - m * 0.1 for p, m in zip(params, new, strict=True)}
+    else:
+        lr, step = arg("lr", dtype=float64), arg("step", dtype=float64)
+        updates = dict(models.adam(params, loss, lr, step)[1])
+        updates[lr] = lr * 0.5
+    engine = compiled([loss], [x, y], updates)
+    program = engine.compiled.program
+    shared = [c for c in program.commands if program.kernels[c.kernel].name == "shared_range"]
+    assert [c.label.rpartition("_")[2] for c in shared if "sum" not in c.label] == ["x4"]
+    assert not [c for c in program.commands if c.label.endswith("update")], "a state was copied"
+    states = set(program.states)
+    temps = [b for i, b in enumerate(program.buffers) if b.role == "temp" and i not in states]
+    assert not [b for b in temps if b.name in ("sub", "add") and b.shape in [p.shape for p in params]]
+
+
+def test_states_that_swap_are_not_mixed_up() -> None:
+    a, b = arg("a", 50), arg("b", 50)
+    compiled([a + b], [], {a: b, b: a})
+    compiled([], [], {a: b * 2.0, b: a + b})
+
+
+def test_a_state_read_elsewhere_is_not_overwritten_too_early() -> None:
+    w, x = arg("w", 12, 12), arg("x", 12, 12)
+    turned = OPS["permute"](w, dims=(1, 0))
+    compiled([OPS["matmul"](x, w), turned * 2.0], [x], {w: w * 0.5 + turned})
+    compiled([OPS["sum"](w, dims=(0,))], [x], {w: softmax(w)})
+    compiled([w], [x], {w: OPS["matmul"](x, w)})
+    picked = OPS["take"](w * 1.5, OPS["cast"](OPS["iota"](size=12), dtype=int64), dim=0)
+    reversed_ = OPS["slice"](w * 1.5, starts=(11, 0), steps=(-1, 1), sizes=(12, 12))
+    compiled([x], [x], {w: picked + reversed_})
+
+
+def test_row_sized_states_are_updated_by_their_row_kernel() -> None:
+    x, b = arg("x", N, 10), arg("b", 1)
+    engine = compiled([], [x], {b: b - OPS["reshape"](total(x), shape=(1,)) * 0.1})
+    assert not [c for c in engine.compiled.program.commands if c.label.endswith("update")]
+
+
+def test_values_of_a_column_are_known_only_after_it() -> None:
+    x = arg("x", *X)
+    centred = x - OPS["sum"](x, dims=(0,))
+    assert kinds(compiled([centred * centred], [x])) == ["column", "map"]
+
+
+def test_nothing_waits_for_what_it_does_not_need() -> None:
+    # The count of valid labels is needed by the gradient; it must not wait for the sum of the losses.
+    x, labels = arg("x", N, 10), arg("labels", N, dtype=int64)
+    picked = OPS["gather"](log_softmax(x), OPS["reshape"](labels, shape=(N, 1)), dim=1)
+    valid = OPS["cast"](OPS["ne"](labels, 3), dtype=float32)
+    loss = -total(OPS["reshape"](picked, shape=(N,)) * valid) / total(valid)
+    engine = compiled([loss, *gradients(loss, [x])], [x, labels])
+    assert kinds(engine) == ["row", "row", "row"]
+
+
+def test_shapes_that_agree_but_for_ones_share_kernels() -> None:
+    x, flat = arg("x", N, 10), arg("flat", N)
+    scale = OPS["reshape"](OPS["exp"](flat) + OPS["sin"](flat), shape=(N, 1))
+    assert kinds(compiled([softmax(x) * scale], [x, flat])) == ["row"]
+
+
+@pytest.mark.parametrize("model", models.MODELS, ids=lambda m: m.__name__)
+def test_units_hold_every_node_once(model) -> None:  # type: ignore[no-untyped-def]
+    fused = fuse(model())
+    seen: set[Node] = set()
+    for unit in fused.units:
+        assert len(unit.nodes) <= MAX_NODES
+        for node in unit.nodes:
+            assert node not in seen
+            assert fused.unit_of[node] is unit
+            seen.add(node)
+        needed = {fused.unit_of[n] for node in unit.nodes for n in node.inputs if n in fused.unit_of} - {unit}
+        assert all(seen.issuperset(other.nodes) for other in needed)
+
+
+def test_without_joining_every_op_is_alone() -> None:
+    fused = fuse(models.layer_norm_log_softmax_gradient(), join=False)
+    assert all(len(unit.nodes) == 1 for unit in fused.units)
+
+
+def test_fusion_is_the_same_every_time() -> None:
+    texts = [[k.source for k in compile_graph(models.mlp_adam()).compiled.program.kernels] for _ in range(2)]
+    assert texts[0] == texts[1]
