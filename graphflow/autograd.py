@@ -208,7 +208,7 @@ def grad(
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
-) -> tuple[Tensor | None, ...]:
+) -> tuple[Any, ...]:
     """Gradients of `outputs` with respect to `inputs`, as ``torch.autograd.grad``; ``.grad`` stays
     untouched.
     """

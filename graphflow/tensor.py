@@ -9,7 +9,7 @@ is functional by itself.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,26 +44,21 @@ from graphflow.sizes import SymbolicSize
 class Tensor(Interop):
     """A multi-dimensional array of one dtype, with an optional gradient history.
 
-    Made by ``graphflow.tensor`` and the other creation functions. Its methods are PyTorch's.
+    Made by ``graphflow.tensor`` and the other creation functions; ``Tensor(list)`` is a float32 copy. Its
+    methods are PyTorch's.
     """
 
     __slots__ = (
-        "__dict__",
-        "__weakref__",
-        "_alias",
-        "_array",
-        "_grad",
-        "_leaf",
-        "_node",
-        "_node_version",
-        "_requires_grad",
-        "_storage",
-        "_trace",
-        "name",
-    )
+        "__dict__", "__weakref__", "_alias", "_array", "_grad", "_leaf", "_node", "_node_version",
+        "_requires_grad", "_storage", "_trace", "name",
+    )  # fmt: skip
     __array_priority__ = 1000
 
-    def __init__(self, array: np.ndarray, storage: Storage | None = None):
+    def __init__(self, array: np.ndarray | Sequence[Any], storage: Storage | None = None):
+        if not isinstance(array, np.ndarray):
+            if not isinstance(array, (list, tuple)):
+                raise TypeError("Tensor() takes a list of numbers; use gf.tensor(), or gf.empty() for sizes")
+            array = np.array(array, np.float32)
         self._array: np.ndarray | None = array
         self._storage = storage if storage is not None else Storage()
         self._node: Node | None = None

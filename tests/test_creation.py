@@ -80,6 +80,12 @@ def test_tensor_takes_its_dtype_from_the_data(data: Any, dtype: str, values: Any
     assert made.tolist() == values
 
 
+def test_the_class_makes_float32_of_lists() -> None:
+    assert gf.Tensor([1, 2]).dtype is gf.float32
+    with pytest.raises(TypeError, match=r"gf\.tensor"):
+        gf.Tensor(2, 3)  # type: ignore[arg-type]
+
+
 # ---------------------------------------------------------------------------------------------- conversions
 
 

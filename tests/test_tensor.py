@@ -20,21 +20,26 @@ def leaf(*values: float) -> gf.Tensor:
     return gf.tensor([float(v) for v in values], requires_grad=True)
 
 
+def grad_of(x: gf.Tensor) -> gf.Tensor:
+    assert x.grad is not None
+    return x.grad
+
+
 # ---------------------------------------------------------------------------------------------- backward
 
 
 def test_backward_accumulates() -> None:
     x = leaf(1.0, 2.0)
     (x * x).sum().backward()
-    assert x.grad is not None and x.grad.tolist() == [2, 4]
+    assert grad_of(x).tolist() == [2, 4]
     (3 * x).sum().backward()
-    assert x.grad.tolist() == [5, 7]
-    x.grad.zero_()
+    assert grad_of(x).tolist() == [5, 7]
+    grad_of(x).zero_()
     x.sum().backward()
-    assert x.grad.tolist() == [1, 1]
+    assert grad_of(x).tolist() == [1, 1]
     x.grad = None
     x.exp().sum().backward()
-    np.testing.assert_allclose(x.grad.numpy(), np.exp([1, 2]), rtol=1e-6)
+    np.testing.assert_allclose(grad_of(x).numpy(), np.exp([1, 2]), rtol=1e-6)
 
 
 def test_backward_of_a_vector_takes_a_vector() -> None:
@@ -43,7 +48,7 @@ def test_backward_of_a_vector_takes_a_vector() -> None:
     with pytest.raises(GradientError, match="grad can be implicitly created only for scalar outputs"):
         y.backward()
     y.backward(gf.tensor([1.0, 10.0]))
-    assert x.grad is not None and x.grad.tolist() == [2, 40]
+    assert grad_of(x).tolist() == [2, 40]
     with pytest.raises(GradientError, match="output's dtype and shape"):
         y.backward(gf.ones(3))
 
@@ -82,14 +87,13 @@ def test_a_gradient_reaches_every_leaf_once_through_every_path() -> None:
     c = a * b
     d = c + a
     (c * d).sum().backward()
-    assert a.grad is not None and b.grad is not None
-    assert a.grad.item() == 3 * (6 + 2) + 6 * (3 + 1) and b.grad.item() == 2 * (6 + 2) + 6 * 2
+    assert grad_of(a).item() == 3 * (6 + 2) + 6 * (3 + 1) and grad_of(b).item() == 2 * (6 + 2) + 6 * 2
 
 
 def test_detach_cuts() -> None:
     x = leaf(3.0)
     (x * x.detach()).sum().backward()
-    assert x.grad is not None and x.grad.item() == 3
+    assert grad_of(x).item() == 3
 
 
 def test_autograd_grad_leaves_grads_alone() -> None:
@@ -111,17 +115,16 @@ def test_autograd_grad_leaves_grads_alone() -> None:
 def test_backward_with_create_graph_goes_on() -> None:
     x = leaf(2.0)
     (x**3).sum().backward(create_graph=True)
-    assert x.grad is not None and x.grad.requires_grad
-    (g,) = gf.autograd.grad(x.grad.sum(), x)
+    assert grad_of(x).requires_grad
+    (g,) = gf.autograd.grad(grad_of(x).sum(), x)
     assert g.item() == 12
 
 
 def test_gradients_have_memory_of_their_own() -> None:
     x, y = leaf(1.0), leaf(1.0)
     (x + y).sum().backward()
-    assert x.grad is not None and y.grad is not None
-    x.grad.add_(5)
-    assert y.grad.item() == 1
+    grad_of(x).add_(5)
+    assert grad_of(y).item() == 1
 
 
 def test_a_gradient_has_its_tensors_type() -> None:
@@ -134,8 +137,7 @@ def test_gradients_are_pytorchs_at_the_edges() -> None:
     def gradient(function: Callable[[Any], Any], *values: float) -> list[float]:
         x = leaf(*values)
         function(x).sum().backward()
-        assert x.grad is not None
-        return x.grad.tolist()  # type: ignore[no-any-return]
+        return grad_of(x).tolist()  # type: ignore[no-any-return]
 
     assert gradient(gf.relu, -1, 0, 2) == [0, 0, 1]
     assert gradient(gf.abs, -1, 0, 2) == [-1, 0, 1]
@@ -159,7 +161,7 @@ def test_a_leaf_that_requires_grad_is_not_changed_in_place() -> None:
         x.add_(1)
     assert x.item() == 2 and x.is_leaf
     (x * x).sum().backward()
-    assert x.grad is not None and x.grad.item() == 4
+    assert grad_of(x).item() == 4
 
 
 def test_backward_notices_changes_of_what_it_needs() -> None:
@@ -186,16 +188,16 @@ def test_in_place_methods_carry_gradients() -> None:
     y.add_(x).mul_(x)
     assert y.requires_grad and not y.is_leaf
     y.sum().backward()
-    assert x.grad is not None and x.grad.tolist() == [2, 4]
+    assert grad_of(x).tolist() == [2, 4]
     z = gf.zeros(3)
     z[1:] = x * 2
     (z * z).sum().backward()
-    assert x.grad.tolist() == [2 + 8, 4 + 16]
+    assert grad_of(x).tolist() == [2 + 8, 4 + 16]
     x.grad = None
     e = x.exp()
     e.mul_(e).add_(1)
     e.sum().backward()
-    np.testing.assert_allclose(x.grad.numpy(), 2 * np.exp([2, 4]), rtol=1e-6)
+    np.testing.assert_allclose(grad_of(x).numpy(), 2 * np.exp([2, 4]), rtol=1e-6)
     e = x * 2
     e.zero_()
     assert not e.requires_grad and (e + x).requires_grad
