@@ -1,38 +1,48 @@
-"""``compile``, ``trace``, ``export`` and ``load_graph``: from a Python function to a
-program, and to a file and back.
-"""
+"""``compile``, ``trace`` and ``export``: from a Python function to a program, a graph, or a file."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import os
-import threading
+import types
+import warnings
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar, overload
-from weakref import WeakKeyDictionary
+from typing import Any, overload
 
 import numpy as np
 
-from graphflow import artifact, pytree
+from graphflow import pytree
+from graphflow.captures import PLAIN, Captures, comparable, shown
 from graphflow.compiler.ir import Graph
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim
-from graphflow.engine import Engine, compile_graph
-from graphflow.errors import FormatError, TraceError
+from graphflow.engine import compile_graph
+from graphflow.errors import TraceError
 from graphflow.explain import Explanation
-from graphflow.specs import TensorSpec, as_array, bind, default_specs, static_key
+from graphflow.graphs import (
+    CompiledGraph,
+    compiled_graph,
+    export_graph,
+    export_traced,
+    keep_binding,
+    load_graph,
+)
+from graphflow.runtime.locks import ForkLock
+from graphflow.specs import TensorSpec, as_array, bind, default_specs
 from graphflow.tensor import Tensor, is_grad_enabled
-from graphflow.variant import Arguments, Traced, Variant, trace_function
+from graphflow.traced import Arguments, trace_function
+from graphflow.variant import Binding, Variant
 
-F = TypeVar("F", bound=Callable[..., Any])
-_SCALARS = (bool, int, float, str)
+_MANY = 16  # variants after which a warning tells why there are so many
 
 
 class CompiledFunction:
     """A function that is traced and compiled when it is first called, once for every kind of arguments.
 
     ``variants`` lists the compiled variants with the reason each exists; a new batch size is no reason.
+    Arguments are taken by value: one that shares memory with a tensor the function updates keeps its old
+    numbers inside.
     """
 
     def __init__(
@@ -42,17 +52,21 @@ class CompiledFunction:
         signature: Sequence[TensorSpec] | None = None,
         max_variants: int | None = None,
         keep: int = 32,
+        check: bool = False,
+        check_nan: bool = False,
     ):
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self._function = function
         self._signature = list(signature) if signature is not None else None
         self._max_variants = max_variants
         self._keep = keep
-        self._variants: dict[Hashable, list[Variant]] = {}
+        self._checks = {"check": check, "check_nan": check_nan}
+        self._variants: dict[Hashable, tuple[Variant, ...]] = {}
         self._order: list[Variant] = []
-        self._lock = threading.RLock()
-        self._reads = _captured_scalars(function)
-        self._name = getattr(function, "__name__", type(function).__name__)
+        self._calls = 0
+        self._lock = ForkLock(reentrant=True)
+        self._captures = Captures(function)
+        self._name: str = getattr(function, "__name__", type(function).__name__)
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -61,115 +75,119 @@ class CompiledFunction:
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Makes a compiled function usable as a method."""
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the function, or the Module, has beside: ``compile(model).parameters()``."""
+        if name == "_function":
+            raise AttributeError(name)
+        return getattr(self._function, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the compiled function. Inside another compiled function it becomes part of that one."""
         if current_trace() is not None:
             return self._function(*args, **kwargs)
         leaves, spec = pytree.flatten((args, kwargs))
-        key: list[Hashable] = [spec, is_grad_enabled()]
+        kinds: list[Hashable] = []
         arrays: list[np.ndarray] = []
         dynamic: list[int] = []
         for position, leaf in enumerate(leaves):
             array = as_array(leaf)
             if array is None:
-                if isinstance(leaf, Tensor):
-                    leaf._leaked()
-                key.append(static_key(leaf))
+                kinds.append(self._static_kind(leaf))
             else:
-                wants = leaf._requires_grad if type(leaf) is Tensor or isinstance(leaf, Tensor) else None
-                key.append((array.dtype, array.ndim, wants))
+                wants = isinstance(leaf, Tensor) and leaf._requires_grad
+                kinds.append((array.dtype, array.ndim, wants))
                 arrays.append(array)
                 dynamic.append(position)
-        for read in self._reads:
-            key.append(read())
-        found = self._find(tuple(key), leaves, spec, dynamic, arrays)
-        return found.run(leaves, dynamic, arrays)
+        key = (spec, is_grad_enabled(), tuple(kinds), self._captures.key())
+        call = Arguments(leaves, spec, dynamic, arrays)
+        variant, binding = self._find(key, call)
+        self._calls = variant.used = self._calls + 1
+        return variant.run(call, binding)
 
-    def _find(
-        self,
-        key: Hashable,
-        leaves: list[Any],
-        spec: pytree.Spec,
-        dynamic: list[int],
-        arrays: list[np.ndarray],
-    ) -> Variant:
-        reasons = []
-        for variant in self._variants.get(key, ()):
-            reason = variant.mismatch(arrays)
-            if reason is None:
-                return variant
-            reasons.append(reason)
+    def _static_kind(self, leaf: Any) -> Hashable:
+        if isinstance(leaf, Tensor):
+            leaf._leaked()
+        if isinstance(leaf, PLAIN):
+            return type(leaf), leaf
+        return type(leaf), comparable(leaf), self._captures.attributes(leaf)
+
+    def _find(self, key: Hashable, call: Arguments) -> tuple[Variant, Binding]:
+        candidates = self._variants.get(key, ())
+        for variant in candidates:
+            binding = variant.accept(call)
+            if isinstance(binding, Binding):
+                if variant is not candidates[0]:
+                    self._put_first(key, variant)
+                return variant, binding
         with self._lock:
+            reasons = []
             for variant in self._variants.get(key, ()):
-                if variant.mismatch(arrays) is None:
-                    return variant
-            return self._add(key, leaves, spec, dynamic, arrays, reasons)
+                binding = variant.accept(call)
+                if isinstance(binding, Binding):
+                    return variant, binding
+                reasons.append(binding)
+            return self._add(key, call, reasons)
 
-    def _add(
-        self,
-        key: Hashable,
-        leaves: list[Any],
-        spec: pytree.Spec,
-        dynamic: list[int],
-        arrays: list[np.ndarray],
-        reasons: list[str],
-    ) -> Variant:
-        reason = reasons[-1] if reasons else "the first call" if not self._order else self._new_kind(key)
-        if self._max_variants is not None and len(self._order) >= self._max_variants:
-            raise TraceError(
-                f"{self._name} would need more than max_variants={self._max_variants} compiled variants: "
-                f"{reason}"
-            )
-        names = self._argument_names(spec, dynamic)
-        arguments = Arguments(leaves, spec, dynamic, arrays, names)
-        if self._signature is not None:
-            if len(self._signature) != len(arrays):
-                raise TraceError(
-                    f"the signature has {len(self._signature)} arguments, the call {len(arrays)}"
-                )
-            specs = self._signature
+    def _put_first(self, key: Hashable, variant: Variant) -> None:
+        """The variant that was right last is asked first."""
+        with self._lock:
+            others = self._variants.get(key, ())
+            if variant in others:
+                self._variants[key] = (variant, *(v for v in others if v is not variant))
+
+    def _add(self, key: Any, call: Arguments, reasons: list[str]) -> tuple[Variant, Binding]:
+        names = self._leaf_names(call.spec)
+        if reasons:
+            reason = reasons[0]
         else:
-            specs = default_specs(arrays, names)
-        hints = bind(specs, arrays, names)
-        traced = trace_function(self._function, self._name, arguments, specs, hints)
+            reason = "the first call" if not self._order else _difference(self._last_used().key, key, names)
+        if self._max_variants is not None and len(self._order) >= self._max_variants:
+            limit = f"max_variants={self._max_variants}"
+            raise TraceError(f"{self._name} would need more than {limit} compiled variants: {reason}")
+        labels = _unique([names[position] for position in call.dynamic])
+        specs = self._signature
+        if specs is None:
+            specs = default_specs(call.arrays, labels)
+        elif len(specs) != len(call.arrays):
+            raise TraceError(
+                f"the signature of {self._name} has {len(specs)} arguments, the call {len(call.arrays)}"
+            )
+        hints = bind(specs, call.arrays, labels)
+        traced = trace_function(self._function, self._name, call, labels, specs, hints)
+        key = (*key[:3], self._captures.settle(key[3]))
         if traced.pinned and not reasons:
             fixed = ", ".join(f"{s} = {v}" for s, v in traced.pinned.items())
             reason = f"{reason}, with {fixed} fixed by the program"
-        variant = Variant(
-            traced,
-            compile_graph(traced.graph),
-            reason,
-            (key, [leaf for i, leaf in enumerate(leaves) if i not in set(dynamic)]),
-        )
-        self._variants.setdefault(key, []).insert(0, variant)
+        variant = Variant(traced, compile_graph(traced.graph, **self._checks), reason, key)
+        self._variants[key] = (variant, *self._variants.get(key, ()))
         self._order.append(variant)
         if len(self._order) > self._keep:
-            self._forget(self._order.pop(0))
-        return variant
+            self._forget(min(self._order[:-1], key=lambda v: v.used))
+        elif len(self._order) == _MANY and self._max_variants is None:
+            warnings.warn(
+                f"{self._name} has {_MANY} compiled variants now, the last because of: {reason}. What "
+                "changes from call to call is best passed as a tensor or a float; max_variants= makes this "
+                "an error",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return variant, variant.bind(call)
+
+    def _last_used(self) -> Variant:
+        return max(self._order, key=lambda v: v.used)
 
     def _forget(self, variant: Variant) -> None:
-        for key, found in list(self._variants.items()):
-            if variant in found:
-                found.remove(variant)
-                if not found:
-                    del self._variants[key]
+        self._order.remove(variant)
+        left = tuple(v for v in self._variants[variant.key] if v is not variant)
+        if left:
+            self._variants[variant.key] = left
+        else:
+            del self._variants[variant.key]
 
-    def _new_kind(self, key: Any) -> str:
-        """What distinguishes this call's arguments from those of the last variant."""
-        last: Any = self._order[-1].key[0]  # type: ignore[index]
-        if key[0] != last[0]:
-            return "another nesting or number of arguments"
-        if key[1] != last[1]:
-            return f"gradients are {'enabled' if key[1] else 'disabled'} now"
-        for number, (old, new) in enumerate(zip(last[2:], key[2:], strict=False)):
-            if old != new:
-                return f"argument {number}: {_describe_key(old)} became {_describe_key(new)}"
-        return "other arguments"
-
-    def _argument_names(self, spec: pytree.Spec, dynamic: list[int]) -> list[str]:
-        """Names for the dynamic leaves: parameter names where they are leaves themselves."""
+    def _leaf_names(self, spec: pytree.Spec) -> list[str]:
+        """Names for the leaves of the arguments: parameter names where they are leaves themselves."""
         positional, keyword = spec[1]
         try:
             parameters = list(inspect.signature(self._function).parameters.values())
@@ -178,120 +196,79 @@ class CompiledFunction:
         names: list[str] = []
         for i, part in enumerate(positional[1]):
             plain = i < len(parameters) and parameters[i].kind is not inspect.Parameter.VAR_POSITIONAL
-            base = parameters[i].name if plain else f"arg{i}"
-            names += _leaf_names(base, part)
+            names += _names_within(parameters[i].name if plain else f"arg{i}", part)
         for name, part in zip(keyword[1], keyword[2], strict=True):
-            names += _leaf_names(str(name), part)
-        taken: dict[str, int] = {}
-        unique = []
-        for position in dynamic:
-            name = names[position]
-            taken[name] = taken.get(name, 0) + 1
-            unique.append(name if taken[name] == 1 else f"{name}_{taken[name]}")
-        return unique
+            names += _names_within(str(name), part)
+        return names
 
     def explain(self) -> Explanation:
-        """Every stage of the variant compiled last: graphs, kernels with their source
-        and lines, memory, work.
-        """
+        """Every stage of the variant compiled last: graphs, kernels with their source and lines, memory."""
         if not self._order:
             raise TraceError(f"{self._name} hasn't been compiled yet; call it once, or use graphflow.trace")
-        return Explanation(
-            self._order[-1].engine.compiled, self._order[-1].engine.executor, list(map(str, self._order))
-        )
+        engine = self._order[-1].engine
+        return Explanation(engine.compiled, engine.executor, list(map(str, self._order)))
 
     def __repr__(self) -> str:
-        return f"<compiled {self._name}, {len(self._order)} variants>"
+        count = len(self._order)
+        return f"<compiled {self._name}, {count} variant{'' if count == 1 else 's'}>"
 
 
-def _leaf_names(base: str, spec: pytree.Spec) -> list[str]:
-    if spec is pytree.LEAF or spec[0] == "leaf":
+def _names_within(base: str, spec: pytree.Spec) -> list[str]:
+    if spec[0] == "leaf":
         return [base]
-    keys = spec[1] if spec[0] == "dict" else range(len(spec[-1]))
     names = []
-    for key, part in zip(keys, spec[-1], strict=True):
+    for key, part in zip(pytree.keys(spec), spec[-1], strict=True):
         label = str(key) if str(key).isidentifier() or isinstance(key, int) else "item"
-        names += _leaf_names(f"{base}_{label}", part)
+        names += _names_within(f"{base}_{label}", part)
     return names
 
 
-def _describe_key(key: Any) -> str:
-    if isinstance(key, tuple) and len(key) == 3:
-        return f"{key[0]} with {key[1]} dimensions" + (" requiring grad" if key[2] else "")
-    if isinstance(key, tuple) and len(key) == 2:
-        return repr(key[1]) if isinstance(key[1], (*_SCALARS, type(None))) else key[0].__name__
-    return repr(key)
+def _unique(names: list[str]) -> list[str]:
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        label, count = name, 1
+        while label in taken:
+            count += 1
+            label = f"{name}_{count}"
+        taken.add(label)
+        found.append(label)
+    return found
 
 
-def _captured_scalars(function: Callable[..., Any]) -> list[Callable[[], Hashable]]:
-    """Readers of the plain numbers and strings a function takes from around it: another
-    value is another variant.
-    """
-    code = getattr(function, "__code__", None)
-    readers: list[Callable[[], Hashable]] = []
-    if code is None:
-        return readers
-    for cell in getattr(function, "__closure__", None) or ():
-        readers.append(functools.partial(_read_cell, cell))
-    space = function.__globals__
-    for name in code.co_names:
-        if isinstance(space.get(name), _SCALARS):
-            readers.append(functools.partial(_read_global, space, name))
-    return readers
+def _difference(old: Any, new: Any, names: list[str]) -> str:
+    """What distinguishes a call from those that another variant takes."""
+    if old[0] != new[0]:
+        return "another nesting or number of arguments"
+    if old[1] != new[1]:
+        return f"gradients are {'enabled' if new[1] else 'disabled'} now"
+    for name, before, now in zip(names, old[2], new[2], strict=True):
+        if before != now:
+            return _kind_difference(name, before, now)
+    known = dict(old[3])
+    for label, value in new[3]:
+        if label not in known or known[label] != value:
+            return f"{label}: {shown(known.get(label, 'nothing'))} became {shown(value)}"
+    return "other values around the function"
 
 
-def _read_cell(cell: Any) -> Hashable:
-    try:
-        value = cell.cell_contents
-    except ValueError:
-        return None
-    return (type(value), value) if isinstance(value, _SCALARS) else id(value)
+def _kind_difference(name: str, before: Any, now: Any) -> str:
+    if len(before) == len(now) == 3 and before[:2] == now[:2] and isinstance(before[2], tuple):
+        for (label, a), (_, b) in zip(before[2], now[2], strict=False):
+            if a != b:
+                return f"{name}.{label}: {shown(a)} became {shown(b)}"
+    return f"{name}: {_described(before)} became {_described(now)}"
 
 
-def _read_global(space: dict[str, Any], name: str) -> Hashable:
-    value = space.get(name)
-    return (type(value), value) if isinstance(value, _SCALARS) else id(value)
+def _described(kind: Any) -> str:
+    if len(kind) == 2:
+        return repr(kind[1])
+    if isinstance(kind[0], np.dtype):
+        return f"{kind[0]} with {kind[1]} dimensions" + (" requiring grad" if kind[2] else "")
+    return shown(kind[1])
 
 
-# ---------------------------------------------------------------------------------------- graphs as functions
-
-
-class CompiledGraph:
-    """A graph with values for its states, ready to run; what ``load_graph`` gives.
-
-    ``states`` maps names to Tensors; calls update them in place. ``graph`` is the graph itself.
-    """
-
-    def __init__(self, graph: Graph, states: dict[str, Tensor], spec: pytree.Spec):
-        self.graph = graph
-        self.states = states
-        self._spec = spec
-        self._engine = Engine(graph)
-        self._arrays: tuple[Any, ...] = tuple(states[n.attrs["name"]]._array for n in graph.states)
-
-    def __call__(self, *args: Any) -> Any:
-        """Runs the graph on Tensors, arrays or floats in the order of ``graph.args``."""
-        if len(args) != len(self.graph.args):
-            names = ", ".join(f"{n.attrs['name']}: {n.type}" for n in self.graph.args)
-            raise TypeError(f"{self.graph.name} takes ({names}), got {len(args)} arguments")
-        arrays = []
-        for value in args:
-            array = as_array(value)
-            arrays.append(np.asarray(value) if array is None else array)
-        outputs = self._engine.call(arrays, self._arrays)
-        for index, _ in self.graph.updates:
-            self.states[self.graph.states[index].attrs["name"]]._storage.version += 1
-        return pytree.unflatten(self._spec, [Tensor(o) for o in outputs])
-
-    def explain(self) -> Explanation:
-        """Every stage of the graph's way to machine code."""
-        return Explanation(self._engine.compiled, self._engine.executor, [])
-
-    def __repr__(self) -> str:
-        return f"<compiled graph {self.graph.name}({', '.join(str(n.type) for n in self.graph.args)})>"
-
-
-_BINDINGS: WeakKeyDictionary[Graph, tuple[dict[str, Tensor], pytree.Spec]] = WeakKeyDictionary()
+# -------------------------------------------------------------------------------------- public functions
 
 
 def trace(function: Callable[..., Any], *specs: TensorSpec) -> Graph:
@@ -300,6 +277,8 @@ def trace(function: Callable[..., Any], *specs: TensorSpec) -> Graph:
     The graph prints as text, and ``graphflow.compile`` makes it callable.
     """
     target = function._function if isinstance(function, CompiledFunction) else function
+    if not callable(target):
+        raise TypeError(f"trace takes a function or a Module, not {type(target).__name__}")
     for spec in specs:
         if not isinstance(spec, TensorSpec):
             raise TypeError(f"trace takes TensorSpecs after the function, not {type(spec).__name__}")
@@ -309,26 +288,26 @@ def trace(function: Callable[..., Any], *specs: TensorSpec) -> Graph:
     except (TypeError, ValueError):
         known = []
     names = [s.name or (known[i] if i < len(known) else f"arg{i}") for i, s in enumerate(specs)]
-    leaf_specs = ("tuple", (("tuple", tuple(pytree.LEAF for _ in specs)), ("dict", (), ())))
-    arguments = Arguments([None] * len(specs), leaf_specs, list(range(len(specs))), [], names)
-    traced = trace_function(target, name, arguments, list(specs), None)
-    _BINDINGS[traced.graph] = _binding(traced)
-    return traced.graph
-
-
-def _binding(traced: Traced) -> tuple[dict[str, Tensor], pytree.Spec]:
-    names = [n.attrs["name"] for n in traced.graph.states]
-    count = len(traced.graph.outputs)
-    spec: pytree.Spec = traced.results.spec
-    if pytree.count(spec) != count or any(n is None for n, _ in traced.results.returned):
-        spec = ("tuple", (pytree.LEAF,) * count)
-    return dict(zip(names, traced.states, strict=True)), spec
+    nesting: pytree.Spec = ("tuple", (("tuple", (pytree.LEAF,) * len(specs)), ("dict", (), ())))
+    arguments = Arguments([None] * len(specs), nesting, list(range(len(specs))), [])
+    return keep_binding(trace_function(target, name, arguments, _unique(names), list(specs), None))
 
 
 @overload
-def compile(function: F, /) -> CompiledFunction: ...
+def compile(
+    function: Graph, /, *, states: dict[str, Any] | None = None, check: bool = False, check_nan: bool = False
+) -> CompiledGraph: ...
 @overload
-def compile(function: Graph, /, *, states: dict[str, Any] | None = None) -> CompiledGraph: ...
+def compile(
+    function: Callable[..., Any],
+    /,
+    *,
+    signature: Sequence[TensorSpec] | None = None,
+    max_variants: int | None = None,
+    keep: int = 32,
+    check: bool = False,
+    check_nan: bool = False,
+) -> CompiledFunction: ...
 @overload
 def compile(
     function: None = None,
@@ -336,7 +315,10 @@ def compile(
     *,
     signature: Sequence[TensorSpec] | None = None,
     max_variants: int | None = None,
-) -> Callable[[F], CompiledFunction]: ...
+    keep: int = 32,
+    check: bool = False,
+    check_nan: bool = False,
+) -> Callable[[Callable[..., Any]], CompiledFunction]: ...
 
 
 def compile(
@@ -345,19 +327,41 @@ def compile(
     *,
     signature: Sequence[TensorSpec] | None = None,
     max_variants: int | None = None,
+    keep: int = 32,
     states: dict[str, Any] | None = None,
+    check: bool = False,
+    check_nan: bool = False,
 ) -> Any:
     """Compiles a function (as a decorator, with or without arguments), a Module, or a Graph.
 
     `signature` names symbolic sizes; without it every argument's leading size is symbolic, and sizes that
-    agree at the first call are one. `max_variants` turns one variant too many into an error. For a Graph that
-    wasn't traced in this process, `states` gives values by name.
+    agree at the first call are one. Of more than `keep` variants the one unused for longest is dropped;
+    `max_variants` turns one too many into an error. For a Graph that wasn't traced in this process, `states`
+    gives values by name.
+
+    For finding mistakes, both slow: `check` runs every kernel beside the NumPy evaluator and raises
+    CheckError for the first that differs; `check_nan` raises NaNError with the line that made a NaN when a
+    result or a state would get one. Both then leave all states as they were before the call.
     """
     if isinstance(function, Graph):
-        return _compile_graph(function, states)
+        if signature is not None or max_variants is not None:
+            raise TypeError("signature= and max_variants= go with a function, not with a Graph")
+        return compiled_graph(function, states, check, check_nan)
     if states is not None:
         raise TypeError("states= goes with a Graph")
-    make = functools.partial(CompiledFunction, signature=signature, max_variants=max_variants)
+    for spec in signature or ():
+        if not isinstance(spec, TensorSpec):
+            raise TypeError(f"a signature is a sequence of TensorSpecs, not of {type(spec).__name__}")
+    if keep < 1 or (max_variants is not None and max_variants < 1):
+        raise ValueError("a compiled function needs at least one variant")
+    make = functools.partial(
+        CompiledFunction,
+        signature=signature,
+        max_variants=max_variants,
+        keep=keep,
+        check=check,
+        check_nan=check_nan,
+    )
     if function is None:
         return make
     if not callable(function):
@@ -365,95 +369,24 @@ def compile(
     return make(function)
 
 
-def _compile_graph(graph: Graph, states: dict[str, Any] | None) -> CompiledGraph:
-    bound, spec = _BINDINGS.get(graph, ({}, ("tuple", (pytree.LEAF,) * len(graph.outputs))))
-    values = dict(bound)
-    for name, value in (states or {}).items():
-        values[name] = value if isinstance(value, Tensor) else Tensor(np.array(value))
-    missing = [n.attrs["name"] for n in graph.states if n.attrs["name"] not in values]
-    if missing:
-        raise TypeError(
-            f"the graph has states without values: {', '.join(missing)}; pass states={{name: value}}"
-        )
-    for node in graph.states:
-        if values[node.attrs["name"]].type_ != node.type:
-            raise TypeError(
-                f"state {node.attrs['name']} has to be {node.type}, got {values[node.attrs['name']].type_}"
-            )
-    return CompiledGraph(graph, values, spec)
-
-
-# ---------------------------------------------------------------------------------------------- files
-
-
 def export(function: CompiledFunction | CompiledGraph | Graph, path: str | os.PathLike[str]) -> None:
-    """Writes a compiled function's graph with its states' values (parameters, optimizer moments) to a
-    ``.gfz`` file.
+    """Writes a graph with its states' values (parameters, optimizer moments) to a ``.gfz`` file.
 
-    Of a CompiledFunction it takes the variant used for the first call's kind of arguments; call it once
-    before.
+    A CompiledFunction has to have exactly one variant: call it once before.
     """
-    if isinstance(function, CompiledFunction):
-        if not function.variants:
-            raise TraceError(f"{function._name} hasn't been compiled yet; call it once before exporting it")
-        if len(function.variants) > 1:
-            kinds = "\n  ".join(map(str, function.variants))
-            raise TraceError(
-                f"{function._name} has several variants; export graphflow.trace(...) of one:\n  {kinds}"
-            )
-        graph, states, spec = _exported(function.variants[0].traced)
-    elif isinstance(function, CompiledGraph):
-        graph, states, spec = function.graph, function.states, function._spec
-    elif isinstance(function, Graph):
-        compiled = _BINDINGS.get(function)
-        if compiled is None and function.states:
-            raise TypeError(
-                "the graph's states have no values here; export graphflow.compile(graph, states=...)"
-            )
-        states, spec = compiled or ({}, ("tuple", (pytree.LEAF,) * len(function.outputs)))
-        graph = function
-    else:
+    if isinstance(function, (CompiledGraph, Graph)):
+        export_graph(function, path)
+        return
+    if not isinstance(function, CompiledFunction):
         raise TypeError(f"export takes a compiled function or a graph, not {type(function).__name__}")
-    arrays = {n.attrs["name"]: states[n.attrs["name"]]._array for n in graph.states}
-    artifact.write_artifact(path, graph, arrays, {"outputs": pytree.to_json(spec)})  # type: ignore[arg-type]
-
-
-def _exported(traced: Traced) -> tuple[Graph, dict[str, Tensor], pytree.Spec]:
-    """The graph without the gradients that a call leaves on handles: a file has no handles."""
-    results, graph = traced.results, traced.graph
-    if results.argument_updates:
+    if not function.variants:
+        raise TraceError(f"{function._name} hasn't been compiled yet; call it once before exporting it")
+    if len(function.variants) > 1:
+        kinds = "\n  ".join(map(str, function.variants))
         raise TraceError(
-            "the function changes its arguments in place, which a file can't do; return the new values"
+            f"{function._name} has several variants; export graphflow.trace(...) of one:\n  {kinds}"
         )
-    if any(n is None for n, _ in results.returned):
-        raise TraceError("the function returns values that aren't tensors, which a file can't hold")
-    outputs = tuple(graph.outputs[n] for n, _ in results.returned if n is not None)
-    kept = Graph(graph.name, graph.args, graph.states, outputs, graph.updates)
-    names = [n.attrs["name"] for n in graph.states]
-    return kept, dict(zip(names, traced.states, strict=True)), results.spec
-
-
-def load_graph(path: str | os.PathLike[str]) -> CompiledGraph:
-    """Reads a ``.gfz`` file: a callable that computes, and trains, as the exported function did.
-
-    FormatError when the file is truncated, altered or of an unknown version; nothing of it is ever executed
-    as code.
-    """
-    graph, states, meta = artifact.read_artifact(path)
-    try:
-        spec = pytree.from_json(meta.get("outputs"))
-    except ValueError as error:
-        raise FormatError(f"{os.fspath(path)}: {error}") from None
-    if pytree.count(spec) != len(graph.outputs):
-        raise FormatError(
-            f"{os.fspath(path)}: describes {pytree.count(spec)} results, the graph has {len(graph.outputs)}"
-        )
-    tensors = {}
-    for node in graph.states:
-        name = node.attrs["name"]
-        tensors[name] = Tensor(np.array(states[name]))
-        tensors[name].name = name
-    return CompiledGraph(graph, tensors, spec)
+    export_traced(function.variants[0].traced, path)
 
 
 __all__ = [

@@ -11,7 +11,17 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from graphflow.compiler.ir import OPS, Graph, Node, Op, TensorType, TupleType, constant, input_node
+from graphflow.compiler.ir import (
+    OPS,
+    Graph,
+    Node,
+    Op,
+    TensorType,
+    TupleType,
+    constant,
+    input_node,
+    unshared_node,
+)
 from graphflow.compiler.passes.autodiff import is_differentiable, vjp
 from graphflow.dims import Dim, substitute
 from graphflow.engine import Engine
@@ -20,8 +30,7 @@ _OPS: WeakKeyDictionary[Graph, Op] = WeakKeyDictionary()
 
 
 def call_op(graph: Graph) -> Op:
-    """The operation that runs `graph`; its operands are the graph's arguments and states, its result a tuple.
-    """
+    """The operation that runs `graph`: operands are its arguments and states, the result is a tuple."""
     op = _OPS.get(graph)
     if op is None:
         op = _OPS[graph] = _make(Graph(graph.name, graph.inputs, (), graph.outputs))
@@ -52,10 +61,10 @@ def _make(graph: Graph) -> Op:
             gradients.append(_gradient(graph))
         backward, outputs, wanted = gradients[0]
         cotangents = [g[i] if i in g else _zeros(out.type.items[i]) for i in outputs]
-        called = call_op(backward)(*cotangents, *inputs)
+        node = called(backward, [*cotangents, *inputs])
         shares: list[Node | None] = [None] * len(inputs)
         for position, number in enumerate(wanted):
-            shares[number] = OPS["project"](called, index=position)
+            shares[number] = project(node, position)
         return shares
 
     return Op(graph.name, "control", infer, run, gradient, lambda rng: [], arity=len(graph.args))
@@ -77,9 +86,17 @@ def _gradient(graph: Graph) -> tuple[Graph, list[int], list[int]]:
     return Graph(f"{graph.name}_backward", (*seeds, *graph.args), (), results), outputs, wanted
 
 
+def called(graph: Graph, operands: Sequence[Node]) -> Node:
+    """One call of a compiled graph: an event, whose results are its own.
+
+    Never shared: different functions may have the same name and the same operands.
+    """
+    return unshared_node(call_op(graph), tuple(operands), {})
+
+
 def project(call: Node, index: int) -> Node:
     """One result of a call."""
-    return OPS["project"](call, index=index)
+    return unshared_node(OPS["project"], (call,), {"index": index})
 
 
-__all__ = ["call_op", "project"]
+__all__ = ["called", "project"]

@@ -82,6 +82,9 @@ class Engine:
         return outputs, [states[i] for i, _ in self.graph.updates]
 
 
-def compile_graph(graph: Graph, join: bool = True) -> Engine:
-    """Compiles a graph for this machine; `join=False` gives each op a kernel of its own, to compare with."""
+def compile_graph(graph: Graph, join: bool = True, check: bool = False, check_nan: bool = False) -> Engine:
+    """Compiles a graph for this machine.
+
+    `join=False` gives each op a kernel of its own, to compare with; for the checks see ``checking``.
+    """
     return Engine(graph, join)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +22,11 @@ def _flatten(value: Any, leaves: list[Any]) -> Spec:
         return (kind.__name__, tuple([_flatten(v, leaves) for v in value]))
     if kind is dict:
         return ("dict", tuple(value), tuple([_flatten(v, leaves) for v in value.values()]))
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return ("namedtuple", kind, tuple([_flatten(v, leaves) for v in value]))
+    if isinstance(value, tuple):
+        form = "namedtuple" if hasattr(value, "_fields") else "subclass"
+        return (form, kind, tuple([_flatten(v, leaves) for v in value]))
+    if kind is OrderedDict:
+        return ("ordered", tuple(value), tuple([_flatten(v, leaves) for v in value.values()]))
     leaves.append(value)
     return LEAF
 
@@ -40,21 +44,24 @@ def _unflatten(spec: Spec, leaves: Any) -> Any:
         return tuple([_unflatten(s, leaves) for s in spec[1]])
     if kind == "list":
         return [_unflatten(s, leaves) for s in spec[1]]
-    if kind == "dict":
-        return {k: _unflatten(s, leaves) for k, s in zip(spec[1], spec[2], strict=True)}
+    if kind in ("dict", "ordered"):
+        items = {k: _unflatten(s, leaves) for k, s in zip(spec[1], spec[2], strict=True)}
+        return OrderedDict(items) if kind == "ordered" else items
+    if kind == "subclass":
+        return spec[1]([_unflatten(s, leaves) for s in spec[2]])
     return spec[1](*[_unflatten(s, leaves) for s in spec[2]])
 
 
 def to_json(spec: Spec) -> Any:
-    """The nesting as JSON data; a named tuple becomes a tuple, dict keys have to be strings."""
+    """The nesting as JSON data; tuples of other types become tuples, dict keys have to be strings."""
     kind = spec[0]
     if kind == "leaf":
         return None
-    if kind == "dict":
+    if kind in ("dict", "ordered"):
         if not all(isinstance(k, str) for k in spec[1]):
             raise TypeError("only dicts with string keys can be written to a file")
         return {"dict": [[k, to_json(s)] for k, s in zip(spec[1], spec[2], strict=True)]}
-    return {"tuple" if kind == "namedtuple" else kind: [to_json(s) for s in spec[-1]]}
+    return {kind if kind == "list" else "tuple": [to_json(s) for s in spec[-1]]}
 
 
 def from_json(data: Any, depth: int = 0) -> Spec:
@@ -71,6 +78,13 @@ def from_json(data: Any, depth: int = 0) -> Spec:
     if kind == "dict" and all(isinstance(i, list) and len(i) == 2 and isinstance(i[0], str) for i in items):
         return ("dict", tuple(i[0] for i in items), tuple(from_json(i[1], depth + 1) for i in items))
     raise ValueError("not a description of nested results")
+
+
+def keys(spec: Spec) -> Sequence[Any]:
+    """The keys, names or positions of a nesting's parts."""
+    if spec[0] in ("dict", "ordered"):
+        return spec[1]  # type: ignore[no-any-return]
+    return spec[1]._fields if spec[0] == "namedtuple" else range(len(spec[-1]))
 
 
 def count(spec: Spec) -> int:

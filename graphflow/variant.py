@@ -2,172 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from graphflow import pytree
-from graphflow.calls import call_op, project
-from graphflow.compiler.ir import Graph, Node
-from graphflow.compiler.trace import Trace, current_trace, trace
+from graphflow.calls import called, project
+from graphflow.compiler.ir import at
+from graphflow.compiler.location import user_loc
+from graphflow.dims import Dim, evaluate
 from graphflow.engine import Engine
 from graphflow.errors import TraceError
+from graphflow.runtime.locks import ForkLock
 from graphflow.specs import TensorSpec
-from graphflow.tensor import Storage, Tensor, epoch, grad_table, name_grad_fn, record
+from graphflow.tensor import Storage, Tensor, epoch, name_grad_fn, record
+from graphflow.traced import Arguments, GradRead, Traced, overlap, share_memory
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """One call's arguments, taken apart: all leaves, which of them are dynamic, their arrays and names."""
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """The memory that a variant's states have at a call.
 
-    leaves: list[Any]
-    spec: pytree.Spec
-    dynamic: list[int]
-    arrays: list[np.ndarray]
-    names: list[str]
-
-
-@dataclass(frozen=True)
-class Results:
-    """What the traced function leaves behind, besides its graph.
-
-    ``returned`` has for every leaf of the result an output's number, or the constant itself;
-    ``differentiable`` are the numbers of outputs that require grad. ``grads`` are (handle or argument number,
-    output number, or the handle that stays, or None).
+    ``grads`` are the ``.grad`` handles that were read for it; ``changing`` are the identities of arrays that
+    the call changes, and of those they are views of; ``foreign`` tells whether memory of unknown origin is
+    among them.
     """
 
-    spec: pytree.Spec
-    returned: tuple[tuple[int | None, Any], ...]
-    grads: tuple[tuple[Tensor | int, int | Tensor | None], ...]
-    argument_updates: tuple[tuple[int, int], ...]
-    differentiable: frozenset[int]
+    grads: tuple[Tensor | None, ...]
+    handles: tuple[Tensor, ...]
+    arrays: tuple[np.ndarray, ...]
+    storages: tuple[Storage, ...]
+    changing: frozenset[int]
+    foreign: bool
 
 
-@dataclass
-class Traced:
-    """A traced function: the graph and everything that ties it to handles."""
-
-    graph: Graph
-    results: Results
-    states: tuple[Tensor, ...]
-    specs: list[TensorSpec]
-    pinned: dict[str, int]
-    grad_reads: tuple[tuple[Tensor, Tensor | None], ...]
-    static_reads: tuple[tuple[Callable[[], Hashable], Hashable], ...]
-
-
-def trace_function(
-    function: Callable[..., Any],
-    name: str,
-    arguments: Arguments,
-    specs: list[TensorSpec],
-    hints: Mapping[str, int] | None,
-) -> Traced:
-    """Runs `function` over symbols and writes down its graph."""
-
-    def run(tracer: Trace, pinned: Mapping[str, int]) -> tuple[tuple[Node, ...], Results]:
-        leaves = list(arguments.leaves)
-        handles = []
-        for position, spec, label in zip(arguments.dynamic, specs, arguments.names, strict=True):
-            node = tracer.add_arg(label, spec.type_(pinned))
-            given = leaves[position]
-            wants = isinstance(given, Tensor) and given._requires_grad
-            handles.append(Tensor.of_node(node, tracer, requires_grad=wants, leaf=True))
-            leaves[position] = handles[-1]
-        args, kwargs = pytree.unflatten(arguments.spec, leaves)
-        return _collect(function(*args, **kwargs), tracer, handles)
-
-    graph, tracer, pinned, results = trace(name, hints, run)
-    table = grad_table(tracer)
-    handles = tuple(s.handle for s in tracer.states.values())
-    _refuse_overlaps(graph, handles)
-    return Traced(
-        graph,
-        results,
-        handles,
-        specs,
-        pinned,
-        tuple((t, g) for t, g in table.initial.values() if not t.is_traced),
-        tuple(tracer.static_reads.values()),
-    )
-
-
-def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[Node, ...], Results]:
-    """Output nodes: results, gradients that stay on handles, new values of arguments changed in place."""
-    leaves, spec = pytree.flatten(result)
-    nodes: list[Node] = []
-    returned: list[tuple[int | None, Any]] = []
-    differentiable = set()
-    for leaf in leaves:
-        if isinstance(leaf, np.ndarray):
-            leaf = Tensor(leaf)
-        if isinstance(leaf, Tensor):
-            if leaf._requires_grad:
-                differentiable.add(len(nodes))
-            nodes.append(leaf._traced_node(tracer))
-            returned.append((len(nodes) - 1, None))
-        else:
-            returned.append((None, leaf))
-    numbers = {id(h): i for i, h in enumerate(handles)}
-    grads: list[tuple[Tensor | int, int | Tensor | None]] = []
-    table = grad_table(tracer)
-    for key, (target, value) in table.current.items():
-        if target.is_traced and id(target) not in numbers:
-            continue  # the gradient of something that only lived inside
-        if key in table.initial and table.initial[key][1] is value:
-            continue
-        holder: Tensor | int = numbers.get(id(target), target)
-        if value is None or not value.is_traced:
-            grads.append((holder, value))
-        else:
-            nodes.append(value._traced_node(tracer))
-            grads.append((holder, len(nodes) - 1))
-    updates = []
-    for number, (handle, node) in enumerate(zip(handles, tracer.args, strict=True)):
-        if handle._node is not node:
-            nodes.append(handle._traced_node(tracer))
-            updates.append((number, len(nodes) - 1))
-    return tuple(nodes), Results(
-        spec, tuple(returned), tuple(grads), tuple(updates), frozenset(differentiable)
-    )
-
-
-def _refuse_overlaps(graph: Graph, handles: Sequence[Tensor]) -> None:
-    """States that share memory in part can't be updated independently."""
-    updated = {i for i, _ in graph.updates}
-    by_storage: dict[int, list[int]] = {}
-    for number, handle in enumerate(handles):
-        by_storage.setdefault(id(handle._storage), []).append(number)
-    for numbers in by_storage.values():
-        if len(numbers) > 1 and updated & set(numbers):
-            arrays = [handles[i]._array for i in numbers]
-            for i, a in enumerate(arrays):
-                for b in arrays[i + 1 :]:
-                    if np.may_share_memory(a, b):
-                        raise TraceError(
-                            "the compiled function changes a tensor in place and also uses another view of "
-                            f"its memory, shapes {a.shape} and {b.shape}; use one of them only"  # type: ignore[union-attr]
-                        )
-
-
-@dataclass
+@dataclass(eq=False)
 class Variant:
     """A traced function compiled, and the conditions under which it may be called."""
 
     traced: Traced
     engine: Engine
     reason: str
-    key: Hashable = None
+    key: Any = None
+    used: int = 0
     _epoch: int = -1
     _shapes: set[tuple[tuple[int, ...], ...]] = field(default_factory=set)
     _flags: tuple[bool, ...] = ()
     _records: bool = False
     _changing: frozenset[int] = frozenset()
-    _states: tuple[np.ndarray, ...] = ()
-    _updated: tuple[Storage, ...] = ()
-    _updated_ids: frozenset[int] = frozenset()
+    _bound: Binding | None = None
+    _lock: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     def __post_init__(self) -> None:
         traced = self.traced
@@ -176,7 +63,8 @@ class Variant:
         # A function that changes what it would be differentiated by (a training step) returns plain values.
         trains = any(traced.states[i]._requires_grad for i in self._changing)
         self._records = bool(traced.results.differentiable) and not trains
-        self._bind()
+        if self._changing:
+            self._lock = ForkLock()
 
     @property
     def symbols(self) -> dict[str, int | str]:
@@ -200,44 +88,96 @@ class Variant:
     def __repr__(self) -> str:
         return f"<variant {self}>"
 
-    def _bind(self) -> None:
-        """Takes the states' arrays as they are now."""
-        states = self.traced.states
-        self._states = tuple(t._array for t in states)  # type: ignore[misc]
-        self._updated = tuple(dict.fromkeys(states[i]._storage for i, _ in self.traced.graph.updates))
-        arrays = [self._states[i] for i, _ in self.traced.graph.updates]
-        self._updated_ids = frozenset(id(a) for a in arrays) | frozenset(
-            id(a.base) for a in arrays if a.base is not None
-        )
-        if self.engine.checks:
-            self._states = (*self._states, self.engine.status)
+    def bind(self, call: Arguments) -> Binding:
+        """Takes the states' memory as it is now."""
+        traced = self.traced
+        handles: list[Any] = list(traced.states)
+        grads = []
+        for read in traced.grad_reads:
+            grad = getattr(call.held_by(read.holder), "_grad", None)
+            grads.append(grad)
+            if read.state is not None:
+                handles[read.state] = grad
+        arrays: list[Any] = [h._array for h in handles]
+        changing = [arrays[i] for i in self._changing]
+        bases = [a.base for a in changing if a.base is not None]
         self._epoch = epoch()
+        self._bound = Binding(
+            tuple(grads),
+            tuple(handles),
+            (*arrays, self.engine.status) if self.engine.checks else tuple(arrays),
+            tuple(dict.fromkeys(handles[i]._storage for i in self._changing)),
+            frozenset(map(id, changing + bases)),
+            any(not isinstance(base, np.ndarray) for base in bases),
+        )
+        return self._bound
 
-    def mismatch(self, arrays: Sequence[np.ndarray]) -> str | None:
-        """Why the variant can't take these arguments now, or None if it can."""
-        shapes = tuple([a.shape for a in arrays])
+    def accept(self, call: Arguments) -> Binding | str:
+        """The states' memory for this call, or why the variant can't take it."""
+        shapes = tuple([a.shape for a in call.arrays])
         if shapes not in self._shapes:
-            why = self._shape_mismatch(arrays)
+            why = self._shape_mismatch(call.arrays)
             if why is not None:
                 return why
             if len(self._shapes) > 256:
                 self._shapes.clear()
             self._shapes.add(shapes)
-        if self._epoch != epoch():
-            for read, value in self.traced.static_reads:
-                now = read()
-                if now != value:
-                    return f"Python values it depends on changed: {_difference(value, now)}"
-            for tensor, flag in zip(self.traced.states, self._flags, strict=True):
-                if tensor._requires_grad != flag:
-                    return f"requires_grad of {tensor.name or 'a tensor'} changed from {flag} to {not flag}"
-            for tensor, node in zip(self.traced.states, self.traced.graph.states, strict=True):
-                if tensor.type_ != node.type:
-                    return f"{node.attrs['name']} changed from {node.type} to {tensor.type_}"
-            self._bind()
-        for tensor, grad in self.traced.grad_reads:
-            if tensor._grad is not grad:
-                return f"the .grad of {tensor.name or 'a tensor'} was replaced"
+        bound = self._bound
+        if self._epoch != epoch() or bound is None:
+            why = self._state_mismatch()
+            if why is not None:
+                return why
+            bound = None
+        fresh = False
+        for number, read in enumerate(self.traced.grad_reads):
+            grad = getattr(call.held_by(read.holder), "_grad", None)
+            if bound is not None and grad is bound.grads[number]:
+                continue
+            why = self._grad_mismatch(read, grad)
+            if why is not None:
+                return why
+            fresh = True
+        if bound is not None and not fresh:
+            return bound
+        bound = self.bind(call)
+        return overlap(self.traced.graph, bound.arrays) or self._ambiguous(bound) or bound
+
+    def _state_mismatch(self) -> str | None:
+        traced = self.traced
+        for read, value in traced.static_reads:
+            now = read()
+            if now != value:
+                return f"Python values it depends on changed: {_value_difference(value, now)}"
+        grads = {read.state for read in traced.grad_reads}
+        for number, (tensor, node) in enumerate(zip(traced.states, traced.graph.states, strict=True)):
+            if number in grads:
+                continue
+            flag = self._flags[number]
+            if tensor._requires_grad != flag:
+                return f"requires_grad of {tensor.name or 'a tensor'} changed from {flag} to {not flag}"
+            if tensor.type_ != node.type:
+                return f"{node.attrs['name']} changed from {node.type} to {tensor.type_}"
+        return None
+
+    def _grad_mismatch(self, read: GradRead, grad: Tensor | None) -> str | None:
+        holder = read.holder
+        if isinstance(holder, int):
+            name = f"the argument {self.traced.graph.args[holder].attrs['name']}"
+        else:
+            name = holder.name or "a tensor"
+        if (grad is not None) != read.present:
+            return f"the .grad of {name} is {'there' if grad is not None else 'None'} now"
+        if grad is not None and read.state is not None:
+            node = self.traced.graph.states[read.state]
+            if grad.type_ != node.type or grad._requires_grad != self._flags[read.state]:
+                return f"the .grad of {name} is another kind of tensor now"
+        return None
+
+    def _ambiguous(self, bound: Binding) -> str | None:
+        """Gradients that were one tensor while tracing have to be one tensor now."""
+        for read, grad in zip(self.traced.grad_reads, bound.grads, strict=True):
+            if read.state is not None and bound.handles[read.state] is not grad:
+                return "gradients that were one tensor are several now"
         return None
 
     def _shape_mismatch(self, arrays: Sequence[np.ndarray]) -> str | None:
@@ -250,73 +190,113 @@ class Variant:
                     return f"{name}: {spec} with {size} = {expected} doesn't take shape {array.shape}"
         return None
 
-    def run(self, leaves: list[Any], dynamic: list[int], arrays: list[np.ndarray]) -> Any:
+    def run(self, call: Arguments, bound: Binding) -> Any:
         """One call: outputs in the function's own nesting, gradients put on their handles."""
-        if self._updated_ids:
-            for i, array in enumerate(arrays):
-                if id(array) in self._updated_ids or (
-                    array.base is not None and id(array.base) in self._updated_ids
-                ):
-                    # an argument that shares memory with a state keeps its old value
-                    arrays[i] = array.copy()
-        operands = self._operands(leaves, dynamic, arrays) if self._records else []
-        outputs = self.engine.call(arrays, self._states)
-        for storage in self._updated:
-            storage.version += 1
-        results = self.traced.results
-        for holder, value in results.grads:
-            target = leaves[dynamic[holder]] if isinstance(holder, int) else holder
-            if isinstance(target, Tensor):
-                target._grad = Tensor(outputs[value]) if isinstance(value, int) else value
-        for number, output in results.argument_updates:
-            self._write_argument(leaves[dynamic[number]], outputs[output])
+        if self.traced.results.argument_updates:
+            self._check_writable(call, bound)
+        with self._lock:
+            self._separate(call.arrays, bound)
+            operands = self._operands(call, bound) if self._records else []
+            outputs = self.engine.call(call.arrays, bound.arrays)
+            for storage in bound.storages:
+                storage.version += 1
+            results = self.traced.results
+            for holder, value in results.grads:
+                grad = Tensor(outputs[value]) if isinstance(value, int) else value
+                self._leave_grad(call.held_by(holder), grad)
+            for number, output in results.argument_updates:
+                target = call.held_by(number)
+                np.copyto(call.arrays[number], outputs[output])
+                if isinstance(target, Tensor):
+                    target._storage.version += 1
         if self._records:
-            return self._recorded(operands, outputs)
+            return self._recorded(operands, outputs, call)
         if results.spec is pytree.LEAF and results.returned[0][0] is not None:
             return Tensor(outputs[results.returned[0][0]])
-        found = [Tensor(outputs[n]) if n is not None else constant for n, constant in results.returned]
-        return pytree.unflatten(results.spec, found)
-
-    def _operands(self, leaves: list[Any], dynamic: list[int], arrays: list[np.ndarray]) -> list[Tensor]:
-        """The inputs as backward will see them; states that this call changes keep
-        their old values in copies.
-        """
-        given = [leaves[i] for i in dynamic]
-        operands = [g if isinstance(g, Tensor) else Tensor(a) for g, a in zip(given, arrays, strict=True)]
-        for number, state in enumerate(self.traced.states):
-            operands.append(Tensor(state._array.copy()) if number in self._changing else state)  # type: ignore[union-attr]
-        return operands
-
-    def _recorded(self, operands: list[Tensor], outputs: list[np.ndarray]) -> Any:
-        """The results with the call as their history."""
-        results = self.traced.results
-        call = call_op(self.traced.graph)(*(t._history() for t in operands))
-        found = []
-        for number, constant in results.returned:
-            if number is None:
-                found.append(constant)
-                continue
-            tensor = Tensor(outputs[number])
-            if number in results.differentiable:
-                record(tensor, project(call, number))
-                name_grad_fn(tensor, "CompiledFunctionBackward")
-            found.append(tensor)
+        found = [
+            Tensor(outputs[n]) if n is not None else self._constant(c, call) for n, c in results.returned
+        ]
         return pytree.unflatten(results.spec, found)
 
     @staticmethod
-    def _write_argument(argument: Any, value: np.ndarray) -> None:
-        """An argument the function changed in place gets its new value."""
-        array = argument._array if isinstance(argument, Tensor) else argument
-        if not isinstance(array, np.ndarray) or not array.flags.writeable:
-            raise TraceError(
-                "the compiled function changes an argument in place that can't be written to; .clone() it"
-            )
-        np.copyto(array, value)
-        if isinstance(argument, Tensor):
-            argument._storage.version += 1
+    def _separate(arrays: list[np.ndarray], bound: Binding) -> None:
+        """Arguments that share memory with what the call changes are copied: they keep their values."""
+        if not bound.changing:
+            return
+        for i, array in enumerate(arrays):
+            base = array.base
+            shares = id(array) in bound.changing or (base is not None and id(base) in bound.changing)
+            if not shares and (bound.foreign or not (base is None or isinstance(base, np.ndarray))):
+                shares = any(id(a) in bound.changing and np.may_share_memory(a, array) for a in bound.arrays)
+            if shares:
+                arrays[i] = array.copy()
+
+    def _check_writable(self, call: Arguments, bound: Binding) -> None:
+        """TraceError before anything happens where an argument that is changed in place can't be."""
+        changed = {number for number, _ in self.traced.results.argument_updates}
+        names = [n.attrs["name"] for n in self.traced.graph.args]
+        states = len(self.traced.graph.states)
+        for number in changed:
+            given, array = call.held_by(number), call.arrays[number]
+            if not isinstance(given, (Tensor, np.ndarray)):
+                raise TraceError(
+                    f"the compiled function changes its argument {names[number]} in place, and a "
+                    f"{type(given).__name__} can't be changed; pass a tensor"
+                )
+            told = f"the compiled function changes its argument {names[number]} in place, which"
+            held = given._array if isinstance(given, Tensor) else given
+            if not array.flags.writeable or not (array is held or np.may_share_memory(array, held)):
+                raise TraceError(f"{told} is read-only; pass a copy")
+            others = [(f"the argument {names[i]}", a) for i, a in enumerate(call.arrays) if i != number]
+            used = zip(self.traced.graph.states, bound.arrays[:states], strict=True)
+            for name, other in [*others, *((n.attrs["name"], a) for n, a in used)]:
+                if share_memory(array, other):
+                    raise TraceError(f"{told} shares memory with {name}; pass a copy of one of them")
+
+    @staticmethod
+    def _leave_grad(target: Any, grad: Tensor | None) -> None:
+        if not isinstance(target, Tensor):
+            return
+        if grad is not None and not target.is_leaf:
+            target.backward(grad)  # on to what the argument was made from
+        else:
+            target._grad = grad
+
+    def _constant(self, value: Any, call: Arguments) -> Any:
+        """A result that is no tensor; sizes have the value they have at this call."""
+        return evaluate(value, self.traced.sizes(call.arrays)) if isinstance(value, Dim) else value
+
+    def _operands(self, call: Arguments, bound: Binding) -> list[Tensor]:
+        """The inputs as backward will see them; what this call changes keeps its old value in a copy."""
+        changed = {number for number, _ in self.traced.results.argument_updates}
+        operands = []
+        for number, (position, array) in enumerate(zip(call.dynamic, call.arrays, strict=True)):
+            given = call.leaves[position]
+            kept = isinstance(given, Tensor) and given._array is array and number not in changed
+            operands.append(given if kept else Tensor(array.copy() if number in changed else array))
+        for number, state in enumerate(bound.handles):
+            operands.append(Tensor(state._array.copy()) if number in self._changing else state)  # type: ignore[union-attr]
+        return operands
+
+    def _recorded(self, operands: list[Tensor], outputs: list[np.ndarray], call: Arguments) -> Any:
+        """The results with the call as their history."""
+        results = self.traced.results
+        with at(user_loc()):
+            node = called(self.traced.graph, [t._history() for t in operands])
+            found = []
+            for number, constant in results.returned:
+                if number is None:
+                    found.append(self._constant(constant, call))
+                    continue
+                tensor = Tensor(outputs[number])
+                if number in results.differentiable:
+                    record(tensor, project(node, number))
+                    name_grad_fn(tensor, "CompiledFunctionBackward")
+                found.append(tensor)
+        return pytree.unflatten(results.spec, found)
 
 
-def _difference(old: Hashable, new: Hashable) -> str:
+def _value_difference(old: Hashable, new: Hashable) -> str:
     if isinstance(old, tuple) and isinstance(new, tuple):
         changed = [f"{a} is now {b}" for a, b in zip(old, new, strict=False) if a != b]
         if changed:
@@ -324,4 +304,4 @@ def _difference(old: Hashable, new: Hashable) -> str:
     return f"{old} is now {new}"
 
 
-__all__ = ["Arguments", "Variant", "current_trace", "trace_function"]
+__all__ = ["Binding", "Variant"]

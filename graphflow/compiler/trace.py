@@ -86,24 +86,27 @@ class Trace(Constraints):
     # Constraints
 
     def require_equal(self, a: Size, b: Size) -> Size:
-        """Pins a symbol where one side is a number that the other can be; ShapeError otherwise."""
-        size, number = (a, b) if isinstance(b, int) else (b, a)
-        if isinstance(size, Dim) and isinstance(number, int):
-            symbol, value = _solve(size, number)
-            if symbol is not None and (self.hints is None or self.hints[symbol] == value):
-                raise Pin(symbol, value, f"an operation needs {size} == {number}")
-        if isinstance(a, Dim) and isinstance(b, Dim) and self.hints is not None:
-            va, vb = evaluate(a, self.hints), evaluate(b, self.hints)
-            if va == vb:
-                symbol = sorted(a.symbols() | b.symbols())[0]
-                raise Pin(symbol, self.hints[symbol], f"an operation needs {a} == {b}")
-            for side, value in ((a, va), (b, vb)):
-                if value == 1:  # a size that broadcasts at this call is 1 in this variant
-                    symbol = sorted(side.symbols())[0]
-                    raise Pin(symbol, self.hints[symbol], f"an operation broadcasts {side}")
-        if self.hints is not None:
-            raise ShapeError(f"sizes {self.spell(a)} and {self.spell(b)} differ")
-        raise ShapeError(f"sizes {a} and {b} differ")
+        """Pins a symbol where the sizes are equal, or one broadcasts, at this call; ShapeError otherwise."""
+        if self.hints is None:
+            size, number = (a, b) if isinstance(b, int) else (b, a)
+            if isinstance(size, Dim) and isinstance(number, int):
+                symbol, value = _solve(size, number)
+                if symbol is not None:
+                    raise Pin(symbol, value, f"an operation needs {size} == {number}")
+            raise ShapeError(f"sizes {a} and {b} differ")
+        now = [s if isinstance(s, int) else evaluate(s, self.hints) for s in (a, b)]
+        if now[0] == now[1]:
+            raise self._pinning(a if isinstance(a, Dim) else b, f"an operation needs {a} == {b}")
+        for size, value in zip((a, b), now, strict=True):
+            if value == 1 and isinstance(size, Dim):  # what broadcasts at this call is 1 in this variant
+                raise self._pinning(size, f"an operation broadcasts {size}")
+        raise ShapeError(f"sizes {self.spell(a)} and {self.spell(b)} differ")
+
+    def _pinning(self, size: Size, reason: str) -> Pin:
+        """What fixes the first symbol of a size to its value at this call."""
+        assert isinstance(size, Dim) and self.hints is not None
+        symbol = min(size.symbols())
+        return Pin(symbol, self.hints[symbol], reason)
 
     def spell(self, size: Size) -> str:
         """A size as messages print it: with its value at this call."""
@@ -117,12 +120,10 @@ class Trace(Constraints):
         """The number that `size` is; a symbolic one restarts the trace with its symbols fixed."""
         if isinstance(size, int):
             return size
-        symbol = sorted(size.symbols())[0]
         if self.hints is None:
-            raise TraceError(
-                f"{reason} needs the number behind the symbolic size {size}; give a number in the TensorSpec"
-            )
-        raise Pin(symbol, self.hints[symbol], reason)
+            instead = "give a number in the TensorSpec"
+            raise TraceError(f"{reason} needs the number behind the symbolic size {size}; {instead}")
+        raise self._pinning(size, reason)
 
     def graph(self, outputs: tuple[Node, ...]) -> Graph:
         """The finished graph; states that only were read have no update."""
@@ -132,8 +133,7 @@ class Trace(Constraints):
 
 
 def _solve(size: Dim, number: int) -> tuple[str | None, int]:
-    """The symbol's value for which a size linear in one symbol equals `number`; (None, 0) if there is none.
-    """
+    """The symbol and its value for which a size linear in it equals `number`; (None, 0) if there is none."""
     symbols = size.symbols()
     if len(symbols) != 1:
         return None, 0

@@ -1,0 +1,172 @@
+"""Graphs as functions: with values for their states they run, go to a file, and come back."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from graphflow import artifact, pytree
+from graphflow.compiler.ir import Graph
+from graphflow.compiler.trace import current_trace
+from graphflow.engine import Engine, compile_graph
+from graphflow.errors import FormatError, TraceError
+from graphflow.explain import Explanation
+from graphflow.specs import as_array
+from graphflow.tensor import Tensor
+from graphflow.traced import Traced
+
+# What was traced in this process: the handles behind a graph's states, and the nesting of its outputs.
+_BINDINGS: WeakKeyDictionary[Graph, tuple[dict[str, Tensor], pytree.Spec]] = WeakKeyDictionary()
+
+
+class CompiledGraph:
+    """A graph with values for its states, ready to run; what ``load_graph`` gives.
+
+    ``states`` maps names to Tensors; calls update them in place. ``graph`` is the graph itself.
+    """
+
+    def __init__(self, graph: Graph, states: dict[str, Tensor], spec: pytree.Spec, engine: Engine):
+        self.graph = graph
+        self.states = states
+        self._spec = spec
+        self._engine = engine
+        self._names = [n.attrs["name"] for n in graph.states]
+        self._arrays: tuple[np.ndarray, ...] = ()
+
+    def __call__(self, *args: Any) -> Any:
+        """Runs the graph on Tensors, arrays or numbers in the order of ``graph.args``."""
+        if current_trace() is not None:
+            raise TraceError(
+                f"{self.graph.name} is a compiled graph and can't be part of a compiled function"
+            )
+        if len(args) != len(self.graph.args):
+            names = ", ".join(f"{n.attrs['name']}: {n.type}" for n in self.graph.args)
+            raise TypeError(f"{self.graph.name} takes ({names}), got {len(args)} arguments")
+        arrays = []
+        for node, value in zip(self.graph.args, args, strict=True):
+            array = as_array(value)
+            if array is None:
+                if isinstance(value, Tensor):
+                    value._leaked()
+                array = np.asarray(value, node.dtype.numpy if isinstance(value, int) else None)
+            arrays.append(array)
+        held = [self.states[name]._array for name in self._names]
+        if len(held) != len(self._arrays) or any(a is not b for a, b in zip(held, self._arrays, strict=True)):
+            self._arrays = tuple(held)  # type: ignore[arg-type]
+        outputs = self._engine.call(arrays, self._arrays)
+        for index, _ in self.graph.updates:
+            self.states[self._names[index]]._storage.version += 1
+        return pytree.unflatten(self._spec, [Tensor(o) for o in outputs])
+
+    def explain(self) -> Explanation:
+        """Every stage of the graph's way to machine code."""
+        return Explanation(self._engine.compiled, self._engine.executor, [])
+
+    def __repr__(self) -> str:
+        return f"<compiled graph {self.graph.name}({', '.join(str(n.type) for n in self.graph.args)})>"
+
+
+def keep_binding(traced: Traced) -> Graph:
+    """The traced graph, with its states' handles and the nesting of its results remembered."""
+    graph = traced.graph
+    names = [n.attrs["name"] for n in graph.states]
+    count = len(graph.outputs)
+    spec: pytree.Spec = traced.results.spec
+    if pytree.count(spec) != count or any(n is None for n, _ in traced.results.returned):
+        spec = ("tuple", (pytree.LEAF,) * count)
+    _BINDINGS[graph] = dict(zip(names, traced.states, strict=True)), spec
+    return graph
+
+
+def _binding(graph: Graph) -> tuple[dict[str, Tensor], pytree.Spec]:
+    return _BINDINGS.get(graph, ({}, ("tuple", (pytree.LEAF,) * len(graph.outputs))))
+
+
+def compiled_graph(
+    graph: Graph, states: dict[str, Any] | None, check: bool = False, check_nan: bool = False
+) -> CompiledGraph:
+    """A graph made callable; `states` gives values by name, over those of this process's trace."""
+    bound, spec = _binding(graph)
+    values = dict(bound)
+    names = [n.attrs["name"] for n in graph.states]
+    for name, value in (states or {}).items():
+        if name not in names:
+            raise TypeError(f"{graph.name} has no state {name!r}; it has {', '.join(names) or 'none'}")
+        values[name] = value if isinstance(value, Tensor) else Tensor(np.array(value))
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise TypeError(
+            f"the graph has states without values: {', '.join(missing)}; pass states={{name: value}}"
+        )
+    for node in graph.states:
+        value = values[node.attrs["name"]]
+        if value.type_ != node.type:
+            raise TypeError(f"state {node.attrs['name']} has to be {node.type}, got {value.type_}")
+    return CompiledGraph(graph, values, spec, compile_graph(graph, check=check, check_nan=check_nan))
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def export_traced(traced: Traced, path: str | os.PathLike[str]) -> None:
+    """Writes a traced function without the gradients a call leaves on handles: a file has no handles."""
+    results, graph = traced.results, traced.graph
+    if results.argument_updates:
+        raise TraceError(
+            "the function changes its arguments in place, which a file can't do; return the new values"
+        )
+    if any(n is None for n, _ in results.returned):
+        raise TraceError("the function returns values that aren't tensors, which a file can't hold")
+    outputs = tuple(graph.outputs[n] for n, _ in results.returned if n is not None)
+    kept = Graph(graph.name, graph.args, graph.states, outputs, graph.updates)
+    names = [n.attrs["name"] for n in graph.states]
+    _write(path, kept, dict(zip(names, traced.states, strict=True)), results.spec)
+
+
+def export_graph(graph: CompiledGraph | Graph, path: str | os.PathLike[str]) -> None:
+    """Writes a graph with its states' values."""
+    if isinstance(graph, CompiledGraph):
+        _write(path, graph.graph, graph.states, graph._spec)
+        return
+    states, spec = _binding(graph)
+    if graph.states and not states:
+        raise TypeError("the graph's states have no values here; export graphflow.compile(graph, states=...)")
+    _write(path, graph, states, spec)
+
+
+def _write(path: str | os.PathLike[str], graph: Graph, states: dict[str, Tensor], spec: pytree.Spec) -> None:
+    arrays = {}
+    for node in graph.states:
+        array = states[node.attrs["name"]]._array
+        assert array is not None
+        arrays[node.attrs["name"]] = array
+    artifact.write_artifact(path, graph, arrays, {"outputs": pytree.to_json(spec)})
+
+
+def load_graph(path: str | os.PathLike[str]) -> CompiledGraph:
+    """Reads a ``.gfz`` file: a callable that computes, and trains, as the exported function did.
+
+    FormatError when the file is truncated, altered or of an unknown version; nothing of it is ever executed
+    as code.
+    """
+    graph, states, meta = artifact.read_artifact(path)
+    try:
+        spec = pytree.from_json(meta.get("outputs"))
+    except ValueError as error:
+        raise FormatError(f"{os.fspath(path)}: {error}") from None
+    if pytree.count(spec) != len(graph.outputs):
+        raise FormatError(
+            f"{os.fspath(path)}: describes {pytree.count(spec)} results, the graph has {len(graph.outputs)}"
+        )
+    tensors = {}
+    for node in graph.states:
+        name = node.attrs["name"]
+        tensors[name] = Tensor(np.array(states[name]))
+        tensors[name].name = name
+    return CompiledGraph(graph, tensors, spec, compile_graph(graph))
+
+
+__all__ = ["CompiledGraph", "compiled_graph", "export_graph", "export_traced", "keep_binding", "load_graph"]

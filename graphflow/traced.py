@@ -1,0 +1,213 @@
+"""From a user's function to its graph, and to what ties the graph to the user's handles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphflow import pytree
+from graphflow.compiler.ir import Graph, Node
+from graphflow.compiler.trace import Trace, trace
+from graphflow.errors import TraceError
+from graphflow.sizes import SymbolicSize
+from graphflow.specs import TensorSpec
+from graphflow.tensor import Tensor, grad_table
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """One call's arguments, taken apart: all leaves, which of them are dynamic, and the arrays of those."""
+
+    leaves: list[Any]
+    spec: pytree.Spec
+    dynamic: list[int]
+    arrays: list[np.ndarray]
+
+    def held_by(self, holder: Tensor | int) -> Any:
+        """A handle itself, or the argument of that number."""
+        return self.leaves[self.dynamic[holder]] if isinstance(holder, int) else holder
+
+
+@dataclass(frozen=True)
+class GradRead:
+    """A ``.grad`` that the trace looked at: whose, whether it was there, and the state it was if used."""
+
+    holder: Tensor | int
+    present: bool
+    state: int | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the traced function leaves behind, besides its graph.
+
+    ``returned`` has for every leaf of the result an output's number, or the constant itself (a Dim stands for
+    its value at the call); ``differentiable`` are the numbers of outputs that require grad. ``grads`` are
+    (handle or argument number, output number, or the handle that stays, or None).
+    """
+
+    spec: pytree.Spec
+    returned: tuple[tuple[int | None, Any], ...]
+    grads: tuple[tuple[Tensor | int, int | Tensor | None], ...]
+    argument_updates: tuple[tuple[int, int], ...]
+    differentiable: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced function: the graph and everything that ties it to handles."""
+
+    graph: Graph
+    results: Results
+    states: tuple[Tensor, ...]
+    specs: Sequence[TensorSpec]
+    pinned: dict[str, int]
+    grad_reads: tuple[GradRead, ...]
+    static_reads: tuple[tuple[Callable[[], Hashable], Hashable], ...]
+
+    def sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
+        """The symbols' values for a call's arrays."""
+        values = dict(self.pinned)
+        for spec, array in zip(self.specs, arrays, strict=True):
+            values.update((s, n) for s, n in zip(spec.shape, array.shape, strict=True) if isinstance(s, str))
+        return values
+
+
+def trace_function(
+    function: Callable[..., Any],
+    name: str,
+    arguments: Arguments,
+    labels: Sequence[str],
+    specs: Sequence[TensorSpec],
+    hints: Mapping[str, int] | None,
+) -> Traced:
+    """Runs `function` over symbols and writes down its graph."""
+    handles: list[Tensor] = []
+
+    def run(tracer: Trace, pinned: Mapping[str, int]) -> tuple[tuple[Node, ...], Results]:
+        leaves = list(arguments.leaves)
+        handles.clear()
+        for position, spec, label in zip(arguments.dynamic, specs, labels, strict=True):
+            node = tracer.add_arg(label, spec.type_(pinned))
+            given = leaves[position]
+            wants = isinstance(given, Tensor) and given._requires_grad
+            handles.append(Tensor.of_node(node, tracer, requires_grad=wants, leaf=True))
+            if isinstance(given, Tensor):
+                handles[-1]._grad = given._grad
+            leaves[position] = handles[-1]
+        for leaf in arguments.leaves:
+            if hasattr(type(leaf), "_static_facts"):  # a Module, whose methods may be what is compiled
+                tracer.depends_on(leaf, leaf._static_facts)
+                tracer.depends_on(leaf._mode, leaf._mode.read)
+        args, kwargs = pytree.unflatten(arguments.spec, leaves)
+        return _collect(function(*args, **kwargs), tracer, handles)
+
+    graph, tracer, pinned, results = trace(name, hints, run)
+    states = tuple(s.handle for s in tracer.states.values())
+    clash = overlap(graph, [s._array for s in states])
+    if clash is not None:
+        raise TraceError(clash)
+    return Traced(
+        graph,
+        results,
+        states,
+        specs,
+        pinned,
+        _grad_reads(tracer, handles),
+        tuple(tracer.static_reads.values()),
+    )
+
+
+def _grad_reads(tracer: Trace, arguments: list[Tensor]) -> tuple[GradRead, ...]:
+    """What the function depends on about gradients that were there before it."""
+    numbers = {id(h): i for i, h in enumerate(arguments)}
+    state_of = {key: i for i, key in enumerate(tracer.states)}
+    reads = []
+    for target, grad in grad_table(tracer).initial.values():
+        if target.is_traced and id(target) not in numbers:
+            continue  # something that only lived inside
+        state = None if grad is None else state_of.get(grad._key())
+        reads.append(GradRead(numbers.get(id(target), target), grad is not None, state))
+    return tuple(reads)
+
+
+def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[Node, ...], Results]:
+    """Output nodes: results, gradients that stay on handles, new values of arguments changed in place."""
+    leaves, spec = pytree.flatten(result)
+    nodes: list[Node] = []
+    returned: list[tuple[int | None, Any]] = []
+    differentiable = set()
+    for leaf in leaves:
+        if isinstance(leaf, np.ndarray):
+            leaf = Tensor(leaf)
+        if isinstance(leaf, Tensor):
+            nodes.append(leaf._traced_node(tracer))
+            if leaf._requires_grad:
+                differentiable.add(len(nodes) - 1)
+            returned.append((len(nodes) - 1, None))
+        else:
+            returned.append((None, leaf.size if isinstance(leaf, SymbolicSize) else leaf))
+    numbers = {id(h): i for i, h in enumerate(handles)}
+    grads: list[tuple[Tensor | int, int | Tensor | None]] = []
+    table = grad_table(tracer)
+    for key, (target, value) in table.current.items():
+        if target.is_traced and id(target) not in numbers:
+            continue  # the gradient of something that only lived inside
+        if key in table.initial and table.initial[key][1] is value:
+            continue
+        holder: Tensor | int = numbers.get(id(target), target)
+        if value is None or not value.is_traced:
+            grads.append((holder, value))
+        else:
+            nodes.append(value._traced_node(tracer))
+            grads.append((holder, len(nodes) - 1))
+    updates = []
+    for number, (handle, node) in enumerate(zip(handles, tracer.args, strict=True)):
+        if handle._node is not node:
+            if handle._requires_grad and not handle._leaf:
+                raise TraceError(
+                    f"a value that carries a gradient is written into the argument {node.attrs['name']}, "
+                    "which outlives the compiled function; .detach() it first"
+                )
+            nodes.append(handle._traced_node(tracer))
+            updates.append((number, len(nodes) - 1))
+    return tuple(nodes), Results(
+        spec, tuple(returned), tuple(grads), tuple(updates), frozenset(differentiable)
+    )
+
+
+def overlap(graph: Graph, arrays: Sequence[Any]) -> str | None:
+    """States that share memory can't be updated independently: says which, or None."""
+    updated = {i for i, _ in graph.updates}
+    if not updated:
+        return None
+    spans = sorted((*np.lib.array_utils.byte_bounds(a), i) for i, a in enumerate(arrays) if a.size)
+    reach: list[tuple[int, int]] = []
+    for start, end, i in spans:
+        reach = [(e, j) for e, j in reach if e > start]
+        for _, j in reach:
+            if (i in updated or j in updated) and share_memory(arrays[i], arrays[j]):
+                names = [graph.states[k].attrs["name"] for k in (j, i)]
+                return (
+                    "the compiled function changes a tensor in place and also uses another view of its "
+                    f"memory: {names[0]} of shape {arrays[j].shape} and {names[1]} of shape "
+                    f"{arrays[i].shape}; use one of them only"
+                )
+        reach.append((end, i))
+    return None
+
+
+def share_memory(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays have an element in common; True where that is too hard to tell."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+__all__ = ["Arguments", "GradRead", "Results", "Traced", "overlap", "share_memory", "trace_function"]
