@@ -64,7 +64,7 @@ def test_control_flow_is_refused_by_name(op: Op) -> None:
         compile_graph(case.graph)
 
 
-# ---------------------------------------------------------------------------------------------- harder operands
+# --------------------------------------------------------------------------------------------- operands
 
 
 def _symbolic(graph: Graph) -> Graph | None:
@@ -258,7 +258,7 @@ def test_an_index_out_of_range_is_an_error(name: str) -> None:
 
 
 def test_winners_are_found_among_values_computed_again() -> None:
-    # The gradient of max compares x with max(x): both sides computed from x's operands, in loops of their own.
+    # The gradient of max compares x with max(x), both computed from x's operands, in loops of their own.
     a, b, c = (input_node(n, TensorType(float32, (33, 57))) for n in "abc")
     x = OPS["exp"](a * b + c) * b - c * c
     winners = OPS["eq"](x, OPS["max"](x, dims=(1,)))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphflow.compiler.indexing import ZERO, Index, Shape, flat_index, reshape_groups
 from graphflow.compiler.ir import Node
 
 
-@dataclass(frozen=True)
-class Access:
-    """An operand resolved: ``index`` addresses an element of ``base``; ``flat`` replaces it where a reshape
-    that can't be undone dimension by dimension lies between (the base is contiguous then).
+class Access(NamedTuple):
+    """An operand resolved: ``index`` addresses an element of ``base``.
+
+    ``flat`` replaces it where a reshape that can't be undone dimension by dimension lies between (the base is
+    contiguous then).
     """
 
     base: Node
@@ -25,14 +27,23 @@ class Access:
         return self.flat if self.flat is not None else flat_index(self.index, self.base.shape)
 
 
+@functools.lru_cache(1024)
+def _has_ones(shape: Shape) -> bool:
+    return any(size == 1 for size in shape)
+
+
 def normalize(index: Sequence[Index], shape: Shape) -> tuple[Index, ...]:
     """The index with 0 in dimensions of size 1."""
+    if not _has_ones(shape):
+        return tuple(index)
     return tuple(ZERO if size == 1 else i for i, size in zip(index, shape, strict=True))
 
 
 def broadcast_index(index: Sequence[Index], operand: Shape) -> tuple[Index, ...]:
     """The index of an elementwise operand, right-aligned; 0 where it is broadcast."""
     shift = len(index) - len(operand)
+    if not shift and not _has_ones(operand):
+        return tuple(index)
     return tuple(ZERO if size == 1 else index[d + shift] for d, size in enumerate(operand))
 
 
