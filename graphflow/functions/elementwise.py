@@ -182,6 +182,8 @@ _POWERS: dict[float, Unary] = {
         x,
     ),
     1.0: copied,
+    0.5: lambda x: apply(OPS["sqrt"], x),
+    -0.5: lambda x: apply(OPS["rsqrt"], x),
     2.0: _square,
     3.0: lambda x: apply(OPS["mul"], _square(x), x),
     -1.0: lambda x: apply(OPS["div"], scalar(1, x.dtype), x),
