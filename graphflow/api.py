@@ -193,10 +193,11 @@ class CompiledFunction:
             parameters = list(inspect.signature(self._function).parameters.values())
         except (TypeError, ValueError):
             parameters = []
+        own = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "arg")
         names: list[str] = []
         for i, part in enumerate(positional[1]):
-            plain = i < len(parameters) and parameters[i].kind is not inspect.Parameter.VAR_POSITIONAL
-            names += _names_within(parameters[i].name if plain else f"arg{i}", part)
+            names += _names_within(own[i] if i < len(own) else f"{rest}_{i - len(own)}", part)
         for name, part in zip(keyword[1], keyword[2], strict=True):
             names += _names_within(str(name), part)
         return names
@@ -257,7 +258,8 @@ def _kind_difference(name: str, before: Any, now: Any) -> str:
         for (label, a), (_, b) in zip(before[2], now[2], strict=False):
             if a != b:
                 return f"{name}.{label}: {shown(a)} became {shown(b)}"
-    return f"{name}: {_described(before)} became {_described(now)}"
+    old, new = _described(before), _described(now)
+    return f"{name}: {old} became {new if new != old else new.replace('a ', 'another ', 1)}"
 
 
 def _described(kind: Any) -> str:

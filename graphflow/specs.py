@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,6 @@ from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import DTypeError, TraceError
 from graphflow.tensor import Tensor
-
-STATIC = (bool, int, str, bytes, type(None), DType, slice, type(Ellipsis), type)
 
 
 @dataclass(frozen=True, init=False)
@@ -52,19 +50,11 @@ def as_array(leaf: Any) -> np.ndarray | None:
     if isinstance(leaf, Tensor):
         return leaf._array
     if isinstance(leaf, (np.ndarray, np.generic)):
-        return np.asarray(leaf)
+        array = np.asarray(leaf)
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     if isinstance(leaf, float):
         return np.asarray(leaf)
     return None
-
-
-def static_key(leaf: Any) -> Hashable:
-    """What tells one static argument from another: plain values by value, other objects by identity."""
-    return (
-        (type(leaf), leaf)
-        if isinstance(leaf, STATIC) and not isinstance(leaf, slice)
-        else (type(leaf), id(leaf))
-    )
 
 
 def default_specs(arrays: Sequence[np.ndarray], names: Sequence[str]) -> list[TensorSpec]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from graphflow import pytree
-from graphflow.compiler.ir import Graph, Node
+from graphflow.compiler.ir import Graph, Node, Size
 from graphflow.compiler.trace import Trace, trace
-from graphflow.errors import TraceError
+from graphflow.errors import GraphflowError, TraceError
 from graphflow.sizes import SymbolicSize
 from graphflow.specs import TensorSpec
 from graphflow.tensor import Tensor, grad_table
@@ -67,6 +67,7 @@ class Traced:
     pinned: dict[str, int]
     grad_reads: tuple[GradRead, ...]
     static_reads: tuple[tuple[Callable[[], Hashable], Hashable], ...]
+    needs: tuple[tuple[Size, GraphflowError], ...]
 
     def sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         """The symbols' values for a call's arrays."""
@@ -118,6 +119,7 @@ def trace_function(
         pinned,
         _grad_reads(tracer, handles),
         tuple(tracer.static_reads.values()),
+        tuple(tracer.needs.items()),
     )
 
 

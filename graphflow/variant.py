@@ -119,6 +119,7 @@ class Variant:
             why = self._shape_mismatch(call.arrays)
             if why is not None:
                 return why
+            self._check_needs(call.arrays)
             if len(self._shapes) > 256:
                 self._shapes.clear()
             self._shapes.add(shapes)
@@ -141,6 +142,14 @@ class Variant:
             return bound
         bound = self.bind(call)
         return overlap(self.traced.graph, bound.arrays) or self._ambiguous(bound) or bound
+
+    def _check_needs(self, arrays: Sequence[np.ndarray]) -> None:
+        """Raises what the trace said about sizes that must not be 0."""
+        if self.traced.needs:
+            sizes = self.traced.sizes(arrays)
+            for size, problem in self.traced.needs:
+                if (evaluate(size, sizes) if isinstance(size, Dim) else size) == 0:
+                    raise type(problem)(*problem.args)
 
     def _state_mismatch(self) -> str | None:
         traced = self.traced

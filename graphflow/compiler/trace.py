@@ -15,7 +15,7 @@ from typing import Any
 
 from graphflow.compiler.ir import Constraints, Graph, Node, Size, TensorType, constrained_by, input_node
 from graphflow.dims import Dim, evaluate
-from graphflow.errors import ShapeError, TraceError
+from graphflow.errors import GraphflowError, ShapeError, TraceError
 
 
 class Pin(BaseException):
@@ -50,6 +50,7 @@ class Trace(Constraints):
         self.hints = hints
         self.args: list[Node] = []
         self.states: dict[Hashable, State] = {}
+        self.needs: dict[Size, GraphflowError] = {}
         self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
 
     def add_arg(self, name: str, type_: TensorType) -> Node:
@@ -82,6 +83,12 @@ class Trace(Constraints):
     def depends_on(self, owner: object, read: Callable[[], Hashable]) -> None:
         """Notes that the trace took Python values from `owner`; a later call compares them."""
         self.static_reads.setdefault(id(owner), (read, read()))
+
+    def need_elements(self, size: Dim, problem: GraphflowError) -> None:
+        """Raises `problem` if the size is 0 at this call, and at every later one where it is."""
+        if self.hints is not None and evaluate(size, self.hints) == 0:
+            raise problem
+        self.needs.setdefault(size, problem)
 
     # Constraints
 

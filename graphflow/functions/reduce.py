@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, overload
 
 from graphflow.compiler.ir import OPS
+from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim, product
 from graphflow.dtypes import bool_, float32, int64, uint8
 from graphflow.errors import DTypeError, IndexRangeError, ShapeError
@@ -230,12 +231,18 @@ def _extreme(op: str, t: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor
 
 
 def _require_elements(name: str, t: Tensor, dims: tuple[int, ...]) -> None:
-    if any(t.type_.shape[d] == 0 for d in dims):
-        raise error(
-            IndexRangeError,
-            name,
-            f"{t.type_} has no elements along the reduced dimension; {name} of nothing has no value",
-        )
+    problem = error(
+        IndexRangeError,
+        name,
+        f"{t.type_} has no elements along the reduced dimension; {name} of nothing has no value",
+    )
+    trace = current_trace()
+    for d in dims:
+        size = t.type_.shape[d]
+        if size == 0:
+            raise problem
+        if isinstance(size, Dim) and trace is not None:
+            trace.need_elements(size, problem)
 
 
 def _max_or_min(name: str, t: Tensor, dim: Any, keepdim: bool) -> Tensor | Extremes:
