@@ -277,9 +277,17 @@ class _Reader:
         return self.chain(self.factor, ("+", "-"), depth)
 
 
+def _quotient(a: int | Dim, b: int | Dim) -> int | Dim:
+    if isinstance(a, Dim):
+        return a // b
+    if isinstance(b, Dim):
+        raise ValueError(f"can't divide {a} by the symbolic size {b}")
+    return a // b
+
+
 _OPERATORS: dict[str, Callable[[int | Dim, int | Dim], int | Dim]] = {
     "*": lambda a, b: a * b,
-    "//": lambda a, b: a // b,
+    "//": _quotient,
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
 }

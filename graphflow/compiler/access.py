@@ -18,7 +18,7 @@ class Access(NamedTuple):
     """
 
     base: Node
-    index: tuple[Index, ...]
+    index: tuple[Index, ...]  # type: ignore[assignment]  # hides tuple's method, which nobody needs here
     flat: Index | None = None
 
     @property

@@ -13,9 +13,10 @@ from graphflow.compiler.codegen import llvm, matmul, numba_front, products
 from graphflow.compiler.codegen.kernel import Loops
 from graphflow.compiler.codegen.products import Operand, Product
 from graphflow.compiler.ir import Graph, Node
-from graphflow.compiler.passes.fuse import Fused, fuse
+from graphflow.compiler.passes.fuse import fuse
 from graphflow.compiler.passes.memory import Layout, Step, lay_out
 from graphflow.compiler.passes.simplify import simplify, split_reductions
+from graphflow.compiler.passes.unit import Fused
 from graphflow.compiler.verify import verify
 from graphflow.config import settings
 from graphflow.dims import Dim
@@ -238,7 +239,9 @@ def _merge_batch(batch: list[tuple[Size, Size, Size, Size]]) -> list[tuple[Size,
 
 
 def _nanoseconds(size: Size, flops: Size, flops_per_ns: int) -> Size:
-    """A rough time on one core: memory (mostly caches) at 24 bytes a nanosecond, arithmetic at the given rate."""
+    """A rough time on one core: memory (mostly caches) at 24 bytes a nanosecond,
+    arithmetic at the given rate.
+    """
     return size // 24 + flops // flops_per_ns
 
 

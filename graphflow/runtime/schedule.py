@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# A command that takes less than this on one core (ns) stays on one thread: where another process holds the other core,
-# meeting at a barrier costs far more than the microsecond it takes on a free one. With more threads each gets at
-# least half.
+# A command that takes less than this on one core (ns) stays on one thread: where another process holds the
+# other core, meeting at a barrier costs far more than the microsecond it takes on a free one. With more
+# threads each gets at least half.
 SERIAL_NS = 40_000
 # A thread's share of a command is cut into at most so many chunks, of at least so many nanoseconds each, so
 # that threads that are done early can help the others.

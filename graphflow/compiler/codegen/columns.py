@@ -79,7 +79,8 @@ def emit_column(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
 def _walk(
     along: list[Loop], step: list[str], names: list[tuple[Node, str, str | None]], parameters: Parameters
 ) -> list[str]:
-    """The loops along the reduced axes; float sums are gathered over runs of rows before they meet the total."""
+    """The loops along the reduced axes; float sums are gathered over runs of rows before they meet the total.
+    """
     partials = [(total, partial, n) for n, total, partial in names if partial]
     if not partials:
         return nest(along, step, parameters)

@@ -1,7 +1,7 @@
 """Loop nests: what the emitters of map, row and column kernels share, and map kernels.
 
-Axes of the domain are merged where every address allows it, so that contiguous data is one flat loop; the last axis
-is the innermost, vectorised loop; the outer axes are the range that threads share.
+Axes of the domain are merged where every address allows it, so that contiguous data is one flat loop; the
+last axis is the innermost, vectorised loop; the outer axes are the range that threads share.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ Position = tuple[Index, ...]
 
 @dataclass(frozen=True)
 class Plan:
-    """What the emitters are told about a unit: see ``passes.fuse.Unit``. Borders keep them from asking themselves."""
+    """What the emitters are told about a unit: see ``passes.unit.Unit``. Borders keep
+    them from asking themselves.
+    """
 
     kind: str
     axes: tuple[Size, ...]
@@ -153,7 +155,7 @@ def sums_floats(node: Node) -> bool:
 def combine(node: Node, total: str, value: str) -> str:
     """The text that folds a value into a running total."""
     dtype: DType = node.inputs[0].dtype
-    template = node.op.lowering.combine[dtype.kind]
+    template: str = node.op.lowering.combine[dtype.kind]
     return template.format(total, value, t=suffix(dtype), o=suffix(node.dtype))
 
 

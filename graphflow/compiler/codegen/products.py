@@ -1,4 +1,6 @@
-"""Kernels that aren't plain loop nests: matrix products with epilogues, scatters, concatenations, shared ranges."""
+"""Kernels that aren't plain loop nests: matrix products with epilogues, scatters,
+concatenations, shared ranges.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,14 @@ from graphflow.runtime.program import BufferArg
 COLUMNS = 512  # columns that one share of a scatter owns
 
 
-# ---------------------------------------------------------------------------------------------- matrix products
+# -------------------------------------------------------------------------------------------- matrix products
 
 
 @dataclass(frozen=True)
 class Operand:
-    """A product's operand in memory: where its first element is, and strides along batch dimensions and both axes."""
+    """A product's operand in memory: where its first element is, and strides along batch
+    dimensions and both axes.
+    """
 
     buffer: BufferArg
     batch: tuple[Size, ...]
@@ -59,10 +63,12 @@ def emit_product(
     a = _operand(left, batch, ("m", "k"), buffer_of, stored)
     b = _operand(right, batch, ("k", "n"), buffer_of, stored)
     epilogue, c = None, None
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...]
     if plan.nodes == (node,):
         strides = contiguous_strides(node.shape)
         c = Operand(BufferArg(buffer_of(node)), strides[:-2], (strides[-2], strides[-1]))
-        reads, writes = (), (buffer_of(node),)
+        writes = (buffer_of(node),)
     else:
         epilogue = _emit_epilogue(plan, buffer_of, stored, status, name + "_epilogue")
         reads, writes = epilogue.reads, epilogue.writes
@@ -262,14 +268,14 @@ def _copy_into(
     )
 
 
-# ---------------------------------------------------------------------------------------------- many calls as one
+# ------------------------------------------------------------------------------------------ many calls as one
 
 
 def shared_range() -> tuple[str, str]:
     """Symbol and IR of the kernel that runs one other kernel over several argument blocks as one range.
 
-    Its block is: number of pieces, function, then for every piece the first unit of the common range that is its own
-    and its argument block, and last the end of the range. So one command updates all parameters.
+    Its block is: number of pieces, function, then for every piece the first unit of the common range that is
+    its own and its argument block, and last the end of the range. So one command updates all parameters.
     """
     module = ll.Module("shared_range", context=ll.Context())
     word, byte_pointer = ll.IntType(64), ll.IntType(8).as_pointer()

@@ -1,7 +1,7 @@
 """Row kernels: several passes over one row while it sits in the first-level cache.
 
-Softmax, log-softmax, layer normalisation, cross-entropy and their gradients are of this kind: reductions over the
-last axes, and elementwise work that waits for them.
+Softmax, log-softmax, layer normalisation, cross-entropy and their gradients are of this kind: reductions over
+the last axes, and elementwise work that waits for them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ DEAR = 10  # instructions above which a value is kept from pass to pass instead 
 
 
 def phases(plan: Plan) -> dict[Node, int]:
-    """For every node, the number of reductions in a row on the way to it: the pass after which it is known."""
+    """For every node, the number of reductions in a row on the way to it: the pass after which it is known.
+    """
     level: dict[Node, int] = {}
     mine = set(plan.nodes)
 

@@ -1,7 +1,8 @@
 """Element values as kernel text: what one element of a node is, written in terms of loads and loop variables.
 
-Values are asked for at an index and written where they belong: what depends on nothing goes before the loops, what
-depends on the row into the row, the rest into the innermost loop. A value asked for twice is computed once.
+Values are asked for at an index and written where they belong: what depends on nothing goes before the loops,
+what depends on the row into the row, the rest into the innermost loop. A value asked for twice is computed
+once.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class Scope:
 class Scalars:
     """Writes element values of one kernel.
 
-    `computed` are the nodes that this kernel computes; all others are loaded. `variables` maps an axis variable to
-    the index it stands for in the text (merged axes vanish), `levels` a text variable to its scope. `status` is the
-    buffer that a bad index is reported in, with `check_code(node)` telling which.
+    `computed` are the nodes that this kernel computes; all others are loaded. `variables` maps an axis
+    variable to the index it stands for in the text (merged axes vanish), `levels` a text variable to its
+    scope. `status` is the buffer that a bad index is reported in, with `check_code(node)` telling which.
     """
 
     def __init__(
@@ -208,7 +209,9 @@ class Scalars:
 
     def _pad(self, node: Node, index: Position) -> Value:
         source = node.inputs[0]
-        inside, mapped, level = [], [], PROLOGUE
+        inside: list[str] = []
+        mapped: list[Index] = []
+        level = PROLOGUE
         for i, start, step, count in zip(
             index, node.attrs["starts"], node.attrs["steps"], source.shape, strict=True
         ):
@@ -288,7 +291,7 @@ def literal(value: bool | int | float, dtype: DType) -> str:
 def expression(node: Node, operands: list[str]) -> str:
     """An elementwise op's text with its operands filled in."""
     first = node.inputs[-1].dtype if node.op.name == "where" else node.inputs[0].dtype
-    template = node.op.lowering.expr[first.kind]
+    template: str = node.op.lowering.expr[first.kind]
     if node.op.name == "cast" and first.kind == "float" and node.dtype.kind == "int":
         template = "{o}(i64({0}))"  # a float saturates at the ends of int64, then its low bits are kept
     return template.format(*operands, t=suffix(first), o=suffix(node.dtype))

@@ -4,8 +4,9 @@ Each `Operation` has a typing rule and an emitter and knows nothing of the front
 Arithmetic keeps the operands' type: two int32 give an int32 that wraps, an integer literal takes the other
 operand's type, an integer meeting a float becomes that float type, and the wider type wins within a kind.
 Signed and unsigned operands don't mix unless the signed one is wider. Float arithmetic is IEEE without any
-liberty: a product and a sum aren't contracted either, so that a value has the same bits in whichever kernel it is
-computed. ``x == max(x)`` finds its winner though both sides were computed from x's operands in loops of their own.
+liberty: a product and a sum aren't contracted either, so that a value has the same bits in whichever kernel
+it is computed. ``x == max(x)`` finds its winner though both sides were computed from x's operands in loops of
+their own.
 """
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ A `Value` is a name with a type and Python's operators; every operator writes on
 fast-math flags whatever, so what is written is what is computed.
 """
 
-# ruff: noqa: D105, D107  (Python's own operators)
-
 from __future__ import annotations
 
 import struct

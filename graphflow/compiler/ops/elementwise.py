@@ -84,7 +84,7 @@ pow_: Op = elementwise(
     "pow", _numpy_pow, {"int": "{t}(pow_i64(i64({0}), i64({1})))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
     arity=2, kinds=NUMERIC, domain=(0.5, 3.0), cost=40
 )
-# NumPy's: the exact multiple below, rounded; a quotient by zero or by infinity is what IEEE division makes of it.
+# NumPy's: the exact multiple below, rounded; a quotient by zero or infinity is as IEEE division has it.
 _FLOOR_DIVIDE = (
     "select({1} == 0, {0} / {1}, round_{t}(({0} - fmod_{t}({0}, {1})) / {1} "
     "- {t}((fmod_{t}({0}, {1}) != 0) & (({1} < 0) != (fmod_{t}({0}, {1}) < 0)))))"

@@ -1,4 +1,5 @@
-"""Which of a growing set of things need which others, directly or through others: an acyclic relation, kept closed.
+"""Which of a growing set of things need which others, directly or through others: an acyclic relation, kept
+closed.
 
 Questions are answered by bit sets, one bit for everything ever added; adding a need costs what it changes.
 """
@@ -89,7 +90,8 @@ class Dependencies(Generic[T]):
             self._spread(follower, self._above[item] | mask)
 
     def sorted(self, rank: Callable[[T], tuple[int, ...]]) -> list[T]:
-        """Everything after what it needs; among what is ready, the lowest rank first (ranks have to differ)."""
+        """Everything after what it needs; among what is ready, the lowest rank first (ranks have to differ).
+        """
         waiting = {item: len(sources) for item, sources in self.direct.items()}
         ready = [(rank(item), number, item) for number, item in enumerate(waiting) if waiting[item] == 0]
         heapq.heapify(ready)

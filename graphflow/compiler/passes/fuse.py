@@ -1,21 +1,21 @@
 """Fusion: which nodes share a kernel, and which values reach memory.
 
-Every computing node goes into a *unit*, one kernel over one domain of axes. A node joins the unit of an operand when
-its elements stand at the same place of the domain (its *placement*), so that the operand's value is in a register when
-it is needed. Reductions over the last axes turn a unit into rows: several passes over one row while it sits in the
-first-level cache. A matrix product takes elementwise successors as its epilogue. Cheap values whose operands are in
-memory anyway are computed again wherever they are used.
+Every computing node goes into a *unit*, one kernel over one domain of axes. A node joins the unit of an
+operand when its elements stand at the same place of the domain (its *placement*), so that the operand's value
+is in a register when it is needed. Reductions over the last axes turn a unit into rows: several passes over
+one row while it sits in the first-level cache. A matrix product takes elementwise successors as its epilogue.
+Cheap values whose operands are in memory anyway are computed again wherever they are used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from graphflow.compiler.access import Access, is_view, reads, splits, strip_reshapes
-from graphflow.compiler.indexing import ZERO, Index, Shape
-from graphflow.compiler.ir import OPS, Graph, Node, Size, at, toposort, users
+from graphflow.compiler.indexing import ZERO, Shape
+from graphflow.compiler.ir import OPS, Graph, Node, at, toposort, users
 from graphflow.compiler.passes.dependencies import Dependencies
+from graphflow.compiler.passes.unit import Fused, Placement, Unit, axis
 from graphflow.errors import CompileError
 
 MAX_NODES = 64  # a larger kernel compiles slower than two, and spills registers
@@ -23,45 +23,6 @@ CHEAP = 3  # instructions it may cost to compute a value again rather than to st
 CHEAP_ONCE = 16  # the same for a value of one element, which a kernel computes before its loops
 MAX_REPEATED = 16  # values of a row that may be computed once more for the one element that a gather picks
 MAX_SIBLINGS = 8  # units that are tried for sharing an operand's loads
-
-Placement = tuple[Index, ...]
-
-
-@dataclass(eq=False)
-class Unit:
-    """One kernel to be: its nodes in order, the axes of its domain, and where each node stands in it.
-
-    ``kind``: ``map``; ``row`` (``reduced`` are the last axes); ``column`` (``reduced`` is a run before the last kept
-    axes); ``contract`` (the first node is the matrix product, the rest its epilogue); ``scatter``; ``cat``.
-    """
-
-    number: int
-    kind: str
-    axes: tuple[Size, ...]
-    nodes: list[Node] = field(default_factory=list)
-    placement: dict[Node, Placement] = field(default_factory=dict)
-    reduced: tuple[int, ...] = ()
-    outputs: list[Node] = field(default_factory=list)
-
-    @property
-    def wide(self) -> list[int]:
-        """Axes of more than one element."""
-        return [a for a, size in enumerate(self.axes) if size != 1]
-
-
-@dataclass(frozen=True)
-class Fused:
-    """The units in an order that respects dependencies, what is stored, and the graph they compute."""
-
-    graph: Graph
-    units: tuple[Unit, ...]
-    stored: frozenset[Node]
-    unit_of: dict[Node, Unit]
-
-
-def axis(number: int) -> Index:
-    """The variable of a unit's axis."""
-    return Index.of(f"a{number}")
 
 
 def fuse(graph: Graph, join: bool = True) -> Fused:
@@ -73,13 +34,13 @@ def fuse(graph: Graph, join: bool = True) -> Fused:
         if node.op.kind == "control":
             where = f"\n  at {node.loc.describe()}" if node.loc else ""
             raise CompileError(
-                f"{node.op.name} can't be compiled yet; call the function without compile, which evaluates it{where}"
+                f"{node.op.name} can't be compiled yet; call the function without compile{where}"
             )
     return _Fuser(separate_roots(graph), join).run()
 
 
 def separate_roots(graph: Graph) -> Graph:
-    """The graph with a storage of its own for every root: no two share one, none is an input or a constant."""
+    """The graph with a storage of its own for every root, none of them an input or a constant."""
     taken: set[Node] = set()
     roots = []
     for number, root in enumerate(graph.roots):
@@ -187,7 +148,7 @@ class _Fuser:
                     self.inline.add(node)
 
     def _may_repeat(self, node: Node) -> bool:
-        """Values worth computing again: used by several kernels, masks, and numbers that a kernel needs once."""
+        """Values worth computing again: used by several kernels, masks, and single numbers."""
         return len(self.users[node]) > 1 or node.dtype.kind == "bool" or _is_single(node)
 
     def _base(self, node: Node) -> Node:
@@ -200,8 +161,9 @@ class _Fuser:
     def _needed(self, node: Node) -> list[Unit]:
         """Units whose values the node reads, through views and values computed again, the best to join first.
 
-        That is one with the most axes, so that what goes with each row of a row kernel is done there; then the one
-        that waits for most already, because a unit that the node joins waits for all that the node needs.
+        That is one with the most axes, so that what goes with each row of a row kernel is done there; then
+        the one that waits for most already, because a unit that the node joins waits for all that the node
+        needs.
         """
         found: dict[Unit, None] = {}
         stack, seen = list(node.inputs), set()
@@ -220,7 +182,7 @@ class _Fuser:
     def _agrees(
         self, nodes: Iterable[Node], kind: str, reduced: Sequence[int], placement: Mapping[Node, Placement]
     ) -> bool:
-        """Whether the nodes, in one unit with all that `placement` holds, find what they read at their place."""
+        """Whether the nodes, in a unit with all that `placement` holds, find what they read in place."""
         for node in nodes:
             for access in reads(node, placement[node], self.stored, self.unit_of, reduced):
                 if access.base not in placement:
@@ -347,7 +309,7 @@ class _Fuser:
         return placement if self._agrees([node], unit.kind, unit.reduced, together) else None
 
     def _merge(self, unit: Unit, other: Unit) -> bool:
-        """Takes `other` into `unit` where domains agree and nothing has to run between them; whether it did."""
+        """Takes `other` into `unit` where they fit and nothing has to run between them; whether it did."""
         kinds = {unit.kind, other.kind}
         if not kinds <= {"map", "row", "column", "contract"} or {"row", "column"} <= kinds:
             return False

@@ -1,7 +1,8 @@
-"""From units to a command buffer: where every value lives, in what order kernels run, and where they must wait.
+"""From units to a command buffer: where every value lives, in what order kernels run, and where they must
+wait.
 
-A state's new value is written straight into its memory where every reader of the old value can run before; otherwise
-it is built elsewhere and copied at the end.
+A state's new value is written straight into its memory where every reader of the old value can run before;
+otherwise it is built elsewhere and copied at the end.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from graphflow.compiler.codegen.scalar import Status
 from graphflow.compiler.indexing import Index, flat_index
 from graphflow.compiler.ir import OPS, Graph, Node
 from graphflow.compiler.passes.dependencies import Dependencies
-from graphflow.compiler.passes.fuse import Fused, Unit
+from graphflow.compiler.passes.unit import Fused, Unit
 from graphflow.dtypes import int64
 from graphflow.runtime.program import Buffer
 
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call in order: what to run, which nodes it computes, and whether it waits for all before it."""
+    """One kernel call in order: what to run, which nodes it computes, and whether it waits for all before it.
+    """
 
     emitted: Emitted
     nodes: tuple[Node, ...]
@@ -127,7 +129,9 @@ class _Planner:
             self.needs.need(unit, sources)
 
     def _place_updates(self, states: Sequence[int]) -> list[tuple[Node, int]]:
-        """Lets new values be written into their states where that is safe; gives what has to be copied at the end."""
+        """Lets new values be written into their states where that is safe; gives what has
+        to be copied at the end.
+        """
         copies = []
         self.writers: set[Unit] = set()
         for number, root in self.fused.graph.updates:
@@ -147,11 +151,11 @@ class _Planner:
     def _reads_in_place(self, unit: Unit, state: Node, target: Node) -> bool:
         """Whether the unit reads the state only at the element that it writes in the same breath."""
         here = flat_index(unit.placement[target], target.shape)
-        if unit.kind not in ("map", "contract"):
-            # One element of each row is read once, before the row's results are written; elements of the row itself
-            # would be read again by every pass.
-            if unit.kind != "row" or any(f"a{a}" in here.terms for a in unit.reduced):
-                return False
+        # One element of each row is read once, before the row's results are written; elements of the row
+        # itself would be read again by every pass.
+        by_row = unit.kind == "row" and not any(f"a{a}" in here.terms for a in unit.reduced)
+        if unit.kind not in ("map", "contract") and not by_row:
+            return False
         for node in unit.nodes:
             for access in reads(
                 node, unit.placement[node], self.fused.stored, self.fused.unit_of, unit.reduced
@@ -161,7 +165,8 @@ class _Planner:
         return True
 
     def _ordered(self) -> list[Unit]:
-        """Units in dependency order, those that write states as late as possible (and so next to each other)."""
+        """Units in dependency order, those that write states as late as possible (and so next to each other).
+        """
         position = {u: i for i, u in enumerate(self.fused.units)}
         return self.needs.sorted(lambda unit: (unit in self.writers, position[unit]))
 
@@ -174,8 +179,8 @@ class _Planner:
                 unit.kind, unit.axes, unit.reduced, tuple(unit.nodes), unit.placement, tuple(unit.outputs)
             )
             name = kernel_name(unit.nodes)
-            emitted = emit(plan, self.buffer_of.__getitem__, self.fused.stored, status, name)
-            done += [(e, tuple(unit.nodes), name) for e in emitted]
+            parts = emit(plan, self.buffer_of.__getitem__, self.fused.stored, status, name)
+            done += [(part, tuple(unit.nodes), name) for part in parts]
         for node, state in copies:
             done.append((_copy(node, self.buffer_of[node], state), (node,), "update"))
         steps: list[Step] = []

@@ -1,4 +1,5 @@
-"""Simplification: identities that hold for every IEEE value, constants folded, broadcasts and reshapes removed.
+"""Simplification: identities that hold for every IEEE value, constants folded, broadcasts and reshapes
+removed.
 
 ``x + 0`` is not among them (it turns -0 into 0), nor is ``x * 0`` (NaN) or ``x - x``.
 """
@@ -221,7 +222,7 @@ def sum_of_broadcast(node: Node) -> Node | None:
     repeated = tuple(d for d in dims if d < shift or (source.shape[d - shift] == 1 and x.shape[d] != 1))
     if not repeated:
         return None
-    count = numel([x.shape[d] for d in repeated])
+    count = numel(tuple(x.shape[d] for d in repeated))
     if not isinstance(count, int) or count == 0:
         return None  # no copies of an infinity sum to 0, their product with 0 is NaN
     times = source * count
@@ -250,8 +251,8 @@ def only_one_place(node: Node) -> Node | None:
 def split_reductions(graph: Graph) -> Graph:
     """Every reduction over one run of neighbouring dimensions, and none over a whole array of several.
 
-    Rows first, then what is left: more accurate than one running sum, parallel over rows, and the shape that row
-    kernels take.
+    Rows first, then what is left: more accurate than one running sum, parallel over rows, and the shape that
+    row kernels take.
     """
     return _SPLIT.apply(graph)
 
