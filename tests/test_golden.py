@@ -1,7 +1,7 @@
 """Golden text of five models: the graph after every pass, the commands, and the kernels' source.
 
-A refactoring leaves it as it is; a change in it is a change of what the compiler does. ``pytest --update-golden``
-writes it again, to be reviewed.
+A refactoring leaves it as it is; a change in it is a change of what the compiler does. ``pytest
+--update-golden`` writes it again, to be reviewed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Random graphs, compiled and compared with the evaluator, until stopped: ``python tools/fuzz.py [seed]
 [count]``.
 
-Prints the seed of every failure; ``python tools/fuzz.py SEED 1`` runs that one alone.
+Prints the seed of every failure; ``python tools/fuzz.py SEED 1`` runs that one alone. `size` bounds the steps that a
+graph is made in (30).
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def main(first: int, count: int | None, largest: int = 30) -> int:
 
 
 if __name__ == "__main__":
-    begin = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
+    numbers = [int(word) for word in sys.argv[1:]]
+    begin = numbers[0] if numbers else int(time.time())
     print(f"first seed {begin}", flush=True)
-    sys.exit(1 if main(begin, int(sys.argv[2]) if len(sys.argv) > 2 else None) else 0)
+    failed = main(begin, *(numbers[1:2] or [None]), *numbers[2:])
+    sys.exit(1 if failed else 0)
