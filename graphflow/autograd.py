@@ -35,8 +35,10 @@ def _backward(
 
     `retain_graph` is accepted for compatibility: graphs live as long as somebody holds a tensor of theirs.
     """
-    seed = _seed(self, gradient)
     trace = current_trace()
+    if self._array is None and self._trace is not trace:
+        self._leaked()
+    seed = _seed(self, gradient)
     leaves = _reachable_leaves([self], trace)
     grads = _differentiate([self], [seed], [n for n, _ in leaves], create_graph)
     with no_grad() if not create_graph else enable_grad():

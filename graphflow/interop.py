@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class Interop(Methods):
             if copy or dtype not in (None, array.dtype)
             else array
         )
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """NumPy's functions work on the numbers and give arrays."""
+        return function(*map_arrays(args), **dict(zip(kwargs, map_arrays(kwargs.values()), strict=True)))
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.numpy().__dlpack__(**options)
@@ -88,3 +92,11 @@ class Interop(Methods):
         if self.ndim == 0:
             raise TypeError("iteration over a 0-d tensor")
         return (self[i] for i in range(len(self)))
+
+
+def map_arrays(values: Iterable[Any]) -> list[Any]:
+    """The values with arrays for tensors, also inside lists and tuples."""
+    return [
+        type(v)(map_arrays(v)) if type(v) in (list, tuple) else np.asarray(v) if isinstance(v, Interop) else v
+        for v in values
+    ]

@@ -212,8 +212,11 @@ def _numbers(t: Tensor) -> np.ndarray | None:
 
 def _format(t: Tensor, spec: str) -> str:
     """A 0-d tensor formats like its number, others like their text."""
-    if not t.ndim and spec and _numbers(t) is not None:
-        return format(t.detach().item(), spec)
+    if not t.ndim and spec:
+        if t.is_traced:
+            t._concrete("formatting", "return the tensor and print it outside")
+        if _numbers(t) is not None:
+            return format(t.detach().item(), spec)
     return format(str(t), spec)
 
 

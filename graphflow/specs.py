@@ -13,7 +13,7 @@ from graphflow.compiler.ir import TensorType
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import DTypeError, TraceError
-from graphflow.tensor import Tensor
+from graphflow.tensor import Tensor, where_called
 
 
 @dataclass(frozen=True, init=False)
@@ -78,7 +78,7 @@ def _dtype_of(array: np.ndarray, name: str) -> DType:
     except DTypeError:
         hint = "make it a rectangular array of numbers" if array.dtype.kind in "OUS" else "convert it first"
         raise DTypeError(
-            f"argument {name} has dtype {array.dtype}, which graphflow doesn't have; {hint}"
+            f"argument {name} has dtype {array.dtype}, which graphflow doesn't have; {hint}{where_called()}"
         ) from None
 
 
@@ -93,10 +93,8 @@ def bind(specs: Sequence[TensorSpec], arrays: Sequence[np.ndarray], names: Seque
                 fits = fits and expected == actual
         if not fits:
             told = f" with {', '.join(f'{k}={v}' for k, v in values.items())}" if values else ""
-            raise TraceError(
-                f"argument {name} has to be {spec}{told}, got "
-                f"{array.dtype}[{', '.join(map(str, array.shape))}]"
-            )
+            got = f"{array.dtype}[{', '.join(map(str, array.shape))}]"
+            raise TraceError(f"argument {name} has to be {spec}{told}, got {got}{where_called()}")
     return values
 
 

@@ -254,9 +254,11 @@ class Tensor(Interop):
         return node
 
     def _leaked(self) -> None:
+        made = f" made at {self._node.loc}" if self._node is not None and self._node.loc else ""
+        name = self._trace.name if self._trace is not None else "a compiled function"
         raise TraceError(
-            "a traced value is used outside the compiled function that made it; return it from that function "
-            "instead of storing it" + where_called()
+            f"a traced value of {name}{made} is used outside of it; return it from the function instead of "
+            f"storing it{where_called()}"
         )
 
     def _require_not_traced(self, what: str, instead: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sys
+import sysconfig
 from dataclasses import dataclass
+from types import TracebackType
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,30 @@ class Loc:
         return f"{place}: {text}" if text else place
 
 
+@functools.cache
+def _is_users(file: str) -> bool:
+    """Whether a file is neither graphflow's nor Python's own: ``copy.deepcopy`` is nobody's line."""
+    own = file.startswith((_PACKAGE, "<frozen "))
+    return not own and (not file.startswith(_LIBRARY) or "site-packages" in file)
+
+
 def user_loc() -> Loc | None:
-    """The innermost frame outside the graphflow package."""
+    """The innermost frame of the user's code."""
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_PACKAGE):
+        if _is_users(code.co_filename):
             return Loc(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def raised_at(traceback: TracebackType | None) -> Loc | None:
+    """The innermost of the user's lines that an exception came through."""
+    found = None
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if _is_users(code.co_filename):
+            found = Loc(code.co_filename, traceback.tb_lineno, code.co_name)
+        traceback = traceback.tb_next
+    return found

@@ -7,6 +7,7 @@ ends on another node than it began with is an update.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphflow.compiler.ir import Constraints, Graph, Node, Size, TensorType, constrained_by, input_node
+from graphflow.compiler.location import raised_at
 from graphflow.dims import Dim, evaluate
 from graphflow.errors import GraphflowError, ShapeError, TraceError
 
@@ -107,7 +109,7 @@ class Trace(Constraints):
         for size, value in zip((a, b), now, strict=True):
             if value == 1 and isinstance(size, Dim):  # what broadcasts at this call is 1 in this variant
                 raise self._pinning(size, f"an operation broadcasts {size}")
-        raise ShapeError(f"sizes {self.spell(a)} and {self.spell(b)} differ")
+        raise ShapeError(f"sizes {a} and {b} differ")
 
     def _pinning(self, size: Size, reason: str) -> Pin:
         """What fixes the first symbol of a size to its value at this call."""
@@ -115,13 +117,10 @@ class Trace(Constraints):
         symbol = min(size.symbols())
         return Pin(symbol, self.hints[symbol], reason)
 
-    def spell(self, size: Size) -> str:
-        """A size as messages print it: with its value at this call."""
-        return (
-            f"{size} (= {evaluate(size, self.hints)} here)"
-            if isinstance(size, Dim) and self.hints
-            else str(size)
-        )
+    def told(self, text: str) -> str:
+        """The values at this call of the symbols that a text speaks of."""
+        found = [f"{s} = {v}" for s, v in (self.hints or {}).items() if re.search(rf"\b{s}\b", text)]
+        return f"\n  with {', '.join(found)} at this call" if found else ""
 
     def pin(self, size: Size, reason: str) -> int:
         """The number that `size` is; a symbolic one restarts the trace with its symbols fixed."""
@@ -195,7 +194,18 @@ def trace(
             with tracing(attempt):
                 outputs, payload = run(attempt, pinned)
                 return attempt.graph(outputs), attempt, pinned, payload
+        except GraphflowError as problem:
+            _complete(problem, attempt)
+            raise
         except Pin as pin:
             if pin.symbol in pinned:
                 raise TraceError(f"can't fix the symbol {pin.symbol} twice: {pin}") from None
             pinned[pin.symbol] = pin.value
+
+
+def _complete(problem: GraphflowError, attempt: Trace) -> None:
+    """Adds to a message what every message has while tracing: the sizes at this call, and the user's line."""
+    text = str(problem)
+    told = attempt.told(text)
+    loc = None if "\n  at " in text else raised_at(problem.__traceback__)
+    problem.args = (f"{text}{told}" + (f"\n  at {loc.describe()}" if loc else ""), *problem.args[1:])

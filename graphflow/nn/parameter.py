@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.tensor import Tensor
+from graphflow.errors import TraceError
+from graphflow.tensor import Tensor, where_called
 
 
 class Parameter(Tensor):
@@ -22,6 +23,11 @@ class Parameter(Tensor):
     def __init__(self, data: Tensor | None = None, requires_grad: bool = True):
         if data is not None and not isinstance(data, Tensor):
             raise TypeError(f"a Parameter is made from a Tensor, got {type(data).__name__}")
+        if data is not None and data.is_traced:
+            raise TraceError(
+                "a Parameter can't be made inside a compiled function, which would make it anew at every call; "
+                f"make modules and parameters before{where_called()}"
+            )
         super().__init__(np.empty(0, np.float32) if data is None else data.detach().numpy())
         if data is not None:
             self.data = data

@@ -1,0 +1,240 @@
+"""Who shares memory with whom around a compiled call: outputs with nobody, arguments as without compiling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import graphflow as gf
+import numpy as np
+import pytest
+from graphflow import nn
+from graphflow.errors import GradientError, TraceError
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape)
+
+
+def test_outputs_of_two_calls_never_alias() -> None:
+    w = gf.ones(4).double()
+    f = gf.compile(
+        lambda x: (x, x, x * 2, x.reshape(-1), x[1:3] if x.shape[0] == 4 else x, w, w * 1, gf.ones(3))
+    )
+    x = ones(4)
+    results = [r.numpy() for _ in range(3) for r in f(x)]
+    for i, a in enumerate(results):
+        assert not np.shares_memory(a, x)
+        assert not np.shares_memory(a, w.numpy())
+        for b in results[:i]:
+            assert not np.shares_memory(a, b)
+    expected = [a.copy() for a in results]
+    results[0][:] = 7
+    f(x * 5)
+    for a, b in zip(results[1:], expected[1:], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert w.tolist() == [1.0] * 4
+
+
+def test_outputs_that_are_kept_stay_as_they_are() -> None:
+    f = gf.compile(lambda x: x * 2)
+    kept = [f(ones(3) * i) for i in range(20)]
+    assert [k[0].item() for k in kept] == [2.0 * i for i in range(20)]
+
+
+def test_results_of_all_kinds() -> None:
+    w = nn.Parameter(gf.ones(2))
+    inside: Any = gf.compile(
+        lambda x: {"w": w, "x": x, "c": 3, "n": None, "k": gf.tensor([1.0]), "a": ones(2)}
+    )
+    out = inside(gf.zeros(2))
+    assert out["w"].requires_grad
+    out["w"].sum().backward()
+    assert w.grad.tolist() == [1.0, 1.0]
+    assert (out["c"], out["n"]) == (3, None)
+    assert out["k"].tolist() == [1.0]
+    assert out["a"].tolist() == [1.0, 1.0]
+    assert gf.compile(lambda x: None)(ones(1)) is None
+    assert gf.compile(lambda: gf.arange(3))().tolist() == [0, 1, 2]
+    assert gf.compile(lambda x: x)(2.5).item() == 2.5
+    assert gf.compile(lambda x: [])(ones(1)) == []
+
+
+def test_arguments_are_left_alone() -> None:
+    @gf.compile
+    def f(x: Any, y: Any) -> Any:
+        z = x * 2
+        z.add_(y)
+        z[0] = 5.0
+        return z
+
+    x, y = gf.ones(3), gf.ones(3)
+    assert f(x, y).tolist() == [5.0, 3.0, 3.0]
+    assert x.tolist() == y.tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.add_(1),
+        lambda x: x[0].mul_(3),
+        lambda x: x.T[1].fill_(9),
+        lambda x: x.__setitem__(0, 7.0),
+        lambda x: x.reshape(-1)[::2].zero_(),
+        lambda x: x.copy_(x * x + 1).sub_(0.5),
+        lambda x: x.detach().mul_(2),
+    ],
+)
+def test_arguments_changed_in_place_change_as_without_compiling(change: Any) -> None:
+    def f(x: Any) -> Any:
+        change(x)
+        return x.sum()
+
+    compiled = gf.compile(f)
+    for rows in (3, 1, 4):
+        ours, theirs = gf.arange(rows * 2.0).reshape(rows, 2), gf.arange(rows * 2.0).reshape(rows, 2)
+        address = ours.data_ptr()
+        assert compiled(ours).item() == f(theirs).item()
+        assert ours.tolist() == theirs.tolist()
+        assert ours.data_ptr() == address
+
+
+def test_strided_and_numpy_arguments_change_in_place() -> None:
+    f = gf.compile(lambda x: x.add_(1))
+    base = np.zeros((4, 4), np.float32)
+    out = f(base[::2, 1::2])
+    assert out.tolist() == [[1.0, 1.0]] * 2
+    assert base.sum() == 4.0
+    f(np.zeros((0, 2), np.float32))
+    view = gf.zeros(3, 3)
+    f(view.T[1:])
+    assert view.sum().item() == 6.0
+
+
+def test_arguments_that_cannot_change_are_told_before_anything_happens() -> None:
+    total = gf.zeros(2).double()
+
+    @gf.compile
+    def f(x: Any, y: Any) -> Any:
+        total.add_(1)
+        x.add_(y)
+        return x
+
+    frozen = ones(2)
+    frozen.flags.writeable = False
+    x = ones(4)
+    for args, message in [
+        ((frozen, ones(2)), "argument x in place, which is read-only; pass a copy"),
+        ((np.broadcast_to(np.ones(1), (2,)), ones(2)), "read-only"),
+        ((ones(2).astype(">f8"), ones(2)), "read-only"),
+        ((x[:2], x[1:3]), "shares memory with the argument y"),
+        ((total, ones(2)), "shares memory with"),
+        ((2.0, 1.0), "float can't be changed"),
+        ((np.float64(2.0), 1.0), "float64 can't be changed"),
+    ]:
+        with pytest.raises(TraceError, match=message):
+            f(*args)
+        assert total.tolist() == [0.0, 0.0]
+    f(x[:2], x[2:])
+    assert x.tolist() == [2.0, 2.0, 1.0, 1.0]
+    assert total.tolist() == [1.0, 1.0]
+
+
+def test_leaves_that_require_grad_are_refused_in_place_as_without_compiling() -> None:
+    x = gf.ones(2, requires_grad=True)
+    with pytest.raises(GradientError, match="leaf"):
+        gf.compile(lambda x: x.add_(1))(x)
+    with pytest.raises(TraceError, match="carries a gradient is written into the argument y"):
+        gf.compile(lambda x, y: y.add_(x).sum())(x, gf.ones(2))
+
+    @gf.compile
+    def shrink(x: Any) -> None:
+        with gf.no_grad():
+            x.mul_(0.5)
+
+    shrink(x)
+    assert x.tolist() == [0.5, 0.5]
+    assert x.requires_grad
+
+
+def test_an_argument_that_is_a_state_keeps_its_value_inside() -> None:
+    state = gf.tensor([1.0, 2.0, 3.0])
+
+    @gf.compile
+    def f(x: Any) -> Any:
+        state.mul_(2)
+        return x * 10
+
+    assert f(state).tolist() == [10.0, 20.0, 30.0]
+    assert state.tolist() == [2.0, 4.0, 6.0]
+    assert f(state[:2]).tolist() == [20.0, 40.0]
+    assert f(state.numpy()[::-1]).tolist() == [120.0, 80.0, 40.0]
+    assert f(state.numpy().reshape(3, 1)[1:, 0]).tolist() == [160.0, 240.0]
+
+
+def test_views_of_states() -> None:
+    base = gf.zeros(4)
+    first, last = base[:2], base[2:]
+
+    @gf.compile
+    def f(x: Any) -> Any:
+        first.add_(x)
+        return last + 1
+
+    f(gf.ones(2))
+    assert base.tolist() == [1.0, 1.0, 0.0, 0.0]
+
+    @gf.compile
+    def g(x: Any) -> Any:
+        base.add_(1)
+        return first + x
+
+    with pytest.raises(
+        TraceError, match=r"changes a tensor in place and also uses another view of its memory"
+    ):
+        g(gf.ones(2))
+    assert base.tolist() == [1.0, 1.0, 0.0, 0.0]
+    shared = np.zeros(2)
+    a, b = gf.from_numpy(shared), gf.from_numpy(shared)
+
+    @gf.compile
+    def h(x: Any) -> Any:
+        a.add_(x)
+        return b * 2
+
+    with pytest.raises(TraceError, match="another view"):
+        h(ones(2))
+
+
+def test_states_on_strided_memory() -> None:
+    base = np.zeros((3, 4))
+    column = gf.from_numpy(base)[:, 1]
+
+    @gf.compile
+    def f(x: Any) -> Any:
+        column.add_(x)
+        return column * 2
+
+    for _ in range(2):
+        out = f(ones(3))
+    assert out.tolist() == [4.0] * 3
+    np.testing.assert_array_equal(base[:, 1], 2.0)
+    assert base.sum() == 6.0
+
+
+def test_changes_are_seen_by_gradients_recorded_before() -> None:
+    w = gf.ones(2, requires_grad=True)
+    y = (w * w).sum()
+
+    @gf.compile
+    def change() -> None:
+        with gf.no_grad():
+            w.mul_(2)
+
+    change()
+    with pytest.raises(GradientError, match="modified by an in-place operation"):
+        y.backward()
+    f = gf.compile(lambda x: (x * w).sum())
+    loss = f(gf.ones(2))
+    change()
+    with pytest.raises(GradientError, match="in-place"):
+        loss.backward()

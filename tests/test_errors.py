@@ -1,0 +1,327 @@
+"""What people are told: while tracing, after it, and when a run fails."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+import graphflow as gf
+import graphflow.nn.functional as F
+import numpy as np
+import pytest
+from graphflow import nn, optim
+from graphflow.errors import DeviceError, DTypeError, GradientError, GraphflowError, ShapeError, TraceError
+
+
+def ones(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+    return np.ones(shape, dtype)
+
+
+def told(error: type[Exception], function: Callable[..., Any], *args: Any) -> str:
+    """The message; it names this file and the line in the function marked with ``# here``."""
+    with pytest.raises(error) as raised:
+        gf.compile(function)(*args)
+    text = str(raised.value)
+    lines, start = inspect.getsourcelines(function)
+    (number,) = [start + i for i, line in enumerate(lines) if "# here" in line]
+    assert f"{__file__}:{number} in {function.__name__}: {lines[number - start].strip()}" in text
+    assert not re.search("numba|llvm", text.replace(__file__, ""), re.IGNORECASE)
+    return text
+
+
+def test_shapes_that_do_not_fit() -> None:
+    def product(x: Any, w: Any) -> Any:
+        h = x + 1
+        return h @ w  # here
+
+    text = told(ShapeError, product, ones(3, 4), ones(5, 2))
+    assert text.startswith("matmul: ")
+    assert "operands: float32[batch, 4], float32[batch_2, 2]" in text
+    assert "with batch = 3, batch_2 = 5 at this call" in text
+    assert ".mT" in text
+
+    def total(x: Any, w: Any) -> Any:
+        return x + w  # here
+
+    text = told(ShapeError, total, ones(3, 4), ones(5, 4))
+    assert "add: shapes (batch, 4) and (batch_2, 4) don't broadcast" in text
+    assert "batch = 3, batch_2 = 5 at this call" in text
+
+    def joined(x: Any, w: Any) -> Any:
+        return gf.cat([x, w])  # here
+
+    assert "cat: sizes 4 and 2 differ" in told(ShapeError, joined, ones(3, 4), ones(3, 2))
+
+    def reshaped(x: Any) -> Any:
+        return x.reshape(x.shape[0], 3)  # here
+
+    assert "4*batch elements against 3*batch" in told(ShapeError, reshaped, ones(3, 4))
+
+    def summed(x: Any) -> Any:
+        return x.sum(5)  # here
+
+    assert "sum: Dimension out of range" in told(IndexError, summed, ones(3, 4))
+
+
+def test_errors_inside_modules_name_the_users_line() -> None:
+    layer = nn.Linear(3, 2)
+
+    def forward(x: Any) -> Any:
+        return layer(x)  # here
+
+    text = told(ShapeError, forward, ones(5, 4))
+    assert "operands: float32[batch, 4], float32[3, 2]" in text
+
+    def loss(x: Any, y: Any) -> Any:
+        return F.cross_entropy(x, y)  # here
+
+    assert "integers" in told(DTypeError, loss, ones(3, 4), ones(3))
+    assert "batch = 3, batch_2 = 4" in told(ShapeError, loss, ones(3, 4), np.zeros(4, np.int64))
+
+
+def test_dtypes_that_do_not_fit() -> None:
+    def product(x: Any, w: Any) -> Any:
+        return x @ w  # here
+
+    text = told(DTypeError, product, ones(3, 4), ones(4, 2, dtype=np.int64))
+    assert (
+        "matmul: expected operands of the same dtype, but got float32[batch, 4] and int64[batch_2, 2]" in text
+    )
+    assert ".to(dtype)" in text
+
+    def shifted(x: Any) -> Any:
+        return x << 2  # here
+
+    assert "float32" in told(DTypeError, shifted, ones(3))
+
+
+@pytest.mark.parametrize(
+    ("use", "hint"),
+    [
+        (lambda x: x if x.sum() > 0 else -x, "gf.where"),
+        (lambda x: (x > 0).all() and x, "gf.where"),
+        (lambda x: 1.0 in x, "gf.where"),
+        (lambda x: max(x.sum(), x.mean()), "gf.where"),
+        (lambda x: float(x.sum()), ".float()"),
+        (lambda x: int(x.sum()), ".long()"),
+        (lambda x: x.sum().item(), "return the tensor and call .item()"),
+        (lambda x: x.tolist(), "return the tensor and call .tolist()"),
+        (lambda x: x.numpy(), "graphflow's functions"),
+        (lambda x: np.exp(x), "graphflow function of the same name"),
+        (lambda x: np.sum(x, axis=0), "graphflow function of the same name"),
+        (lambda x: np.concatenate([x, x]), "graphflow function of the same name"),
+        (lambda x: np.asarray(x), "graphflow function of the same name"),
+        (lambda x: [1, 2, 3][x.sum().long()], "x[index] with a tensor index"),
+        (lambda x: range(x.sum().long()), "x[index] with a tensor index"),
+        (lambda x: f"{x.sum():.3f}", "print it outside"),
+        (lambda x: x[x > 0], "gf.where"),
+        (lambda x: gf.tensor([x.sum(), 1.0]), "gf.stack"),
+        (lambda x: nn.Linear(2, 2)(x), "make modules and parameters before"),
+        (lambda x: PARAMETER.sum().item(), "call .item()"),
+        (lambda x: x * np.asarray(PARAMETER.detach()), "graphflow function of the same name"),
+        (lambda x: x if PARAMETER.sum() > 0 else -x, "gf.where"),
+    ],
+)
+def test_numbers_of_traced_values(use: Callable[[Any], Any], hint: str) -> None:
+    f = gf.compile(use)
+    with pytest.raises(TraceError) as raised:
+        f(ones(3, 2))
+    text = str(raised.value)
+    assert hint in text
+    line = use.__code__.co_firstlineno
+    assert f"\n  at {__file__}:{line} in <lambda>" in text
+    assert f.variants == ()
+    with pytest.raises(TraceError):
+        f(ones(3, 2))
+
+
+PARAMETER = nn.Parameter(gf.ones(2))
+
+
+def test_printing_a_traced_value_tells_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    @gf.compile
+    def f(x: Any) -> Any:
+        print(x, x.shape, f"{x}", x.sum() > 0)
+        return x
+
+    f(ones(3, 2))
+    assert capsys.readouterr().out == (
+        "Tensor(float32[batch, 2], traced) graphflow.Size([batch, 2]) "
+        "Tensor(float32[batch, 2], traced) Tensor(bool[], traced)\n"
+    )
+
+
+def test_lengths_of_traced_values() -> None:
+    f = gf.compile(lambda x: len(x.sum()))
+    with pytest.raises(TypeError, match="0-d"):
+        f(ones(2))
+    with pytest.raises(TypeError, match="0-d"):
+        gf.compile(lambda x: list(x.sum()))(ones(2))
+
+
+class Holder:
+    kept: Any = None
+
+
+def leaked() -> Any:
+    """A traced value that outlived its trace."""
+    holder = Holder()
+
+    @gf.compile
+    def keep(x: Any) -> Any:
+        holder.kept = x * 2
+        return x
+
+    keep(ones(2))
+    return holder.kept
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda t: t + 1,
+        lambda t: t.item(),
+        lambda t: t.numpy(),
+        lambda t: np.asarray(t),
+        lambda t: bool(t),
+        lambda t: t.sum().backward(),
+        lambda t: t.backward(),
+        lambda t: t.add_(1),
+        lambda t: t.detach(),
+        lambda t: gf.ones(2).copy_(t),
+        lambda t: gf.compile(lambda x: x + t)(ones(2)),
+        lambda t: gf.compile(lambda x: x)(t),
+        lambda t: gf.compile(lambda x: t)(ones(2)),
+        lambda t: gf.compile(lambda x: x * 2)({"x": t}),
+        lambda t: gf.compile(gf.trace(lambda x: x, gf.TensorSpec((2,))))(t),
+    ],
+)
+def test_a_value_that_leaked_is_told(use: Callable[[Any], Any]) -> None:
+    value = leaked()
+    with pytest.raises(
+        TraceError, match=r"a traced value of keep made at test_errors.py:\d+ is used outside of it"
+    ):
+        use(value)
+    assert repr(value) == "Tensor(float32[batch], traced)"
+
+
+def test_a_value_that_leaked_through_a_module() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden: Any = None
+
+        def forward(self, x: Any) -> Any:
+            self.hidden = x * 2
+            return self.hidden + 1
+
+    net = Net()
+    f = gf.compile(net)
+    for _ in range(4):
+        assert f(gf.ones(1)).item() == 3.0
+    assert len(f.variants) <= 2
+    with pytest.raises(TraceError, match="traced value of Net made at"):
+        net.hidden.sum()
+    net(gf.ones(1))
+    assert net.hidden.item() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (np.array([[1, 2], [3]], dtype=object), "dtype object, .*; make it a rectangular array of numbers"),
+        (np.array(["a"]), "dtype <U1, .*; make it a rectangular array of numbers"),
+        (ones(2, dtype=np.complex128), "dtype complex128, .*; convert it first"),
+        (ones(2, dtype=np.float16), "dtype float16, .*; convert it first"),
+        (ones(2, dtype=np.uint64), "dtype uint64"),
+        (np.array(["2020-01-01"], dtype="M8[D]"), "dtype datetime64"),
+        (np.complex64(1), "dtype complex64"),
+    ],
+)
+def test_arrays_of_other_things(argument: Any, message: str) -> None:
+    with pytest.raises(DTypeError, match=f"argument x has {message}.*(\n.*)*test_errors.py"):
+        gf.compile(lambda x: x)(argument)
+
+
+def test_lists_of_other_things() -> None:
+    with pytest.raises(ShapeError, match="rectangle"):
+        gf.compile(lambda x: gf.tensor(x))([[1, 2], [3]])
+    with pytest.raises(TypeError, match="complex"):
+        gf.compile(lambda x, c: x * c)(ones(2), 1j)
+    with pytest.raises(TypeError, match="list"):
+        gf.compile(lambda x, y: x + y["z"])(ones(2), {"z": [1, 2]})
+    with pytest.raises(TypeError, match="positional"):
+        gf.compile(lambda x: x)(ones(2), ones(2))
+    with pytest.raises(TypeError, match="takes a function, a Module or a Graph, not int"):
+        gf.compile(3)  # type: ignore[call-overload]
+
+
+def test_devices_that_are_not_there() -> None:
+    def move(x: Any) -> Any:
+        return x.to("cuda:7")  # here
+
+    assert "cuda" in told(DeviceError, move, ones(2))
+
+
+def test_gradients_that_do_not_exist() -> None:
+    def backward(x: Any) -> Any:
+        return (x * PARAMETER).backward()  # here
+
+    text = told(GradientError, backward, ones(3, 2))
+    assert "only for scalar outputs" in text
+
+    def nothing(x: Any) -> Any:
+        return x.sum().backward()  # here
+
+    assert "does not require grad" in told(GradientError, nothing, ones(3, 2))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_index_out_of_range_leaves_every_state_as_it_was(threads: int) -> None:
+    before = gf.get_num_threads()
+    gf.set_num_threads(threads)
+    try:
+        table = nn.Parameter(gf.ones(50, 8))
+        optimizer = optim.Adam([table], lr=0.1)
+
+        @gf.compile
+        def step(indices: Any) -> Any:
+            optimizer.zero_grad()
+            loss = (table[indices] ** 2).sum()  # line
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        good = np.arange(40)
+        step(good)
+        held = [table, *optimizer.state[table].values()]
+        values = [t.detach().numpy().copy() for t in held]
+        gradient = table.grad
+        line = inspect.getsourcelines(step._function)[1] + 3
+        for bad, index in ((50, 50), (-51, -51), (10**9, 10**9)):
+            with pytest.raises(IndexError) as raised:
+                step(np.where(good == 39, bad, good))
+            text = str(raised.value)
+            assert f"index {index} is out of range for a dimension of size 50" in text
+            assert f"{__file__}:{line} in step" in text
+            for tensor, value in zip(held, values, strict=True):
+                np.testing.assert_array_equal(tensor.detach().numpy(), value)
+            assert table.grad is gradient
+        step(good)
+        assert not np.array_equal(table.detach().numpy(), values[0])
+    finally:
+        gf.set_num_threads(before)
+
+
+def test_negative_indices_count_from_the_end() -> None:
+    f = gf.compile(lambda x, i: x[i])
+    assert f(np.arange(4.0), np.array([-1, 0, -4])).tolist() == [3.0, 0.0, 0.0]
+
+
+def test_every_error_is_graphflows_and_a_builtin() -> None:
+    with pytest.raises(GraphflowError):
+        gf.compile(lambda x: x @ x)(ones(3, 4))
+    with pytest.raises(ValueError):
+        gf.compile(lambda x: x @ x)(ones(3, 4))
