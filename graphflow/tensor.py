@@ -256,10 +256,8 @@ class Tensor(Interop):
     def _leaked(self) -> None:
         made = f" made at {self._node.loc}" if self._node is not None and self._node.loc else ""
         name = self._trace.name if self._trace is not None else "a compiled function"
-        raise TraceError(
-            f"a traced value of {name}{made} is used outside of it; return it from the function instead of "
-            f"storing it{where_called()}"
-        )
+        instead = "return it from the function instead of storing it"
+        raise TraceError(f"a traced value of {name}{made} is used outside of it; {instead}{where_called()}")
 
     def _require_not_traced(self, what: str, instead: str) -> None:
         if self._array is None or current_trace() is not None:
@@ -274,7 +272,7 @@ class Tensor(Interop):
             if trace is None or self._trace is not trace:
                 self._leaked()
             raise TraceError(
-                f"{what} needs the numbers of a value that is only being traced; {instead}{where_called()}"
+                f"{what} needs the numbers of a value only being traced; {instead}{where_called()}"
             )
         if trace is not None and (self._node is None or self._node.op.name != "const"):
             raise TraceError(

@@ -11,7 +11,7 @@ import numpy as np
 from graphflow import pytree
 from graphflow.compiler.ir import Graph, Node, Size
 from graphflow.compiler.trace import Trace, trace
-from graphflow.errors import GraphflowError, TraceError
+from graphflow.errors import TraceError
 from graphflow.sizes import SymbolicSize
 from graphflow.specs import TensorSpec
 from graphflow.tensor import Tensor, grad_table
@@ -67,7 +67,7 @@ class Traced:
     pinned: dict[str, int]
     grad_reads: tuple[GradRead, ...]
     static_reads: tuple[tuple[Callable[[], Hashable], Hashable], ...]
-    needs: tuple[tuple[Size, GraphflowError], ...]
+    needs: tuple[tuple[Size, Exception], ...]
 
     def sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         """The symbols' values for a call's arrays."""

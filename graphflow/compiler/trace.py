@@ -52,7 +52,7 @@ class Trace(Constraints):
         self.hints = hints
         self.args: list[Node] = []
         self.states: dict[Hashable, State] = {}
-        self.needs: dict[Size, GraphflowError] = {}
+        self.needs: dict[Size, Exception] = {}
         self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
 
     def add_arg(self, name: str, type_: TensorType) -> Node:
@@ -86,7 +86,7 @@ class Trace(Constraints):
         """Notes that the trace took Python values from `owner`; a later call compares them."""
         self.static_reads.setdefault(id(owner), (read, read()))
 
-    def need_elements(self, size: Dim, problem: GraphflowError) -> None:
+    def need_elements(self, size: Dim, problem: Exception) -> None:
         """Raises `problem` if the size is 0 at this call, and at every later one where it is."""
         if self.hints is not None and evaluate(size, self.hints) == 0:
             raise problem

@@ -25,8 +25,8 @@ class Parameter(Tensor):
             raise TypeError(f"a Parameter is made from a Tensor, got {type(data).__name__}")
         if data is not None and data.is_traced:
             raise TraceError(
-                "a Parameter can't be made inside a compiled function, which would make it anew at every call; "
-                f"make modules and parameters before{where_called()}"
+                "a Parameter can't be made inside a compiled function, which would make it anew at every "
+                f"call; make modules and parameters before{where_called()}"
             )
         super().__init__(np.empty(0, np.float32) if data is None else data.detach().numpy())
         if data is not None:
