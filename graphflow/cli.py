@@ -26,7 +26,9 @@ from graphflow.jobs.signals import Stopped
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code. With GRAPHFLOW_DEBUG set, errors come with a traceback."""
     options = _parser().parse_args(arguments)
+    debug = 0
     try:
+        debug = settings().debug  # a variable with a bad value is told before anything is begun
         options.run(options)
     except Stopped as stopped:
         _complain(str(stopped))
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         return 128 + int(signal.SIGINT)
     except (GraphflowError, OSError) as error:
-        if settings().debug:
+        if debug:
             raise
         _complain(f"error: {_told(error)}")
         return 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import graphflow as gf
 import pytest
-from graphflow import nn
+from graphflow import config, nn
 from graphflow.cli import main
 from graphflow.job import CHECKPOINT, METRICS
 from graphflow.jobs import checkpoint
@@ -107,6 +107,16 @@ def test_a_mistake_is_one_line_and_code_2(place: Path, capfd: pytest.CaptureFixt
     out, err = capfd.readouterr()
     assert out == ""
     assert err == "graphflow: error: job.toml: unknown key 'epoch'; did you mean 'epochs'?\n"
+
+
+def test_a_setting_with_a_bad_value_is_told_before_anything_begins(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRAPHFLOW_NUM_THREADS", "abc")
+    monkeypatch.setattr(config, "_current", None)
+    assert main(["train", "job.toml"]) == 2
+    assert capfd.readouterr().err.startswith("graphflow: error: GRAPHFLOW_NUM_THREADS='abc': it takes")
+    assert not (place / "runs").exists()
 
 
 def test_arguments_are_checked(capfd: pytest.CaptureFixture[str]) -> None:
