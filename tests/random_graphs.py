@@ -485,7 +485,7 @@ def tolerances(
             continue
         with np.errstate(invalid="ignore"):
             spread = np.max([np.abs(run[number] - value, dtype=np.float64) for run in runs], axis=0)
-        unit, smallest = NOISE[value.dtype.name], np.finfo(value.dtype).tiny  # relative errors end there
+        unit = NOISE[value.dtype.name]
         magnitude = np.max(np.abs(value), initial=0.0, where=np.isfinite(value))
         allowed.append(
             np.where(np.isnan(spread), np.inf, 32 * spread + 8 * unit * np.abs(value) + unit * magnitude)
