@@ -14,10 +14,10 @@ import numpy as np
 
 from graphflow import pytree
 from graphflow.captures import PLAIN, Captures, comparable, shown
+from graphflow.checking import engine_for
 from graphflow.compiler.ir import Graph
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim
-from graphflow.engine import compile_graph
 from graphflow.errors import TraceError
 from graphflow.explain import Explanation
 from graphflow.graphs import (
@@ -160,7 +160,7 @@ class CompiledFunction:
         if traced.pinned and not reasons:
             fixed = ", ".join(f"{s} = {v}" for s, v in traced.pinned.items())
             reason = f"{reason}, with {fixed} fixed by the program"
-        variant = Variant(traced, compile_graph(traced.graph, **self._checks), reason, key)
+        variant = Variant(traced, engine_for(traced.graph, **self._checks), reason, key)
         self._variants[key] = (variant, *self._variants.get(key, ()))
         self._order.append(variant)
         if len(self._order) > self._keep:

@@ -82,9 +82,9 @@ class Engine:
         return outputs, [states[i] for i, _ in self.graph.updates]
 
 
-def compile_graph(graph: Graph, join: bool = True, check: bool = False, check_nan: bool = False) -> Engine:
+def compile_graph(graph: Graph, join: bool = True) -> Engine:
     """Compiles a graph for this machine.
 
-    `join=False` gives each op a kernel of its own, to compare with; for the checks see ``checking``.
+    `join=False` gives each op a kernel of its own, to compare with.
     """
     return Engine(graph, join)

@@ -47,5 +47,13 @@ class JobError(GraphflowError, ValueError):
     """A batch job description or its data that can't be run."""
 
 
+class CheckError(GraphflowError, AssertionError):
+    """A kernel that computes something else than the reference evaluator; always a mistake inside graphflow."""
+
+
+class NaNError(GraphflowError, FloatingPointError):
+    """A NaN in a result, where the user asked to be told."""
+
+
 class VerifyError(GraphflowError, AssertionError):
     """A graph that breaks one of the IR's invariants; always a mistake inside graphflow."""

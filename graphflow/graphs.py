@@ -9,9 +9,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from graphflow import artifact, pytree
+from graphflow.checking import engine_for
 from graphflow.compiler.ir import Graph
 from graphflow.compiler.trace import current_trace
-from graphflow.engine import Engine, compile_graph
+from graphflow.engine import Engine
 from graphflow.errors import FormatError, TraceError
 from graphflow.explain import Explanation
 from graphflow.specs import as_array
@@ -105,7 +106,7 @@ def compiled_graph(
         value = values[node.attrs["name"]]
         if value.type_ != node.type:
             raise TypeError(f"state {node.attrs['name']} has to be {node.type}, got {value.type_}")
-    return CompiledGraph(graph, values, spec, compile_graph(graph, check=check, check_nan=check_nan))
+    return CompiledGraph(graph, values, spec, engine_for(graph, check, check_nan))
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -166,7 +167,7 @@ def load_graph(path: str | os.PathLike[str]) -> CompiledGraph:
         name = node.attrs["name"]
         tensors[name] = Tensor(np.array(states[name]))
         tensors[name].name = name
-    return CompiledGraph(graph, tensors, spec, compile_graph(graph))
+    return CompiledGraph(graph, tensors, spec, Engine(graph))
 
 
 __all__ = ["CompiledGraph", "compiled_graph", "export_graph", "export_traced", "keep_binding", "load_graph"]

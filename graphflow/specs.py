@@ -28,6 +28,8 @@ class TensorSpec:
     name: str | None
 
     def __init__(self, shape: Sequence[int | str], dtype: object = dtypes.float32, name: str | None = None):
+        if isinstance(shape, str):
+            raise TypeError(f"a shape is a sequence of sizes, not {shape!r}; write ({shape!r},)")
         for size in shape:
             fits = (isinstance(size, str) and size.isidentifier()) or (isinstance(size, int) and size >= 0)
             if not fits or isinstance(size, bool):

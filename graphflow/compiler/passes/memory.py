@@ -7,7 +7,7 @@ otherwise it is built elsewhere and copied at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphflow.compiler.access import reads, strip_reshapes
@@ -47,6 +47,7 @@ class Layout:
     checks: tuple[
         Node, ...
     ]  # nodes whose indices are checked; the status state holds the number of the one that failed
+    places: Mapping[Node, int]  # the buffer of every value that is stored, updates that are copied apart
 
 
 def lay_out(fused: Fused) -> Layout:
@@ -92,6 +93,7 @@ class _Planner:
             tuple(states),
             tuple(outputs),
             tuple(status.nodes),
+            dict(self.buffer_of),
         )
 
     def _buffer(self, role: str, node: Node, name: str) -> int:
