@@ -1,7 +1,7 @@
 """Random graphs, compiled and compared with the evaluator, until stopped.
 
-``python tools/fuzz.py [seed] [count] [size]`` prints the seed of every failure; ``python tools/fuzz.py SEED 1``
-runs that one alone. `size` bounds the steps that a graph is made in (30).
+``python tools/fuzz.py [seed] [count] [size]`` prints the seed of every failure; ``python tools/fuzz.py
+SEED 1`` runs that one alone. `size` bounds the steps that a graph is made in (30).
 """
 
 from __future__ import annotations
