@@ -48,7 +48,7 @@ class JobError(GraphflowError, ValueError):
 
 
 class CheckError(GraphflowError, AssertionError):
-    """A kernel that computes something else than the reference evaluator; always a mistake inside graphflow."""
+    """A kernel that computes something else than the reference evaluator; always a mistake of graphflow's."""
 
 
 class NaNError(GraphflowError, FloatingPointError):

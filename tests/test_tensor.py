@@ -431,5 +431,5 @@ def test_a_traced_value_has_no_numbers() -> None:
         with pytest.raises(TraceError, match=message):
             traced(function, np.ones((2, 3)))
     traced(lambda x: kept.append(x) or x, np.ones(3))  # type: ignore[func-returns-value]
-    with pytest.raises(TraceError, match="outside the compiled function"):
+    with pytest.raises(TraceError, match="return it from the function instead of storing it"):
         kept[0] + 1
