@@ -260,9 +260,8 @@ def _can_share(group: list[Step], step: Step) -> bool:
     first = group[0].emitted
     if step.barrier or not isinstance(first, Loops) or not isinstance(step.emitted, Loops):
         return False
-    return numba_front.symbol(first.function) == numba_front.symbol(step.emitted.function) and (
-        isinstance(first.scratch, int) and isinstance(step.emitted.scratch, int)
-    )
+    same = first.function == step.emitted.function
+    return same and isinstance(first.scratch, int) and isinstance(step.emitted.scratch, int)
 
 
 def _lifetimes(layout: Layout, counts: Sequence[int]) -> tuple:  # type: ignore[type-arg]

@@ -1,11 +1,16 @@
-"""Column kernels: reductions over axes that others follow, such as a bias's gradient over the batch."""
+"""Column kernels: reductions over axes that others follow, such as a bias's gradient over the batch.
+
+Threads share blocks of columns, and chunks of many rows. A second kernel adds up what chunks leave; it has
+nothing to do where one chunk holds all rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphflow.compiler.access import reduction_index
-from graphflow.compiler.codegen.kernel import Loops, Parameters, suffix
+from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
 from graphflow.compiler.codegen.loops import (
     Loop,
     Writer,
@@ -18,17 +23,28 @@ from graphflow.compiler.codegen.loops import (
     sums_floats,
     unravel,
 )
-from graphflow.compiler.codegen.scalar import INNER, ROW, literal
-from graphflow.compiler.indexing import Index, flat_index
+from graphflow.compiler.codegen.scalar import INNER, ROW, Scalars, literal
+from graphflow.compiler.indexing import Index, flat_index, numel
 from graphflow.compiler.ir import Node
 from graphflow.dims import ceil_div, product
 
 COLUMNS = 128  # columns that one share of the work owns
 RUN = 256  # rows summed before partial sums meet: bounds the rounding error of long columns
+ROWS = 4 * RUN  # rows that one share of the work owns
+MANY = 2**40  # more than there are chunks
 
 
-def emit_column(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
-    """One total for each column of a block, while the rows go by; threads share the blocks."""
+@dataclass(frozen=True)
+class _Total:
+    """A reduction in progress: arrays on the stack for a block's totals and, for float sums, a run's."""
+
+    node: Node
+    total: str
+    run: str | None
+
+
+def emit_column(writer: Writer, addresses: Sequence[Index], name: str) -> list[Loops]:
+    """One total for each column of a block, while the rows of a chunk go by."""
     plan, scalars, parameters = writer.plan, writer.scalars, writer.parameters
     first, last = plan.reduced[0], plan.reduced[-1]
     before = merged(range(first), plan.axes, addresses, "x")
@@ -39,61 +55,132 @@ def emit_column(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
     outer = [*before, *middle]
     bind(scalars, [*outer, *along], ROW)
     bind(scalars, [column], INNER)
-    folds = [n for n in plan.nodes if n.op.kind == "reduction"]
-    stores = [n for n in plan.outputs if n not in folds]
-    width = parameters.size(column.size)
-    blocks = parameters.size(ceil_div(column.size, COLUMNS))
+    totals = [
+        _Total(n, scalars.fresh("s"), scalars.fresh("q") if sums_floats(n) else None)
+        for n in plan.nodes
+        if n.op.kind == "reduction"
+    ]
     body: list[str] = []
-    names = [(n, scalars.fresh("s"), scalars.fresh("q") if sums_floats(n) else None) for n in folds]
-    for node, total, partial in names:
-        value = scalars.value(node.inputs[0], reduction_index(node, plan.placement[node], plan.reduced))
-        target = partial or total
-        body.append(f"{target}[j - c0] = {combine(node, f'{target}[j - c0]', value.text)}")
-    values = [(n, writer.element(n)) for n in stores]
+    for t in totals:
+        value = scalars.value(t.node.inputs[0], reduction_index(t.node, plan.placement[t.node], plan.reduced))
+        target = f"{t.run or t.total}[j - c0]"
+        body.append(f"{target} = {combine(t.node, target, value.text)}")
+    values = [(n, writer.element(n)) for n in plan.outputs if n.op.kind != "reduction"]
     body = [*scalars.scopes[INNER].lines, *body, *(writer.store(n, v, INNER) for n, v in values)]
     step = [*scalars.scopes[ROW].lines, "for j in range(c0, c1):", *indent(body)]
-    lines, after = [], []
-    for node, total, partial in names:
-        dtype = node.dtype
-        lines.append(f"{total} = stack_{suffix(dtype)}({COLUMNS})")
-        initial = literal(node.op.lowering.init(dtype), dtype)
-        lines += [f"for j in range(0, {COLUMNS}):", f"    {total}[j] = {initial}"]
-        if partial:
-            lines.append(f"{partial} = stack_{suffix(dtype)}({COLUMNS})")
-        address = scalars.index_text(flat_index(plan.placement[node], node.shape))
-        pointer = parameters.pointer(node, dtype, write=True)
-        after += ["for j in range(c0, c1):", f"    {pointer}[{address.text}] = {total}[j - c0]"]
-    lines += _walk(along, step, names, parameters)
-    rows = [
-        f"u = floordiv_i64(r, {blocks})",
-        f"c0 = (r - u * {blocks}) * {COLUMNS}",
+    rows = along[0].size
+    chunks = rows // ROWS + 1  # one even where there are no rows: somebody has to write zeros
+    in_chunks = not isinstance(rows, int) or rows > ROWS
+    lines = [*_clear(totals), *_walk(along, step, totals, parameters, in_chunks)]
+    for t in totals:
+        lines += _flush(writer, t, chunks if in_chunks else 1)
+    split = _split(outer, column, chunks if in_chunks else 1, parameters)
+    blocks = product(loop.size for loop in outer) * ceil_div(column.size, COLUMNS)
+    extent = blocks * chunks if in_chunks else blocks
+    text = ["for r in range(lo, hi):", *indent([*split, *lines])]
+    kernel = finish(writer, name, text, extent, 1, product(plan.axes))
+    return [kernel, _join(writer, totals, chunks, name)] if in_chunks else [kernel]
+
+
+def _split(outer: Sequence[Loop], column: Loop, chunks: Size, parameters: Parameters) -> list[str]:
+    """Statements that tell from a share's number which columns it owns (c0 to c1), and which chunk."""
+    width, rest = parameters.size(column.size), "r"
+    lines = []
+    if chunks != 1:
+        count = parameters.size(chunks)
+        lines += [f"u = floordiv_i64(r, {count})", f"chunk = r - u * {count}"]
+        rest = "u"
+    if isinstance(column.size, int) and column.size <= COLUMNS:
+        return [*lines, "c0 = 0", f"c1 = {width}", *unravel(outer, rest, parameters)]
+    blocks = parameters.size(ceil_div(column.size, COLUMNS))
+    lines += [
+        f"v = floordiv_i64({rest}, {blocks})",
+        f"c0 = ({rest} - v * {blocks}) * {COLUMNS}",
         f"c1 = minimum_i64(c0 + {COLUMNS}, {width})",
-        *unravel(outer, "u", parameters),
-        *lines,
-        *after,
     ]
-    extent = product(loop.size for loop in outer) * ceil_div(column.size, COLUMNS)
-    return finish(writer, name, ["for r in range(lo, hi):", *indent(rows)], extent, 1, product(plan.axes))
+    return [*lines, *unravel(outer, "v", parameters)]
+
+
+def _clear(totals: Sequence[_Total]) -> list[str]:
+    lines = []
+    for t in totals:
+        dtype = t.node.dtype
+        initial = literal(t.node.op.lowering.init(dtype), dtype)
+        lines += [f"{t.total} = stack_{suffix(dtype)}({COLUMNS})", f"for j in range(0, {COLUMNS}):"]
+        lines.append(f"    {t.total}[j] = {initial}")
+        if t.run:
+            lines.append(f"{t.run} = stack_{suffix(dtype)}({COLUMNS})")
+    return lines
 
 
 def _walk(
-    along: list[Loop], step: list[str], names: list[tuple[Node, str, str | None]], parameters: Parameters
+    along: list[Loop], step: list[str], totals: Sequence[_Total], parameters: Parameters, in_chunks: bool
 ) -> list[str]:
-    """The loops along the reduced axes; float sums are gathered over runs of rows before they meet the total.
+    """The loops along the reduced axes, the outermost for one chunk only.
+
+    Float sums are gathered over runs of rows before they meet the total.
     """
-    partials = [(total, partial, n) for n, total, partial in names if partial]
-    if not partials:
-        return nest(along, step, parameters)
-    run = along[-1]
-    size = parameters.size(run.size)
     clear, flush = [], []
-    for total, partial, node in partials:
-        clear += ["for j in range(0, c1 - c0):", f"    {partial}[j] = {literal(0, node.dtype)}"]
-        flush += ["for j in range(0, c1 - c0):", f"    {total}[j] = {total}[j] + {partial}[j]"]
+    for t in totals:
+        if t.run:
+            clear += ["for j in range(0, c1 - c0):", f"    {t.run}[j] = {literal(0, t.node.dtype)}"]
+            flush += ["for j in range(0, c1 - c0):", f"    {t.total}[j] = {t.total}[j] + {t.run}[j]"]
+    size = parameters.size(along[0].size)
+    first, last = ("chunk * " + str(ROWS), "last") if in_chunks else ("0", size)
+    lines = [f"last = minimum_i64(chunk * {ROWS} + {ROWS}, {size})"] if in_chunks else []
     inside = [
         *clear,
-        f"for {run.variable} in range(kb, minimum_i64(kb + {RUN}, {size})):",
-        *indent(step),
+        f"for {along[0].variable} in range(run, minimum_i64(run + {RUN}, {last})):",
+        *indent(nest(along[1:], step, parameters)),
         *flush,
     ]
-    return nest(along[:-1], [f"for kb in range(0, {size}, {RUN}):", *indent(inside)], parameters)
+    return [*lines, f"for run in range({first}, {last}, {RUN}):", *indent(inside)]
+
+
+def _flush(writer: Writer, t: _Total, chunks: Size) -> list[str]:
+    """Statements that store a block's totals: in their place, or with what other chunks leave."""
+    node, scalars, parameters = t.node, writer.scalars, writer.parameters
+    address = scalars.index_text(flat_index(writer.plan.placement[node], node.shape)).text
+    target = parameters.pointer(node, node.dtype, write=True)
+    lines = []
+    if chunks != 1:
+        left = parameters.temporary(_buffer(writer, node, chunks), node.dtype, write=True)
+        place = scalars.fresh("d")
+        lines.append(f"{place} = select({parameters.size(chunks)} == 1, {target}, {left})")
+        target, address = place, f"chunk * {parameters.size(numel(node.shape))} + {address}"
+    return [*lines, "for j in range(c0, c1):", f"    {target}[{address}] = {t.total}[j - c0]"]
+
+
+def _buffer(writer: Writer, node: Node, chunks: Size) -> int:
+    return writer.memory.temporary((node, "chunks"), node.dtype, (chunks, *node.shape))
+
+
+def _join(writer: Writer, totals: Sequence[_Total], chunks: Size, name: str) -> Loops:
+    """The kernel that adds up what chunks left, in order. Its range is empty where there is one chunk."""
+    parameters = Parameters(writer.memory.buffer_of)
+    scalars = Scalars(parameters, (), (), writer.memory.status)
+    count = numel(totals[0].node.shape)
+    size = parameters.size(count)
+    lines = []
+    for t in totals:
+        dtype = t.node.dtype
+        left = parameters.temporary(_buffer(writer, t.node, chunks), dtype)
+        target = parameters.pointer(t.node, dtype, write=True)
+        s = scalars.fresh("s")
+        lines += [
+            "for j in range(lo, hi):",
+            f"    {s} = {literal(t.node.op.lowering.init(dtype), dtype)}",
+            f"    for chunk in range(0, {parameters.size(chunks)}):",
+            f"        {s} = {combine(t.node, s, f'{left}[chunk * {size} + j]')}",
+            f"    {target}[j] = {s}",
+        ]
+    return Loops(
+        parameters.function(f"{name}_total", "\n".join(lines)),
+        tuple(parameters.args),
+        count * ceil_div(chunks - 1, MANY),
+        256,
+        bytes=count * chunks * sum(t.node.dtype.itemsize for t in totals),
+        flops=count * chunks * len(totals),
+        reads=tuple(parameters.reads),
+        writes=tuple(parameters.writes),
+    )

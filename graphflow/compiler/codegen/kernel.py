@@ -63,8 +63,13 @@ class Parameters:
         return self._name(("buffer", buffer), "p", suffix(dtype) + "*", BufferArg(buffer))
 
     def pointer_to(self, buffer: int, type_: str) -> str:
-        """The name of the pointer to a buffer that no node stands for."""
+        """The name of the pointer to a buffer that no node stands for, and that nobody waits for."""
         return self._name(("buffer", buffer), "p", type_, BufferArg(buffer))
+
+    def temporary(self, buffer: int, dtype: DType, write: bool = False) -> str:
+        """The name of the pointer to a buffer of a kernel's own."""
+        (self.writes if write else self.reads)[buffer] = None
+        return self.pointer_to(buffer, suffix(dtype) + "*")
 
     def size(self, size: Size) -> str:
         """A size as text: a literal, or the name of a parameter."""

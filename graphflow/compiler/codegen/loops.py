@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
-from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Scalars, Status, Value
+from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Memory, Scalars, Value
 from graphflow.compiler.indexing import Index, flat_index, numel
 from graphflow.compiler.ir import Node
 from graphflow.dims import product
@@ -47,9 +47,7 @@ class Writer:
     """State shared by the emitters of one kernel."""
 
     plan: Plan
-    buffer_of: Callable[[Node], int]
-    stored: Container[Node]
-    status: Status
+    memory: Memory
     scalars: Scalars = field(init=False)
     parameters: Parameters = field(init=False)
     store_addresses: list[Index] = field(default_factory=list)
@@ -59,8 +57,9 @@ class Writer:
 
     def reset(self) -> None:
         """Forgets everything written."""
-        self.parameters = Parameters(self.buffer_of)
-        self.scalars = Scalars(self.parameters, frozenset(self.plan.nodes), self.stored, self.status)
+        memory = self.memory
+        self.parameters = Parameters(memory.buffer_of)
+        self.scalars = Scalars(self.parameters, frozenset(self.plan.nodes), memory.stored, memory.status)
 
     def element(self, node: Node) -> Value:
         """The value of a node at its place in the domain."""
@@ -127,19 +126,12 @@ def nest(loops: Sequence[Loop], body: list[str], parameters: Parameters) -> list
     return body
 
 
-Emitter = Callable[[Writer, Sequence[Index], str], Loops]
+Emitter = Callable[[Writer, Sequence[Index], str], list[Loops]]
 
 
-def write(
-    emitter: Emitter,
-    plan: Plan,
-    buffer_of: Callable[[Node], int],
-    stored: Container[Node],
-    status: Status,
-    name: str,
-) -> Loops:
-    """The kernel of a unit, as one of the emitters writes it."""
-    writer = Writer(plan, buffer_of, stored, status)
+def write(emitter: Emitter, plan: Plan, memory: Memory, name: str) -> list[Loops]:
+    """The kernels of a unit, as one of the emitters writes them."""
+    writer = Writer(plan, memory)
     # The first writing only finds out which addresses there are; the second has the axes merged.
     emitter(writer, [Index({f"a{i}": 2**61 + i for i in range(len(plan.axes))})], name)
     addresses = list(writer.scalars.addresses)
@@ -159,31 +151,23 @@ def combine(node: Node, total: str, value: str) -> str:
     return template.format(total, value, t=suffix(dtype), o=suffix(node.dtype))
 
 
-def traffic(plan: Plan, loops: Parameters, extra: Sequence[Node] = ()) -> Size:
+def traffic(plan: Plan, stored: Container[Node]) -> Size:
     """Bytes the kernel moves at least: every distinct operand and result once."""
-    total: Size = 0
-    for node in {*outside(plan), *plan.outputs, *extra}:
-        total = total + numel(node.shape) * node.dtype.itemsize
-    return total
-
-
-def outside(plan: Plan) -> list[Node]:
-    """Nodes that the kernel reads from memory, looked up through views and inlined values."""
-    found: dict[Node, None] = {}
-    stack, seen = [i for n in plan.nodes for i in n.inputs], set()
-    mine = set(plan.nodes)
+    found: dict[Node, None] = dict.fromkeys(plan.outputs)
+    stack, seen = [i for n in plan.nodes for i in n.inputs], set(plan.nodes)
     while stack:
         node = stack.pop()
-        if node in seen or node in mine or node.op.kind == "const":
+        if node in seen or node.op.kind == "const":
             continue
         seen.add(node)
-        if node.op.kind in ("input", "contract", "scatter", "cat", "reduction"):
+        if node.op.kind == "input" or node in stored:
             found[node] = None
-        elif node.op.kind in ("view", "reshape", "generator"):
-            stack.extend(node.inputs)
         else:
-            found[node] = None
-    return list(found)
+            stack.extend(node.inputs)  # a view, or a value that is computed again
+    total: Size = 0
+    for node in found:
+        total = total + numel(node.shape) * node.dtype.itemsize
+    return total
 
 
 def work_of(nodes: Sequence[Node], full: Size) -> Size:
@@ -198,7 +182,7 @@ def work_of(nodes: Sequence[Node], full: Size) -> Size:
 # ---------------------------------------------------------------------------------------------- map
 
 
-def emit_map(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
+def emit_map(writer: Writer, addresses: Sequence[Index], name: str) -> list[Loops]:
     """Every element by itself: one flat loop, or rows of one."""
     plan, scalars, parameters = writer.plan, writer.scalars, writer.parameters
     loops = merged(range(len(plan.axes)), plan.axes, addresses, "x")
@@ -222,7 +206,7 @@ def emit_map(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
         lines = ["for r in range(lo, hi):", *indent(rows)]
         extent = product(loop.size for loop in outer)
         grain = row_grain(inner[0].size)
-    return finish(writer, name, lines, extent, grain, full)
+    return [finish(writer, name, lines, extent, grain, full)]
 
 
 def row_grain(width: Size) -> int:
@@ -242,7 +226,7 @@ def finish(
         extent,
         grain,
         scratch,
-        traffic(plan, parameters),
+        traffic(plan, writer.memory.stored),
         work_of(plan.nodes, full),
         tuple(parameters.reads),
         tuple(parameters.writes),

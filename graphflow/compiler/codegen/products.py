@@ -4,7 +4,7 @@ concatenations, shared ranges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import llvmlite.ir as ll
@@ -12,7 +12,7 @@ import llvmlite.ir as ll
 from graphflow.compiler.access import resolve, strip_reshapes
 from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
 from graphflow.compiler.codegen.loops import Loop, Plan, Writer, bind, indent, merged, nest, unravel, work_of
-from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Scalars, Status, Value, literal
+from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Memory, Scalars, Value, literal
 from graphflow.compiler.indexing import Index, contiguous_strides, flat_index, numel
 from graphflow.compiler.ir import Node
 from graphflow.dims import Dim, ceil_div, product
@@ -52,25 +52,23 @@ class Product:
     writes: tuple[int, ...]
 
 
-def emit_product(
-    plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str
-) -> Product:
+def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     """The product of a contract unit with the rest of the unit as its epilogue."""
     node = plan.nodes[0]
     left, right = node.inputs
     batch = node.shape[:-2]
     m, n, k = node.shape[-2], node.shape[-1], left.shape[-1]
-    a = _operand(left, batch, ("m", "k"), buffer_of, stored)
-    b = _operand(right, batch, ("k", "n"), buffer_of, stored)
+    a = _operand(left, batch, ("m", "k"), memory)
+    b = _operand(right, batch, ("k", "n"), memory)
     epilogue, c = None, None
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...]
     if plan.nodes == (node,):
         strides = contiguous_strides(node.shape)
-        c = Operand(BufferArg(buffer_of(node)), strides[:-2], (strides[-2], strides[-1]))
-        writes = (buffer_of(node),)
+        c = Operand(BufferArg(memory.buffer_of(node)), strides[:-2], (strides[-2], strides[-1]))
+        writes = (memory.buffer_of(node),)
     else:
-        epilogue = _emit_epilogue(plan, buffer_of, stored, status, name + "_epilogue")
+        epilogue = _emit_epilogue(plan, memory, name + "_epilogue")
         reads, writes = epilogue.reads, epilogue.writes
     reads = (*reads, a.buffer.buffer, b.buffer.buffer)
     return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes)
@@ -80,23 +78,20 @@ def _operand(
     node: Node,
     batch: tuple[Size, ...],
     axes: tuple[str, str],
-    buffer_of: Callable[[Node], int],
-    stored: Container[Node],
+    memory: Memory,
 ) -> Operand:
     """Strides of an operand, read off the address of an element at symbolic indices."""
     shift = len(batch) - (len(node.shape) - 2)
     names = [f"b{d + shift}" for d in range(len(node.shape) - 2)] + list(axes)
-    access = resolve(node, [Index.of(v) for v in names], stored)
+    access = resolve(node, [Index.of(v) for v in names], memory.stored)
     address = access.address
     strides = (address.terms.get(axes[0], 0), address.terms.get(axes[1], 0))
     batch_strides = tuple(address.terms.get(f"b{d}", 0) for d in range(len(batch)))
-    return Operand(BufferArg(buffer_of(access.base), address.offset), batch_strides, strides)
+    return Operand(BufferArg(memory.buffer_of(access.base), address.offset), batch_strides, strides)
 
 
-def _emit_epilogue(
-    plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str
-) -> Loops:
-    writer = Writer(plan, buffer_of, stored, status)
+def _emit_epilogue(plan: Plan, memory: Memory, name: str) -> Loops:
+    writer = Writer(plan, memory)
     scalars, parameters = writer.scalars, writer.parameters
     node = plan.nodes[0]
     rank = len(node.shape)
@@ -140,9 +135,7 @@ def _emit_epilogue(
 # ---------------------------------------------------------------------------------------------- scatter
 
 
-def emit_scatter(
-    plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str
-) -> Loops:
+def emit_scatter(plan: Plan, memory: Memory, name: str) -> Loops:
     """Zeros with elements added at computed positions, in order: the result doesn't depend on the threads.
 
     A share owns a block of columns (what follows the indexed dimension) of one position before it.
@@ -154,8 +147,8 @@ def emit_scatter(
     whole = node.op.name == "put_add"
     count = len(node.inputs[1].shape) if whole else 1
     before, along, after = numel(source[:dim]), numel(source[dim : dim + count]), numel(source[dim + count :])
-    parameters = Parameters(buffer_of)
-    scalars = Scalars(parameters, frozenset(), stored, status)
+    parameters = Parameters(memory.buffer_of)
+    scalars = Scalars(parameters, frozenset(), memory.stored, memory.status)
     out = parameters.pointer(node, node.dtype, write=True)
     values, positions = _elements(src, parameters), _elements(index, parameters)
     width, rows, length = parameters.size(after), parameters.size(size), parameters.size(along)
@@ -210,16 +203,14 @@ def _elements(node: Node, parameters: Parameters) -> Callable[[str], str]:
 # ---------------------------------------------------------------------------------------------- concatenation
 
 
-def emit_cat(
-    plan: Plan, buffer_of: Callable[[Node], int], stored: Container[Node], status: Status, name: str
-) -> list[Loops]:
+def emit_cat(plan: Plan, memory: Memory, name: str) -> list[Loops]:
     """One copy kernel for each part, into its place."""
     node = plan.nodes[0]
     dim = node.attrs["dim"]
     start: Size = 0
     kernels = []
     for part in node.inputs:
-        kernels.append(_copy_into(node, part, dim, start, buffer_of, stored, status, name))
+        kernels.append(_copy_into(node, part, dim, start, memory, name))
         start = start + part.shape[dim]
     return kernels
 
@@ -229,16 +220,14 @@ def _copy_into(
     part: Node,
     dim: int,
     start: Size,
-    buffer_of: Callable[[Node], int],
-    stored: Container[Node],
-    status: Status,
+    memory: Memory,
     name: str,
 ) -> Loops:
     axes = part.shape
     addresses = [Index({f"a{i}": 2**61 + i for i in range(len(axes))})]
     for _ in range(2):  # first to learn the addresses, then with axes merged
-        parameters = Parameters(buffer_of)
-        scalars = Scalars(parameters, frozenset(), stored, status)
+        parameters = Parameters(memory.buffer_of)
+        scalars = Scalars(parameters, frozenset(), memory.stored, memory.status)
         loops = merged(range(len(axes)), axes, addresses, "x")
         bind(scalars, loops[:-1], ROW)
         bind(scalars, loops[-1:], INNER)

@@ -6,7 +6,7 @@ the last axes, and elementwise work that waits for them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from graphflow.compiler.access import normalize, reduction_index
@@ -34,9 +34,8 @@ CHUNK = 4096  # elements summed in one run before partial sums meet: bounds the 
 DEAR = 10  # instructions above which a value is kept from pass to pass instead of computed again
 
 
-def phases(plan: Plan) -> dict[Node, int]:
-    """For every node, the number of reductions in a row on the way to it: the pass after which it is known.
-    """
+def phases(plan: Plan, stored: Container[Node]) -> dict[Node, int]:
+    """For every node, the number of reductions in a row on the way to it: the pass after which it's known."""
     level: dict[Node, int] = {}
     mine = set(plan.nodes)
 
@@ -48,7 +47,7 @@ def phases(plan: Plan) -> dict[Node, int]:
                 stack.pop()
                 continue
             missing = [i for i in current.inputs if i not in level]
-            if current.op.kind in ("input", "const") or (current not in mine and not _inlines(current, mine)):
+            if current.op.kind in ("input", "const") or (current not in mine and current in stored):
                 level[current] = 0
             elif missing:
                 stack.extend(missing)
@@ -64,12 +63,8 @@ def phases(plan: Plan) -> dict[Node, int]:
     return {n: level[n] for n in plan.nodes}
 
 
-def _inlines(node: Node, mine: set[Node]) -> bool:
-    return node.op.kind in ("view", "reshape", "elementwise", "generator")
-
-
 @dataclass
-class _Accumulator:
+class Accumulator:
     """A reduction in progress: its running value, that of a chunk, and the running index of an argmax."""
 
     node: Node
@@ -78,7 +73,7 @@ class _Accumulator:
     place: str | None
 
 
-def emit_row(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
+def emit_row(writer: Writer, addresses: Sequence[Index], name: str) -> list[Loops]:
     """As many passes over a row as reductions wait for each other; threads share the rows."""
     plan, scalars, parameters = writer.plan, writer.scalars, writer.parameters
     kept = [a for a in range(len(plan.axes)) if a not in plan.reduced]
@@ -86,34 +81,34 @@ def emit_row(writer: Writer, addresses: Sequence[Index], name: str) -> Loops:
     inner = merged(plan.reduced, plan.axes, addresses, "j")
     bind(scalars, outer, ROW)
     bind(scalars, inner, INNER)
-    level = phases(plan)
+    level = phases(plan, writer.memory.stored)
     last = max((level[n] for n in plan.nodes), default=0)
     width = product(plan.axes[a] for a in plan.reduced)
     kept_values = _Kept(writer, inner, level)
-    row = _store_rows(writer, [n for n in plan.outputs if level[n] == 0])
+    row = store_rows(writer, [n for n in plan.outputs if level[n] == 0])
     for phase in range(last + 1):
-        stores = [n for n in plan.outputs if level[n] == phase and _is_full(plan, n)]
+        stores = [n for n in plan.outputs if level[n] == phase and is_full(plan, n)]
         folds = [n for n in plan.nodes if n.op.kind == "reduction" and level[n] == phase + 1]
         if stores or folds:
             row += _pass(writer, inner, stores, folds, kept_values, phase)
-        row += _store_rows(writer, [n for n in plan.outputs if level[n] == phase + 1])
+        row += store_rows(writer, [n for n in plan.outputs if level[n] == phase + 1])
     extent = product(loop.size for loop in outer)
     lines = ["for r in range(lo, hi):", *indent([*unravel(outer, "r", parameters), *row])]
     grain = row_grain(width)
-    return finish(writer, name, lines, extent, grain, product(plan.axes), kept_values.bytes)
+    return [finish(writer, name, lines, extent, grain, product(plan.axes), kept_values.bytes)]
 
 
-def _is_full(plan: Plan, node: Node) -> bool:
+def is_full(plan: Plan, node: Node) -> bool:
     """Whether the node has a value for every element of the row."""
     reduced = {f"a{a}" for a in plan.reduced}
     return any(v in reduced for i in plan.placement[node] for v in i.terms)
 
 
-def _store_rows(writer: Writer, nodes: Sequence[Node]) -> list[str]:
+def store_rows(writer: Writer, nodes: Sequence[Node]) -> list[str]:
     """Writes the row's own results among `nodes`."""
     lines: list[str] = []
     for node in nodes:
-        if not _is_full(writer.plan, node):
+        if not is_full(writer.plan, node):
             statement = writer.store(node, writer.element(node), ROW)
             lines += [*writer.scalars.scopes[ROW].lines, statement]
             writer.scalars.scopes[ROW].lines.clear()
@@ -137,21 +132,21 @@ def _pass(
     for node in folds:
         source = node.inputs[0]
         value = scalars.value(source, reduction_index(node, writer.plan.placement[node], writer.plan.reduced))
-        accumulator = _Accumulator(
+        accumulator = Accumulator(
             node,
             scalars.fresh("s"),
             scalars.fresh("s") if in_chunks and sums_floats(node) else None,
             scalars.fresh("k") if node.op.lowering.arg else None,
         )
         accumulators.append(accumulator)
-        body += _fold(accumulator, value, inner, parameters)
+        body += fold(accumulator, value, inner, parameters)
     values = [(n, writer.element(n)) for n in stores]
     keeps = kept.statements(phase)
     body = [*scalars.scopes[INNER].lines, *body, *keeps, *(writer.store(n, v, INNER) for n, v in values)]
     before = list(scalars.scopes[ROW].lines)
     scalars.scopes[ROW].lines.clear()
     for accumulator in accumulators:
-        before += _start(accumulator)
+        before += start(accumulator)
     if any(a.partial for a in accumulators):
         loop = _chunked(inner, body, accumulators, scalars, parameters)
     else:
@@ -163,7 +158,8 @@ def _pass(
     return [*before, *loop]
 
 
-def _start(accumulator: _Accumulator) -> list[str]:
+def start(accumulator: Accumulator) -> list[str]:
+    """The statements that give a running value its neutral element."""
     node = accumulator.node
     dtype = node.inputs[0].dtype
     lines = [f"{accumulator.variable} = {literal(node.op.lowering.init(dtype), dtype)}"]
@@ -172,9 +168,8 @@ def _start(accumulator: _Accumulator) -> list[str]:
     return lines
 
 
-def _fold(
-    accumulator: _Accumulator, value: Value, inner: Sequence[Loop], parameters: Parameters
-) -> list[str]:
+def fold(accumulator: Accumulator, value: Value, inner: Sequence[Loop], parameters: Parameters) -> list[str]:
+    """The statements that fold one more element in; `inner` are the loops that count an argmax's position."""
     node = accumulator.node
     target = accumulator.partial or accumulator.variable
     combined = combine(node, target, value.text)
@@ -191,7 +186,7 @@ def _fold(
 
 
 def _chunked(
-    inner: list[Loop], body: list[str], sums: list[_Accumulator], scalars: Scalars, parameters: Parameters
+    inner: list[Loop], body: list[str], sums: list[Accumulator], scalars: Scalars, parameters: Parameters
 ) -> list[str]:
     """The pass in chunks of the last axis; float sums of a chunk meet the total once."""
     loop = inner[-1]
@@ -219,9 +214,9 @@ class _Kept:
         if len(inner) != 1:
             return
         plan = writer.plan
-        passes = {n: _passes_using(n, plan, level) for n in plan.nodes if n.op.kind == "elementwise"}
+        passes = {n: _passes_using(n, writer, level) for n in plan.nodes if n.op.kind == "elementwise"}
         for node in plan.nodes:
-            if node.op.kind != "elementwise" or not _is_full(plan, node):
+            if node.op.kind != "elementwise" or not is_full(plan, node):
                 continue
             if node.op.lowering.cost >= DEAR and len(passes[node]) > 1:
                 item = node.dtype.itemsize
@@ -253,8 +248,9 @@ class _Kept:
         return lines
 
 
-def _passes_using(node: Node, plan: Plan, level: dict[Node, int]) -> set[int]:
+def _passes_using(node: Node, writer: Writer, level: dict[Node, int]) -> set[int]:
     """The passes whose folds or stores need the node's elements."""
+    plan = writer.plan
     mine = set(plan.nodes)
     readers: dict[Node, list[Node]] = {}
     for n in plan.nodes:
@@ -263,17 +259,17 @@ def _passes_using(node: Node, plan: Plan, level: dict[Node, int]) -> set[int]:
             source = stack.pop()
             if source in mine:
                 readers.setdefault(source, []).append(n)
-            elif source.op.kind in ("view", "reshape", "elementwise"):
+            elif source not in writer.memory.stored:
                 stack.extend(source.inputs)
     found, stack, seen = set(), [node], {node}
     while stack:
         current = stack.pop()
-        if current in plan.outputs and _is_full(plan, current):
+        if current in plan.outputs and is_full(plan, current):
             found.add(level[current])
         for reader in readers.get(current, ()):
             if reader.op.kind == "reduction":
                 found.add(level[reader] - 1)
-            elif reader not in seen and _is_full(plan, reader):
+            elif reader not in seen and is_full(plan, reader):
                 seen.add(reader)
                 stack.append(reader)
     return found

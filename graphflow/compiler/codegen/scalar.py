@@ -8,7 +8,7 @@ once.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from graphflow.compiler.access import broadcast_index, is_view, resolve
@@ -273,6 +273,20 @@ class Status:
         if node not in self.nodes:
             self.nodes.append(node)
         return self.nodes.index(node) + 1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What emitters know of where values live.
+
+    ``buffer_of`` gives a stored node's buffer; ``stored`` holds the nodes that are in memory when they are
+    read; ``temporary(key, dtype, shape)`` gives a buffer for a kernel's own use, the same for the same key.
+    """
+
+    buffer_of: Callable[[Node], int]
+    stored: Container[Node]
+    status: Status
+    temporary: Callable[[object, DType, tuple[Size, ...]], int]
 
 
 def literal(value: bool | int | float, dtype: DType) -> str:

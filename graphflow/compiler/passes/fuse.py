@@ -22,6 +22,8 @@ MAX_NODES = 64  # a larger kernel compiles slower than two, and spills registers
 CHEAP = 3  # instructions it may cost to compute a value again rather than to store and load it
 CHEAP_ONCE = 16  # the same for a value of one element, which a kernel computes before its loops
 MAX_REPEATED = 16  # values of a row that may be computed once more for the one element that a gather picks
+SHORT = 4096  # elements that one thread may reduce alone, and go over several times
+JOINABLE = frozenset(["map", "row", "column", "fold", "contract"])
 MAX_SIBLINGS = 8  # units that are tried for sharing an operand's loads
 
 
@@ -189,20 +191,28 @@ class _Fuser:
                     continue
                 if node.op.kind == "contract":
                     return False  # a product reads its operands whole, before its epilogue starts
-                if self._at_hand(access, kind, placement):
+                is_single = node.op.kind != "reduction" and not any(i.terms for i in placement[node])
+                if self._at_hand(access, kind, placement, is_single):
                     continue
-                if kind == "column" or node.op.name != "gather" or node.shape[node.attrs["dim"]] != 1:
+                if (
+                    kind in ("column", "fold")
+                    or node.op.name != "gather"
+                    or node.shape[node.attrs["dim"]] != 1
+                ):
                     return False
                 if not self._repeats(access, placement):
                     return False
         return True
 
-    def _at_hand(self, access: Access, kind: str, placement: Mapping[Node, Placement]) -> bool:
+    def _at_hand(
+        self, access: Access, kind: str, placement: Mapping[Node, Placement], is_single: bool = False
+    ) -> bool:
         if access.flat is not None or placement[access.base] != access.index:
             return False
-        return (
-            kind != "column" or access.base.op.kind != "reduction"
-        )  # a column is complete when all rows were seen
+        # A column is complete when all rows were seen; so is what a fold makes of its totals.
+        if kind == "column":
+            return access.base.op.kind != "reduction"
+        return kind != "fold" or is_single or any(i.terms for i in access.index)
 
     def _repeats(self, access: Access, placement: Mapping[Node, Placement]) -> bool:
         """Whether the unit can compute a value of its own again at another place.
@@ -288,7 +298,7 @@ class _Fuser:
         """Where a value of `shape` stands in the unit's domain: everywhere, or (in rows) on the kept axes."""
         wide = [s for s in shape if s != 1]
         choices = [unit.wide]
-        if unit.kind == "row":
+        if unit.kind in ("row", "fold"):
             choices.append([a for a in unit.wide if a not in unit.reduced])
         for choice in choices:
             if [unit.axes[a] for a in choice] == wide:
@@ -298,7 +308,7 @@ class _Fuser:
 
     def _fits(self, node: Node, unit: Unit, needed: list[Unit]) -> Placement | None:
         """The node's placement if it can join the unit, else None."""
-        if unit.kind not in ("map", "row", "column", "contract") or len(unit.nodes) >= MAX_NODES:
+        if unit.kind not in JOINABLE or len(unit.nodes) >= MAX_NODES:
             return None
         if unit.kind == "contract" and (node.op.kind != "elementwise" or node in self.update_nodes):
             return None
@@ -311,7 +321,7 @@ class _Fuser:
     def _merge(self, unit: Unit, other: Unit) -> bool:
         """Takes `other` into `unit` where they fit and nothing has to run between them; whether it did."""
         kinds = {unit.kind, other.kind}
-        if not kinds <= {"map", "row", "column", "contract"} or {"row", "column"} <= kinds:
+        if not kinds <= JOINABLE or len(kinds - {"map"}) > 1:
             return False
         if len(unit.nodes) + len(other.nodes) > MAX_NODES:
             return False
@@ -393,7 +403,7 @@ class _Fuser:
 
     def _join_reduction(self, node: Node, dims: tuple[int, ...], unit: Unit, needed: list[Unit]) -> bool:
         source = node.inputs[0]
-        if unit.kind not in ("map", "row", "column") or len(unit.nodes) >= MAX_NODES or not dims:
+        if unit.kind not in JOINABLE - {"contract"} or len(unit.nodes) >= MAX_NODES or not dims:
             return False
         wide = unit.wide
         if [unit.axes[a] for a in wide] != [s for s in source.shape if s != 1] or self._stand_between(
@@ -403,7 +413,7 @@ class _Fuser:
         variables = iter(wide)
         axes = [None if s == 1 else next(variables) for s in source.shape]
         reduced = tuple(a for d in dims if (a := axes[d]) is not None)
-        kind = _kind_of(reduced, wide, node)
+        kind = _kind_of(reduced, unit.axes, node)
         if kind is None or (unit.reduced and (unit.reduced != reduced or unit.kind != kind)):
             return False
         if kind == "column" and self._is_narrow(unit):
@@ -424,7 +434,7 @@ class _Fuser:
     def _start_reduction(self, node: Node, dims: tuple[int, ...], needed: list[Unit]) -> None:
         shape = node.inputs[0].shape
         wide = [d for d, s in enumerate(shape) if s != 1]
-        kind = _kind_of(dims, wide, node)
+        kind = _kind_of(dims, shape, node)
         order = (
             wide if kind else [*(d for d in wide if d not in dims), *dims]
         )  # scattered dimensions become rows
@@ -463,9 +473,13 @@ def _is_single(node: Node) -> bool:
     return all(size == 1 for size in node.shape)
 
 
-def _kind_of(reduced: Sequence[int], wide: list[int], node: Node) -> str | None:
+def _kind_of(reduced: Sequence[int], axes: Shape, node: Node) -> str | None:
     """The kind of kernel that reduces these axes; None where the axes have to change places first."""
+    wide = [a for a, size in enumerate(axes) if size != 1]
     kept = [a for a in wide if a not in reduced]
+    if not kept and len(reduced) == 1:
+        size = axes[reduced[0]]
+        return "row" if isinstance(size, int) and size <= SHORT else "fold"
     if not kept or not reduced or max(kept) < min(reduced):
         return "row"
     start = wide.index(min(reduced))

@@ -12,21 +12,22 @@ from dataclasses import dataclass, field
 
 from graphflow.compiler.access import reads, strip_reshapes
 from graphflow.compiler.codegen.emit import Emitted, emit
-from graphflow.compiler.codegen.kernel import kernel_name
+from graphflow.compiler.codegen.kernel import Loops, kernel_name
 from graphflow.compiler.codegen.loops import Plan
-from graphflow.compiler.codegen.scalar import Status
-from graphflow.compiler.indexing import Index, flat_index
+from graphflow.compiler.codegen.scalar import Memory, Status
+from graphflow.compiler.indexing import Index, Shape, flat_index
 from graphflow.compiler.ir import OPS, Graph, Node
 from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.unit import Fused, Unit
-from graphflow.dtypes import int64
+from graphflow.dtypes import DType, int64
 from graphflow.runtime.program import Buffer
+
+Call = tuple[Emitted, tuple[Node, ...], str]  # a kernel, the nodes it computes, and its name
 
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call in order: what to run, which nodes it computes, and whether it waits for all before it.
-    """
+    """One kernel call in order: what to run, which nodes it computes, whether it waits for all before it."""
 
     emitted: Emitted
     nodes: tuple[Node, ...]
@@ -61,6 +62,7 @@ class _Planner:
     buffers: list[Buffer] = field(default_factory=list)
     buffer_of: dict[Node, int] = field(default_factory=dict)
     needs: Dependencies[Unit] = field(default_factory=Dependencies)
+    temporaries: dict[object, int] = field(default_factory=dict)
 
     def run(self) -> Layout:
         graph = self.fused.graph
@@ -78,13 +80,12 @@ class _Planner:
             for node in unit.outputs:
                 if node not in self.buffer_of:
                     self.buffer_of[node] = self._buffer("temp", node, node.op.name)
-        self.buffers.append(Buffer("state", int64, (2,), "status"))
-        status = Status(len(self.buffers) - 1)
-        steps = self._emit(self._ordered(), copies, status)
-        if status.nodes:
+        status = Status(-1)
+        if any(node.op.kind in ("gather", "scatter") for unit in self.fused.units for node in unit.nodes):
+            self.buffers.append(Buffer("state", int64, (2,), "status"))
+            status.buffer = len(self.buffers) - 1
             states.append(status.buffer)
-        else:
-            self.buffers.pop()
+        steps = self._emit(self._ordered(), copies, status)
         return Layout(
             graph,
             tuple(steps),
@@ -99,6 +100,12 @@ class _Planner:
     def _buffer(self, role: str, node: Node, name: str) -> int:
         self.buffers.append(Buffer(role, node.dtype, node.shape, name))  # type: ignore[arg-type]
         return len(self.buffers) - 1
+
+    def _temporary(self, key: object, dtype: DType, shape: Shape) -> int:
+        number = self.temporaries.setdefault(key, len(self.buffers))
+        # A kernel is written twice, and knows its axes only the second time.
+        self.buffers[number:] = [Buffer("temp", dtype, shape, "partial"), *self.buffers[number + 1 :]]
+        return number
 
     # -------------------------------------------------------------------------------------- order
 
@@ -155,8 +162,8 @@ class _Planner:
         here = flat_index(unit.placement[target], target.shape)
         # One element of each row is read once, before the row's results are written; elements of the row
         # itself would be read again by every pass.
-        by_row = unit.kind == "row" and not any(f"a{a}" in here.terms for a in unit.reduced)
-        if unit.kind not in ("map", "contract") and not by_row:
+        again = unit.kind == "row" and any(f"a{a}" in here.terms for a in unit.reduced)
+        if unit.kind not in ("map", "contract", "row", "fold") or again:
             return False
         for node in unit.nodes:
             for access in reads(
@@ -167,30 +174,42 @@ class _Planner:
         return True
 
     def _ordered(self) -> list[Unit]:
-        """Units in dependency order, those that write states as late as possible (and so next to each other).
-        """
+        """Units in dependency order, those that write states as late as possible (so next to each other)."""
         position = {u: i for i, u in enumerate(self.fused.units)}
         return self.needs.sorted(lambda unit: (unit in self.writers, position[unit]))
 
     # -------------------------------------------------------------------------------------- kernels
 
     def _emit(self, order: Sequence[Unit], copies: list[tuple[Node, int]], status: Status) -> list[Step]:
-        done: list[tuple[Emitted, tuple[Node, ...], str]] = []
+        done: list[Call] = []
+        memory = Memory(self.buffer_of.__getitem__, self.fused.stored, status, self._temporary)
+        late: dict[Unit, list[Call]] = {}  # second kernels of reductions
         for unit in order:
+            if unit in self.writers or not late.keys().isdisjoint(self.needs.direct[unit]):
+                done += [
+                    part for parts in late.values() for part in parts
+                ]  # all at once: one barrier for all
+                late.clear()
             plan = Plan(
                 unit.kind, unit.axes, unit.reduced, tuple(unit.nodes), unit.placement, tuple(unit.outputs)
             )
             name = kernel_name(unit.nodes)
-            parts = emit(plan, self.buffer_of.__getitem__, self.fused.stored, status, name)
-            done += [(part, tuple(unit.nodes), name) for part in parts]
+            parts = [(part, tuple(unit.nodes), name) for part in emit(plan, memory, name)]
+            if unit.kind in ("column", "fold"):
+                done.append(parts[0])
+                late[unit] = parts[1:]
+            else:
+                done += parts
+        done += [part for parts in late.values() for part in parts]
         for node, state in copies:
             done.append((_copy(node, self.buffer_of[node], state), (node,), "update"))
         steps: list[Step] = []
         changing = False
         written: set[int] = set()
         read: set[int] = set()
-        for emitted, nodes, name in done:
-            reads, writes = set(emitted.reads), set(emitted.writes)
+        for calls in _alike(done):
+            reads = {b for emitted, _, _ in calls for b in emitted.reads}
+            writes = {b for emitted, _, _ in calls for b in emitted.writes}
             barrier = bool(written & (reads | writes) or read & writes)
             if status.nodes and not changing and any(self.buffers[b].role == "state" for b in writes):
                 barrier = changing = True  # no state changes before every index has been checked
@@ -198,7 +217,8 @@ class _Planner:
                 written, read = set(), set()
             written |= writes
             read |= reads
-            steps.append(Step(emitted, nodes, name, barrier))
+            for number, (emitted, nodes, name) in enumerate(calls):
+                steps.append(Step(emitted, nodes, name, barrier and number == 0))
         return steps
 
     def _with_lifetimes(self, steps: Sequence[Step]) -> list[Buffer]:
@@ -214,10 +234,35 @@ class _Planner:
         ]
 
 
+def _alike(calls: Sequence[Call]) -> list[list[Call]]:
+    """Runs of calls of the same kernel that don't wait for each other: they become one command."""
+    runs: list[list[Call]] = []
+    written: set[int] = set()
+    for call in calls:
+        emitted = call[0]
+        first = runs[-1][0][0] if runs else None
+        touched = {*emitted.reads, *emitted.writes}
+        read = {b for other, _, _ in runs[-1] for b in other.reads} if runs else set()
+        if (
+            isinstance(emitted, Loops)
+            and isinstance(first, Loops)
+            and emitted.function == first.function
+            and written.isdisjoint(touched)
+            and read.isdisjoint(emitted.writes)
+        ):
+            runs[-1].append(call)
+            written |= set(emitted.writes)
+        else:
+            runs.append([call])
+            written = set(emitted.writes)
+    return runs
+
+
 def _copy(node: Node, source: int, target: int) -> Emitted:
     """The kernel that copies one buffer into another of the same type."""
     result = OPS["alias"](node, uid=-1)
     place = tuple(Index() if s == 1 else Index.of(f"a{i}") for i, s in enumerate(node.shape))
     plan = Plan("map", node.shape, (), (result,), {result: place}, (result,))
     where: Callable[[Node], int] = lambda n: target if n is result else source  # noqa: E731
-    return emit(plan, where, frozenset({node}), Status(-1), "copy")[0]
+    memory = Memory(where, frozenset({node}), Status(-1), lambda key, dtype, shape: -1)
+    return emit(plan, memory, "copy")[0]

@@ -15,8 +15,8 @@ class Unit:
     """One kernel to be: its nodes in order, the axes of its domain, and where each node stands in it.
 
     ``kind``: ``map``; ``row`` (``reduced`` are the last axes); ``column`` (``reduced`` is a run before the
-    last kept axes); ``contract`` (the first node is the matrix product, the rest its epilogue); ``scatter``;
-    ``cat``.
+    last kept axes); ``fold`` (the only axis is reduced, once); ``contract`` (the first node is the matrix
+    product, the rest its epilogue); ``scatter``; ``cat``.
     """
 
     number: int
