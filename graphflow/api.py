@@ -34,6 +34,7 @@ from graphflow.tensor import Tensor, is_grad_enabled
 from graphflow.traced import Arguments, trace_function
 from graphflow.variant import Binding, Variant
 
+_FLAT = {Tensor, np.ndarray, float, int, bool, str, type(None)}  # arguments that are leaves
 _MANY = 16  # variants after which a warning tells why there are so many
 
 
@@ -87,7 +88,10 @@ class CompiledFunction:
         """Runs the compiled function. Inside another compiled function it becomes part of that one."""
         if current_trace() is not None:
             return self._function(*args, **kwargs)
-        leaves, spec = pytree.flatten((args, kwargs))
+        if kwargs or not all(map(_FLAT.__contains__, map(type, args))):
+            leaves, spec = pytree.flatten((args, kwargs))
+        else:
+            leaves, spec = list(args), _flat_spec(len(args))
         kinds: list[Hashable] = []
         arrays: list[np.ndarray] = []
         dynamic: list[int] = []
@@ -214,6 +218,12 @@ class CompiledFunction:
         return f"<compiled {self._name}, {count} variant{'' if count == 1 else 's'}>"
 
 
+@functools.cache
+def _flat_spec(count: int) -> pytree.Spec:
+    """What `pytree.flatten` says of positional arguments that are leaves."""
+    return ("tuple", (("tuple", (pytree.LEAF,) * count), ("dict", (), ())))
+
+
 def _names_within(base: str, spec: pytree.Spec) -> list[str]:
     if spec[0] == "leaf":
         return [base]
@@ -290,8 +300,7 @@ def trace(function: Callable[..., Any], *specs: TensorSpec) -> Graph:
     except (TypeError, ValueError):
         known = []
     names = [s.name or (known[i] if i < len(known) else f"arg{i}") for i, s in enumerate(specs)]
-    nesting: pytree.Spec = ("tuple", (("tuple", (pytree.LEAF,) * len(specs)), ("dict", (), ())))
-    arguments = Arguments([None] * len(specs), nesting, list(range(len(specs))), [])
+    arguments = Arguments([None] * len(specs), _flat_spec(len(specs)), list(range(len(specs))), [])
     return keep_binding(trace_function(target, name, arguments, _unique(names), list(specs), None))
 
 

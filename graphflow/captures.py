@@ -102,6 +102,8 @@ class Captures:
         watches = self._watches
         if watches is None:
             return self._look_again()
+        if not watches:
+            return self._key
         values = tuple([watch.read() for watch in watches])
         if all(map(operator.is_, values, self._values)):
             return self._key_of(watches, values) if self._mutable else self._key

@@ -15,6 +15,7 @@ from graphflow.config import settings
 from graphflow.dims import evaluate
 from graphflow.runtime import cache, report
 from graphflow.runtime.executor import Executor
+from graphflow.runtime.locks import ForkLock
 
 
 class Engine:
@@ -27,6 +28,7 @@ class Engine:
         self.status = np.zeros(2, np.int64)
         self.checks = self.compiled.layout.checks
         self._bounds = unproved(self.compiled.fused.graph)
+        self._lock = ForkLock()
         self._proved: set[tuple[tuple[int, ...], ...]] = set()
 
     def call(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -42,9 +44,10 @@ class Engine:
             return run(args, states)
         if not states or states[-1] is not self.status:
             states = (*states, self.status)
-        outputs = run(args, states)
-        if self.status[0]:
-            self.raise_index_error()
+        with self._lock:  # the status belongs to one run at a time
+            outputs = run(args, states)
+            if self.status[0]:
+                self.raise_index_error()
         return outputs
 
     def _check_bounds(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> None:

@@ -51,6 +51,8 @@ def as_array(leaf: Any) -> np.ndarray | None:
     """The numbers behind a dynamic argument, or None for a static one."""
     if isinstance(leaf, Tensor):
         return leaf._array
+    if type(leaf) is np.ndarray and leaf.dtype.isnative:
+        return leaf
     if isinstance(leaf, (np.ndarray, np.generic)):
         array = np.asarray(leaf)
         return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))

@@ -17,7 +17,7 @@ from graphflow.specs import TensorSpec
 from graphflow.tensor import Tensor, grad_table
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Arguments:
     """One call's arguments, taken apart: all leaves, which of them are dynamic, and the arrays of those."""
 

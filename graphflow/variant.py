@@ -204,7 +204,8 @@ class Variant:
         if self.traced.results.argument_updates:
             self._check_writable(call, bound)
         with self._lock:
-            self._separate(call.arrays, bound)
+            if bound.changing:
+                self._separate(call.arrays, bound)
             operands = self._operands(call, bound) if self._records else []
             outputs = self.engine.call(call.arrays, bound.arrays)
             for storage in bound.storages:
@@ -230,8 +231,6 @@ class Variant:
     @staticmethod
     def _separate(arrays: list[np.ndarray], bound: Binding) -> None:
         """Arguments that share memory with what the call changes are copied: they keep their values."""
-        if not bound.changing:
-            return
         for i, array in enumerate(arrays):
             base = array.base
             shares = id(array) in bound.changing or (base is not None and id(base) in bound.changing)
