@@ -96,6 +96,8 @@ def trace_function(
             given = leaves[position]
             wants = isinstance(given, Tensor) and given._requires_grad
             handles.append(Tensor.of_node(node, tracer, requires_grad=wants, leaf=True))
+            if type(given) is float:
+                tracer.weak[node] = True
             if isinstance(given, Tensor):
                 handles[-1]._grad = given._grad
             leaves[position] = handles[-1]

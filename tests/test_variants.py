@@ -83,6 +83,31 @@ def test_kinds_of_arguments() -> None:
     assert reasons(f)[-1] == "scale: float64 with 0 dimensions became float32 with 0 dimensions"
 
 
+def test_floats_that_are_passed_weigh_no_more_than_floats_that_are_written() -> None:
+    def f(x: Any, scale: float) -> Any:
+        half = scale / 2
+        return (
+            x * scale,
+            half + x.sum(),
+            gf.where(x > 0, x, half),
+            x.sum() - scale * 2 + 1,
+            half * half,
+            scale > 1,
+        )
+
+    compiled = gf.compile(f)
+    for dtype in (gf.float32, gf.float64, gf.int64):
+        x = gf.tensor([1, 2, -3]).to(dtype)
+        for scale in (2.5, 0.1):
+            for ours, theirs in zip(compiled(x, scale), f(x, scale), strict=True):
+                if isinstance(theirs, gf.Tensor):
+                    assert ours.dtype is theirs.dtype
+                    assert ours.tolist() == theirs.tolist()
+                else:
+                    assert ours.item() == theirs
+    assert len(compiled.variants) == 3
+
+
 def test_true_and_one_are_not_the_same() -> None:
     f = gf.compile(lambda x, flag: x + 1 if flag is True else x - 1)
     assert f(ones(1), True).item() == 2.0

@@ -14,7 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from graphflow.compiler.ir import Constraints, Graph, Node, Size, TensorType, constrained_by, input_node
+from graphflow.compiler.ir import (
+    Constraints,
+    Graph,
+    Node,
+    Size,
+    TensorType,
+    constrained_by,
+    input_node,
+    toposort,
+)
 from graphflow.compiler.location import raised_at
 from graphflow.dims import Dim, evaluate
 from graphflow.errors import GraphflowError, ShapeError, TraceError
@@ -52,6 +61,7 @@ class Trace(Constraints):
         self.hints = hints
         self.args: list[Node] = []
         self.states: dict[Hashable, State] = {}
+        self.weak: dict[Node, bool] = {}
         self.needs: dict[Size, Exception] = {}
         self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
 
@@ -85,6 +95,20 @@ class Trace(Constraints):
     def depends_on(self, owner: object, read: Callable[[], Hashable]) -> None:
         """Notes that the trace took Python values from `owner`; a later call compares them."""
         self.static_reads.setdefault(id(owner), (read, read()))
+
+    def is_weak(self, node: Node) -> bool:
+        """Whether a value was a Python float outside the trace, or is made of such and of constants alone.
+
+        Like Python numbers, such values don't decide the dtype of what they are combined with.
+        """
+        if not self.weak:
+            return False
+        for part in toposort([node], stop=set(self.weak)):
+            if part not in self.weak:
+                sources = [i for i in part.inputs if i.op.name != "const"]
+                simple = part.op.kind == "elementwise" and part.op.name != "cast"
+                self.weak[part] = simple and bool(sources) and all(self.weak[i] for i in sources)
+        return self.weak[node]
 
     def need_elements(self, size: Dim, problem: Exception) -> None:
         """Raises `problem` if the size is 0 at this call, and at every later one where it is."""

@@ -12,7 +12,7 @@ from graphflow.compiler import ops  # fills the registry that every function dra
 from graphflow.compiler.ir import OPS, Node, broadcast_shapes, format_shape
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim, divide, product
-from graphflow.dtypes import DType, bool_, float32, int64
+from graphflow.dtypes import DType, bool_, float32, float64, int64
 from graphflow.errors import DTypeError, IndexRangeError, ShapeError
 from graphflow.functions.registry import error
 from graphflow.sizes import SymbolicSize, unwrap
@@ -105,6 +105,12 @@ def _number_dtype(value: Number) -> DType:
     return float32 if isinstance(value, float) else int64
 
 
+def _is_weak(t: Tensor) -> bool:
+    """Whether a tensor stands for a Python float that the traced function was called with."""
+    trace, node = t._trace, t._node
+    return trace is not None and node is not None and node.type.shape == () and trace.is_weak(node)
+
+
 def result_dtype(*values: Operand) -> DType:
     """The dtype of an operation's result, by PyTorch's ``result_type``.
 
@@ -112,11 +118,16 @@ def result_dtype(*values: Operand) -> DType:
     integer, floating point).
     """
     ranked: list[DType | None] = [None, None, None]
-    for value in values:
-        if isinstance(value, Tensor):
-            level, dtype = (0 if value.ndim else 1), value.dtype
-        else:
+    weak = [isinstance(v, Tensor) and _is_weak(v) for v in values]
+    if any(weak) and all(w or not isinstance(v, Tensor) for v, w in zip(values, weak, strict=True)):
+        return float64  # Python's own arithmetic
+    for value, is_weak in zip(values, weak, strict=True):
+        if not isinstance(value, Tensor):
             level, dtype = 2, _number_dtype(value)
+        elif is_weak:
+            level, dtype = 2, float32
+        else:
+            level, dtype = (0 if value.ndim else 1), value.dtype
         held = ranked[level]
         ranked[level] = dtype if held is None else dtypes.promote(held, dtype)
     given = [dtype for dtype in reversed(ranked) if dtype is not None]
