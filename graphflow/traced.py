@@ -11,6 +11,7 @@ import numpy as np
 from graphflow import pytree
 from graphflow.compiler.ir import Graph, Node, Size
 from graphflow.compiler.trace import Trace, trace
+from graphflow.dims import Dim
 from graphflow.errors import TraceError
 from graphflow.sizes import SymbolicSize
 from graphflow.specs import TensorSpec
@@ -68,6 +69,7 @@ class Traced:
     grad_reads: tuple[GradRead, ...]
     static_reads: tuple[tuple[Callable[[], Hashable], Hashable], ...]
     needs: tuple[tuple[Size, Exception], ...]
+    guards: tuple[Dim, ...]
 
     def sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         """The symbols' values for a call's arrays."""
@@ -122,6 +124,7 @@ def trace_function(
         _grad_reads(tracer, handles),
         tuple(tracer.static_reads.values()),
         tuple(tracer.needs.items()),
+        tuple(tracer.guards),
     )
 
 

@@ -197,6 +197,10 @@ class Variant:
                 if expected != actual:
                     name = self.traced.graph.args[number].attrs["name"]
                     return f"{name}: {spec} with {size} = {expected} doesn't take shape {array.shape}"
+        for guard in self.traced.guards:
+            if evaluate(guard, values) < 0:
+                told = ", ".join(f"{s} = {v}" for s, v in values.items())
+                return f"the program did what is right for {guard} >= 0, which isn't so with {told}"
         return None
 
     def run(self, call: Arguments, bound: Binding) -> Any:

@@ -54,17 +54,17 @@ def unproved(graph: Graph) -> tuple[Bound, ...]:
         ):
             last = first + (count - 1) * step
             low, high = (first, last) if step > 0 else (last, first)
-            if count == 0 or (_is_natural(low) and _is_natural(size - 1 - high) and _is_natural(count)):
+            if count == 0 or (is_natural(low) and is_natural(size - 1 - high) and is_natural(count)):
                 continue
             found.setdefault((first, last, count, size), Bound(first, last, count, size, node))
     return tuple(found.values())
 
 
-def _is_natural(size: Size) -> bool:
+def is_natural(size: Size) -> bool:
     """Whether the size is known not to be negative whatever its symbols are; a symbol itself never is."""
     if isinstance(size, int):
         return size >= 0
     return all(
-        coefficient >= 0 and all(isinstance(atom, str) or _is_natural(atom.numerator) for atom in monomial)
+        coefficient >= 0 and all(isinstance(atom, str) or is_natural(atom.numerator) for atom in monomial)
         for monomial, coefficient in size.terms.items()
     )

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from graphflow.compiler.bounds import is_natural
 from graphflow.compiler.ir import (
     Constraints,
     Graph,
@@ -62,6 +63,7 @@ class Trace(Constraints):
         self.args: list[Node] = []
         self.states: dict[Hashable, State] = {}
         self.weak: dict[Node, bool] = {}
+        self.guards: set[Dim] = set()
         self.needs: dict[Size, Exception] = {}
         self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
 
@@ -115,6 +117,19 @@ class Trace(Constraints):
         if self.hints is not None and evaluate(size, self.hints) == 0:
             raise problem
         self.needs.setdefault(size, problem)
+
+    def is_natural(self, size: Dim) -> bool:
+        """Whether the size is 0 or more at this call; the graph is good for calls where that is as now.
+
+        Without numbers it is taken to be; sizes are checked before a run.
+        """
+        if self.hints is None or is_natural(size):
+            return True
+        found = evaluate(size, self.hints) >= 0
+        guard = size if found else -1 - size
+        if isinstance(guard, Dim):
+            self.guards.add(guard)
+        return found
 
     # Constraints
 

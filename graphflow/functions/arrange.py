@@ -10,6 +10,7 @@ from graphflow.dims import Dim, product
 from graphflow.errors import IndexRangeError, ShapeError
 from graphflow.functions.common import (
     Extent,
+    at_least,
     copied,
     dim_arg,
     pinned,
@@ -83,13 +84,9 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     t = tensor_arg(input, "narrow")
     axis = dim_arg(dim, t.ndim, "narrow")
     size, first, count = t.type_.shape[axis], unwrap(start), unwrap(length)
-    if isinstance(first, int) and first < 0:
+    if not at_least(first, 0):
         first = size + first
-    left = size - (first + count)
-    if not isinstance(first, int) or not isinstance(left, int):
-        size, first, count = (pinned(v, "narrowing a dimension") for v in (size, first, count))
-        left = size - (first + count)
-    if first < 0 or left < 0 or (isinstance(count, int) and count < 0):
+    if not (at_least(first, 0) and at_least(count, 0) and at_least(size, first + count)):
         raise error(
             IndexRangeError,
             "narrow",
@@ -117,12 +114,12 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
         raise error(IndexRangeError, "select", "can't be applied to a 0-d tensor")
     axis = dim_arg(dim, t.ndim, "select")
     size = t.type_.shape[axis]
-    at, size = pinned(unwrap(index), "selecting from a dimension"), pinned(size, "selecting from a dimension")
-    if not -size <= at < size:
+    at = unwrap(index)
+    start = at if at_least(at, 0) else size + at
+    if not (at_least(start, 0) and at_least(size, start + 1)):
         raise error(
             IndexRangeError, "select", f"index {at} is out of bounds for dimension {axis} with size {size}"
         )
-    start = at + size if at < 0 else at
     return reshaped(sliced(t, axis, start, 1), without(t.type_.shape, [axis]))
 
 

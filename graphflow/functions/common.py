@@ -302,6 +302,15 @@ def traced(node: Node) -> Tensor:
     return Tensor.of_node(node, trace)
 
 
+def at_least(size: Extent, least: Extent) -> bool:
+    """Whether a size is `least` or more; in a compiled function, at the calls that this variant is for."""
+    excess = size - least
+    if isinstance(excess, int):
+        return excess >= 0
+    trace = current_trace()
+    return trace is None or trace.is_natural(excess)
+
+
 def pinned(size: Extent, why: str) -> int:
     """The number that a size is; a symbolic one fixes its symbols for this compiled variant."""
     trace = current_trace()

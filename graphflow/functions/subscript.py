@@ -17,6 +17,7 @@ from graphflow.errors import DTypeError, IndexRangeError, ShapeError, TraceError
 from graphflow.functions.common import (
     Extent,
     Operand,
+    at_least,
     cast,
     copied,
     expanded,
@@ -138,11 +139,22 @@ def _slice(item: slice, size: Extent) -> tuple[Extent, int, Extent]:
             return (0 if step > 0 else size - 1), step, size if abs(step) == 1 else ceil_div(size, abs(step))
     elif start in (None, 0) and step == 1 and stop == size:
         return 0, 1, size
-    # Python clips bounds to the size: what that gives depends on the numbers.
-    size = pinned(size, "slicing a dimension")
+    if step > 0 and any(isinstance(s, Dim) for s in (start, stop, size)):
+        first = 0 if start is None else _clipped(start, size)
+        last = size if stop is None else _clipped(stop, size)
+        return (first, step, ceil_div(last - first, step)) if at_least(last - first, 1) else (0, step, 0)
+    size = pinned(size, "slicing a dimension backwards")
     start, stop = (None if b is None else pinned(b, "a slice's bound") for b in (start, stop))
     positions = range(*slice(start, stop, step).indices(size))
     return positions.start if len(positions) else 0, step, len(positions)
+
+
+def _clipped(bound: Extent, size: Extent) -> Extent:
+    """A bound of a slice as a position: from the end where it is negative, and within the dimension."""
+    if not at_least(bound, 0):
+        bound = size + bound
+        return bound if at_least(bound, 0) else 0
+    return bound if at_least(size, bound) else size
 
 
 def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
@@ -183,15 +195,12 @@ def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
 
 def _position(item: int | SymbolicSize, size: Extent, dim: int) -> Extent:
     at = unwrap(item)
-    if isinstance(size, Dim) and not isinstance(at, Dim):
-        size = pinned(size, "indexing a dimension")
-    if isinstance(at, int) and isinstance(size, int):
-        if not -size <= at < size:
-            raise error(
-                IndexRangeError, "index", f"index {at} is out of bounds for dimension {dim} with size {size}"
-            )
-        return at + size if at < 0 else at
-    return at
+    place = at if at_least(at, 0) else size + at
+    if not at_least(place, 0) or not at_least(size, place + 1):
+        raise error(
+            IndexRangeError, "index", f"index {at} is out of bounds for dimension {dim} with size {size}"
+        )
+    return place
 
 
 # ---------------------------------------------------------------------------------------------- reading
