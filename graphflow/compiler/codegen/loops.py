@@ -133,7 +133,9 @@ def write(emitter: Emitter, plan: Plan, memory: Memory, name: str) -> list[Loops
     """The kernels of a unit, as one of the emitters writes them."""
     writer = Writer(plan, memory)
     # The first writing only finds out which addresses there are; the second has the axes merged.
-    emitter(writer, [Index({f"a{i}": 2**61 + i for i in range(len(plan.axes))})], name)
+    kernels = emitter(writer, [Index({f"a{i}": 2**61 + i for i in range(len(plan.axes))})], name)
+    if sum(size != 1 for size in plan.axes) <= 1:
+        return kernels  # there was nothing to merge
     addresses = list(writer.scalars.addresses)
     writer.reset()
     return emitter(writer, addresses, name)
