@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import models
-from random_graphs import Case, check, random_case, tolerances
+from random_graphs import Case, random_case
+from rounding import check, tolerances
 
 EXAMPLES = int(os.environ.get("GRAPHFLOW_FUZZ_EXAMPLES", "300"))
 N = Dim.symbol("n")

@@ -90,8 +90,7 @@ class Dependencies(Generic[T]):
             self._spread(follower, self._above[item] | mask)
 
     def sorted(self, rank: Callable[[T], tuple[int, ...]]) -> list[T]:
-        """Everything after what it needs; among what is ready, the lowest rank first (ranks have to differ).
-        """
+        """Everything after what it needs; of what is ready, the lowest rank first (ranks have to differ)."""
         waiting = {item: len(sources) for item, sources in self.direct.items()}
         ready = [(rank(item), number, item) for number, item in enumerate(waiting) if waiting[item] == 0]
         heapq.heapify(ready)
