@@ -397,7 +397,8 @@ def export(function: CompiledFunction | CompiledGraph | Graph, path: str | os.Pa
         raise TraceError(
             f"{function._name} has several variants; export graphflow.trace(...) of one:\n  {kinds}"
         )
-    export_traced(function.variants[0].traced, path)
+    (variant,) = function.variants
+    export_traced(variant.traced, variant.handles, path)
 
 
 __all__ = [

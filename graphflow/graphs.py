@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -112,19 +113,31 @@ def compiled_graph(
 # ---------------------------------------------------------------------------------------------- files
 
 
-def export_traced(traced: Traced, path: str | os.PathLike[str]) -> None:
-    """Writes a traced function without the gradients a call leaves on handles: a file has no handles."""
+def export_traced(traced: Traced, handles: Sequence[Tensor], path: str | os.PathLike[str]) -> None:
+    """Writes a traced function with the values of its states' `handles`.
+
+    The gradients that a call leaves behind are left out: a file has nothing to leave them on.
+    """
     results, graph = traced.results, traced.graph
     if results.argument_updates:
         raise TraceError(
             "the function changes its arguments in place, which a file can't do; return the new values"
         )
-    if any(n is None for n, _ in results.returned):
+    if any(n is None and value is not None for n, value in results.returned):
         raise TraceError("the function returns values that aren't tensors, which a file can't hold")
+    left = {id(holder) for holder, value in results.grads if value is not None}
+    if any(id(read.holder) in left for read in traced.grad_reads):
+        raise TraceError(
+            "the function adds to gradients that earlier calls left, which a file can't keep; call "
+            "zero_grad() in it"
+        )
     outputs = tuple(graph.outputs[n] for n, _ in results.returned if n is not None)
+    spec = pytree.graft(
+        results.spec, (pytree.NONE if n is None else pytree.LEAF for n, _ in results.returned)
+    )
     kept = Graph(graph.name, graph.args, graph.states, outputs, graph.updates)
     names = [n.attrs["name"] for n in graph.states]
-    _write(path, kept, dict(zip(names, traced.states, strict=True)), results.spec)
+    _write(path, kept, dict(zip(names, handles, strict=True)), spec)
 
 
 def export_graph(graph: CompiledGraph | Graph, path: str | os.PathLike[str]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 Spec = tuple[Any, ...]
 LEAF: Spec = ("leaf",)
+NONE: Spec = ("none", ())  # stands for None, and holds no leaf
 
 
 def flatten(value: Any) -> tuple[list[Any], Spec]:
@@ -40,6 +41,8 @@ def _unflatten(spec: Spec, leaves: Any) -> Any:
     kind = spec[0]
     if kind == "leaf":
         return next(leaves)
+    if kind == "none":
+        return None
     if kind == "tuple":
         return tuple([_unflatten(s, leaves) for s in spec[1]])
     if kind == "list":
@@ -52,6 +55,13 @@ def _unflatten(spec: Spec, leaves: Any) -> Any:
     return spec[1](*[_unflatten(s, leaves) for s in spec[2]])
 
 
+def graft(spec: Spec, parts: Iterator[Spec]) -> Spec:
+    """The nesting with the next of `parts` in place of each leaf."""
+    if spec[0] == "leaf":
+        return next(parts)
+    return (*spec[:-1], tuple([graft(s, parts) for s in spec[-1]]))
+
+
 def to_json(spec: Spec) -> Any:
     """The nesting as JSON data; tuples of other types become tuples, dict keys have to be strings."""
     kind = spec[0]
@@ -61,7 +71,7 @@ def to_json(spec: Spec) -> Any:
         if not all(isinstance(k, str) for k in spec[1]):
             raise TypeError("only dicts with string keys can be written to a file")
         return {"dict": [[k, to_json(s)] for k, s in zip(spec[1], spec[2], strict=True)]}
-    return {kind if kind == "list" else "tuple": [to_json(s) for s in spec[-1]]}
+    return {kind if kind in ("list", "none") else "tuple": [to_json(s) for s in spec[-1]]}
 
 
 def from_json(data: Any, depth: int = 0) -> Spec:
@@ -73,6 +83,8 @@ def from_json(data: Any, depth: int = 0) -> Spec:
     ((kind, items),) = data.items()
     if not isinstance(items, list):
         raise ValueError("not a description of nested results")
+    if kind == "none" and not items:
+        return NONE
     if kind in ("tuple", "list"):
         return (kind, tuple(from_json(i, depth + 1) for i in items))
     if kind == "dict" and all(isinstance(i, list) and len(i) == 2 and isinstance(i[0], str) for i in items):

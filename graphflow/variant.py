@@ -88,6 +88,11 @@ class Variant:
     def __repr__(self) -> str:
         return f"<variant {self}>"
 
+    @property
+    def handles(self) -> tuple[Tensor, ...]:
+        """The tensors behind the graph's states, gradients as they were at the last call."""
+        return self._bound.handles if self._bound is not None else self.traced.states
+
     def bind(self, call: Arguments) -> Binding:
         """Takes the states' memory as it is now."""
         traced = self.traced

@@ -141,6 +141,31 @@ def test_floats_are_arguments_in_files_too(tmp_path: Path) -> None:
         loaded(np.ones(3))
 
 
+def test_a_step_that_returns_nothing(tmp_path: Path) -> None:
+    total = gf.zeros(2)
+    total.name = "total"
+
+    @gf.compile
+    def add(x: Any) -> Any:
+        total.add_(x)
+
+    @gf.compile
+    def both(x: Any) -> Any:
+        total.add_(x)
+        return None, {"x": x, "none": None}
+
+    for function, expected in ((add, None), (both, (None, {"x": [2.0, 2.0], "none": None}))):
+        assert function(gf.ones(2)) is None or function is both
+        gf.export(function, tmp_path / "f.gfz")
+        loaded = gf.load_graph(tmp_path / "f.gfz")
+        before = loaded.states["total"].tolist()
+        result = loaded(gf.full((2,), 2.0))
+        assert loaded.states["total"].tolist() == [b + 2.0 for b in before]
+        if expected is not None:
+            result[1]["x"] = result[1]["x"].tolist()
+        assert result == expected
+
+
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     path = tmp_path / "f.gfz"
     f = gf.compile(lambda x, n: x * n)
@@ -162,6 +187,11 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     k(np.ones(2))
     with pytest.raises(TypeError, match="string keys"):
         gf.export(k, path)
+    w = nn.Parameter(gf.ones(2))
+    accumulate = gf.compile(lambda x: (w * x).sum().backward())
+    accumulate(gf.ones(2))
+    with pytest.raises(TraceError, match=r"adds to gradients that earlier calls left"):
+        gf.export(accumulate, path)
     with pytest.raises(TypeError, match="not function"):
         gf.export(lambda x: x, path)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
