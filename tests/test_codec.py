@@ -107,9 +107,9 @@ def test_a_long_chain() -> None:
     node = x = f32("x", 4)
     for _ in range(50_000):
         node = OPS["tanh"](node)
-    start = time.perf_counter()
+    start = time.process_time()
     again = decode(encode(Graph("g", (x,), (), (node,))))
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert len(again.nodes()) == 50_001
 
 

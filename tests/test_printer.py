@@ -172,11 +172,11 @@ def test_a_long_chain_prints_and_parses_quickly() -> None:
         with ir.at(Loc("model.py", line, "f")):
             node = OPS["tanh"](node + x)
     graph = Graph("chain", (x,), (), (node,))
-    start = time.perf_counter()
+    start = time.process_time()
     text = str(graph)
-    printed = time.perf_counter()
+    printed = time.process_time()
     again = parse(text)
-    parsed = time.perf_counter()
+    parsed = time.process_time()
     assert str(again) == text
     assert printed - start < 3
     assert parsed - printed < 6  # alone on a core it takes under two seconds
