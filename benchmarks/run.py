@@ -9,6 +9,8 @@ PY = os.environ.get('PEERS_PYTHON', sys.executable)
 GF = os.environ.get('GRAPHFLOW_PYTHON', sys.executable)
 
 def child(fw, w, threads):
+    # frameworks that take no number of threads take that of the CPUs they may run on
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     t0 = time.perf_counter()
     if fw in ('torch', 'compile'):
         import torch; torch.set_num_threads(threads)
@@ -45,8 +47,7 @@ def main():
     for w in ws:
         ps = {}
         for f in fws:
-            env = dict(os.environ, OMP_NUM_THREADS=str(a.threads), NUMBA_NUM_THREADS=str(a.threads))
-            if a.threads == 1: env['XLA_FLAGS'] = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
+            env = dict(os.environ, OMP_NUM_THREADS=str(a.threads), NUMBA_NUM_THREADS=str(a.threads), GRAPHFLOW_NUM_THREADS=str(a.threads))
             p = subprocess.Popen([GF if f == 'graphflow' else PY, os.path.join(HERE, 'run.py'), '--threads', str(a.threads), '--child', f, w],
                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
             head = p.stdout.readline()
