@@ -8,13 +8,15 @@ from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
 
 
-class _Loss(Module):
+class Loss(Module):
+    """What losses share: how they reduce, and the older arguments that say so."""
+
     def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"):
         super().__init__()
         self.reduction = legacy(size_average, reduce, reduction)
 
 
-class _WeightedLoss(_Loss):
+class _WeightedLoss(Loss):
     weight: Tensor | None
 
     def __init__(
@@ -28,12 +30,152 @@ class _WeightedLoss(_Loss):
         self.register_buffer("weight", weight)
 
 
-class MSELoss(_Loss):
+class MSELoss(Loss):
     """(input - target)², reduced by ``"mean"``, ``"sum"`` or ``"none"``."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """0-d, or the operands' shape without reduction."""
         return F.mse_loss(input, target, reduction=self.reduction)
+
+
+class L1Loss(Loss):
+    """|input - target|, reduced by ``"mean"``, ``"sum"`` or ``"none"``."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """0-d, or the operands' shape without reduction."""
+        return F.l1_loss(input, target, reduction=self.reduction)
+
+
+class SmoothL1Loss(Loss):
+    """0.5 d² / beta for d = |input - target| below `beta`, else d - 0.5 beta; reduced."""
+
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        beta: float = 1.0,
+    ):
+        super().__init__(size_average, reduce, reduction)
+        self.beta = beta
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """0-d, or the operands' shape without reduction."""
+        return F.smooth_l1_loss(input, target, reduction=self.reduction, beta=self.beta)
+
+
+class HuberLoss(Loss):
+    """0.5 d² for d = |input - target| up to `delta`, else delta (d - 0.5 delta); reduced."""
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0):
+        super().__init__(reduction=reduction)
+        self.delta = delta
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """0-d, or the operands' shape without reduction."""
+        return F.huber_loss(input, target, reduction=self.reduction, delta=self.delta)
+
+
+class PoissonNLLLoss(Loss):
+    """Minus the log-likelihood of counts under Poisson rates; see ``functional.poisson_nll_loss``."""
+
+    def __init__(
+        self,
+        log_input: bool = True,
+        full: bool = False,
+        size_average: bool | None = None,
+        eps: float = 1e-8,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ):
+        super().__init__(size_average, reduce, reduction)
+        self.log_input = log_input
+        self.full = full
+        self.eps = eps
+
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
+        """0-d, or the operands' shape without reduction."""
+        return F.poisson_nll_loss(
+            log_input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction
+        )
+
+
+class GaussianNLLLoss(Loss):
+    """Minus the log-likelihood of numbers under normal distributions of mean `input` and variance `var`."""
+
+    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"):
+        super().__init__(reduction=reduction)
+        self.full = full
+        self.eps = eps
+
+    def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
+        """0-d, or the operands' shape without reduction."""
+        return F.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
+
+
+class KLDivLoss(Loss):
+    """target (log(target) - input) for log-probabilities `input`; ``"batchmean"`` is the divergence."""
+
+    def __init__(
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        log_target: bool = False,
+    ):
+        super().__init__(size_average, reduce, reduction)
+        self.log_target = log_target
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """0-d, or the operands' shape without reduction."""
+        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
+class BCELoss(_WeightedLoss):
+    """Binary cross-entropy of probabilities; logarithms don't go below -100."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """0-d, or the operands' shape without reduction."""
+        return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
+
+
+class BCEWithLogitsLoss(_WeightedLoss):
+    """Binary cross-entropy of sigmoid(input), without overflow; `pos_weight` scales the targets' part."""
+
+    pos_weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        pos_weight: Tensor | None = None,
+    ):
+        super().__init__(weight, size_average, reduce, reduction)
+        self.register_buffer("pos_weight", pos_weight)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """0-d, or the operands' shape without reduction."""
+        return F.binary_cross_entropy_with_logits(
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )
+
+
+class SoftMarginLoss(Loss):
+    """log(1 + exp(-target * input)) for targets 1 and -1, reduced."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """0-d, or the operands' shape without reduction."""
+        return F.soft_margin_loss(input, target, reduction=self.reduction)
+
+
+class MultiLabelSoftMarginLoss(_WeightedLoss):
+    """Binary cross-entropy of sigmoid(input), averaged over classes, the last dimension; `weight` (C,)."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """0-d, or the shape without the classes when not reduced."""
+        return F.multilabel_soft_margin_loss(input, target, self.weight, reduction=self.reduction)
 
 
 class NLLLoss(_WeightedLoss):

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from graphflow.tensor import Tensor
 
 REDUCTIONS = ("none", "mean", "sum")
 
 
-def legacy(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+def legacy(size_average: bool | None, reduce: bool | None, reduction: str, stacklevel: int = 3) -> str:
     """`reduction`, or what the older arguments `size_average` and `reduce` ask for, with a warning."""
     if size_average is None and reduce is None:
         return reduction
     if reduce is False:
-        chosen = "none"
+        wanted = "none"
     else:
-        chosen = "sum" if size_average is False else "mean"
+        wanted = "sum" if size_average is False else "mean"
     warnings.warn(
-        f"size_average and reduce are deprecated, use reduction={chosen!r} instead",
+        f"size_average and reduce are deprecated, use reduction={wanted!r} instead",
         FutureWarning,
-        stacklevel=3,
+        stacklevel=stacklevel,
     )
-    return chosen
+    return wanted
 
 
 def check(reduction: str) -> None:
@@ -38,3 +39,32 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
         return loss
     total: Tensor = loss.mean() if reduction == "mean" else loss.sum()
     return total
+
+
+def chosen(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """The reduction that a loss's arguments ask for, checked."""
+    reduction = legacy(size_average, reduce, reduction, stacklevel=4)
+    check(reduction)
+    return reduction
+
+
+def differ(a: Tensor, b: Tensor) -> bool:
+    """Whether two shapes are known to differ; symbolic sizes are compared by the operations that need it."""
+    return a.ndim != b.ndim or any(map(sizes_differ, a.shape, b.shape))
+
+
+def sizes_differ(a: Any, b: Any) -> bool:
+    """Whether two sizes are known to differ."""
+    return isinstance(a, int) and isinstance(b, int) and a != b
+
+
+def warn_of_broadcasting(input: Tensor, target: Tensor, stacklevel: int = 3) -> None:
+    """Warns when input and target have different shapes: a result of their broadcasting is rarely meant."""
+    if differ(input, target):
+        warnings.warn(
+            f"Using a target size ({tuple(target.shape)}) that is different to the input size "
+            f"({tuple(input.shape)}). This will likely lead to incorrect results due to broadcasting. "
+            "Please ensure they have the same size.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )

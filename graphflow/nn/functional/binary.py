@@ -1,0 +1,109 @@
+"""Losses of yes-or-no answers."""
+
+from __future__ import annotations
+
+from graphflow import functions as ops
+from graphflow.errors import ShapeError
+from graphflow.nn.functional.reduction import chosen, differ, reduced
+from graphflow.nn.functional.smooth import log1p_exp, log1p_exp_of_both
+from graphflow.tensor import Tensor, no_grad
+
+# Where a probability comes closer to 0 than this, the logarithm's slope stays; and its lowest value.
+_NEAREST = 1e-12
+_LOWEST = -100.0
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """-(target log(input) + (1 - target) log(1 - input)), times `weight`, reduced; shapes have to be equal.
+
+    Logarithms don't go below -100, as in PyTorch, and their slopes not above 1e12. ValueError for
+    probabilities outside [0, 1] (where they can be seen: compiled functions give NaN).
+    """
+    reduction = chosen(size_average, reduce, reduction)
+    if differ(input, target):
+        raise ShapeError(
+            f"Using a target size ({tuple(target.shape)}) that is different to the input size "
+            f"({tuple(input.shape)}) is deprecated. Please ensure they have the same size."
+        )
+    with no_grad():
+        if not input.is_traced and bool(((input < 0) | (input > 1)).any()):
+            raise ValueError("all elements of input should be between 0 and 1")
+    yes, no = _bounded_log(input, input), _bounded_log(1.0 - input, input, complement=True)
+    loss = -(target * yes + (1.0 - target) * no)
+    return reduced(loss if weight is None else loss * weight, reduction)
+
+
+def _bounded_log(chance: Tensor, p: Tensor, complement: bool = False) -> Tensor:
+    """log(chance), not below -100 and not steeper than 1e12. `chance` is p or with `complement` 1-p."""
+    inside = chance > _NEAREST
+    safe = ops.where(inside, p, 0.5)
+    logs = (-safe).log1p() if complement else safe.log()
+    held = chance.detach()
+    edge = held.log().clamp(min=_LOWEST) + (chance - held) * (1.0 / _NEAREST)
+    return ops.where(inside, logs, edge)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """`binary_cross_entropy` of sigmoid(input), without overflow; shapes have to be equal.
+
+    `weight` scales elements, `pos_weight` the target's part, log(sigmoid(input)); both broadcast.
+    """
+    reduction = chosen(size_average, reduce, reduction)
+    if differ(input, target):
+        raise ShapeError(
+            f"Target size ({tuple(target.shape)}) must be the same as input size ({tuple(input.shape)})"
+        )
+    loss = _of_logits(input, target, pos_weight)
+    return reduced(loss if weight is None else loss * weight, reduction)
+
+
+def _of_logits(input: Tensor, target: Tensor, pos_weight: Tensor | None) -> Tensor:
+    no, yes = log1p_exp_of_both(input)
+    share = target if pos_weight is None else target * pos_weight
+    return (1.0 - target) * no + share * yes
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """log(1 + exp(-target * input)) for targets 1 and -1, reduced."""
+    reduction = chosen(size_average, reduce, reduction)
+    return reduced(log1p_exp(-target * input), reduction)
+
+
+def multilabel_soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """`binary_cross_entropy_with_logits`, times `weight` (C,), averaged over the classes, the last dimension.
+
+    `reduction` is over what remains: (N, C) gives (N,) with ``"none"``.
+    """
+    reduction = chosen(size_average, reduce, reduction)
+    loss = _of_logits(input, target, None)
+    if weight is not None:
+        loss = loss * weight
+    return reduced(loss.sum(-1) / input.shape[-1], reduction)

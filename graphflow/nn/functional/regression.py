@@ -1,0 +1,166 @@
+"""Losses of predicted numbers."""
+
+from __future__ import annotations
+
+import math
+
+from graphflow import functions as ops
+from graphflow.errors import ShapeError
+from graphflow.nn.functional.reduction import chosen, differ, reduced, warn_of_broadcasting
+from graphflow.nn.functional.smooth import x_log_x
+from graphflow.tensor import Tensor, no_grad
+
+
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """|input - target| with broadcasting, times `weight`, reduced; warns when the shapes differ.
+
+    With `weight`, the mean divides by the weights' sum. The gradient where both are equal is 0.
+    """
+    reduction = chosen(size_average, reduce, reduction)
+    warn_of_broadcasting(input, target)
+    return _weighted((input - target).abs(), weight, reduction)
+
+
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """0.5 d² / beta for d = |input - target| below `beta`, else d - 0.5 beta; reduced.
+
+    Girshick, ICCV 2015. ``beta=0`` is `l1_loss`; ValueError below.
+    """
+    reduction = chosen(size_average, reduce, reduction)
+    warn_of_broadcasting(input, target)
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss does not support negative values for beta, got {beta}")
+    distance = (input - target).abs()
+    if beta == 0:
+        return reduced(distance, reduction)
+    near = distance * distance * (0.5 / beta)
+    return reduced(ops.where(distance < beta, near, distance - 0.5 * beta), reduction)
+
+
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """0.5 d² for d = |input - target| up to `delta`, else delta (d - 0.5 delta); times `weight`, reduced.
+
+    Huber, Ann. Math. Statist. 35, 1964. ValueError unless delta > 0.
+    """
+    reduction = chosen(None, None, reduction)
+    warn_of_broadcasting(input, target)
+    if delta <= 0:
+        raise ValueError(f"huber_loss does not support non-positive values for delta, got {delta}")
+    distance = (input - target).abs()
+    loss = ops.where(distance <= delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta))
+    return reduced(loss if weight is None else loss * weight, reduction)
+
+
+def _weighted(loss: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    if weight is None:
+        return reduced(loss, reduction)
+    if differ(weight, loss):
+        weight = ops.zeros_like(loss) + weight
+    weighted = loss * weight
+    if reduction == "mean":
+        mean: Tensor = weighted.sum() / weight.sum()
+        return mean
+    return reduced(weighted, reduction)
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the log-likelihood of counts `target` under Poisson rates exp(input), or `input` without
+    `log_input`.
+
+    Without `full` the term of the target alone is left out; with it Stirling's formula stands for it, for
+    targets above 1. `eps` keeps the logarithm of a rate finite.
+    """
+    reduction = chosen(size_average, reduce, reduction)
+    loss = input.exp() - target * input if log_input else input - target * (input + eps).log()
+    if full:
+        counted = target > 1
+        count = ops.where(counted, target, 1.0)
+        stirling = count * count.log() - count + 0.5 * (2 * math.pi * count).log()
+        loss = loss + ops.where(counted, stirling, 0.0)
+    return reduced(loss, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """0.5 (log(var) + (input - target)² / var), with `var` at least `eps`; `full` adds 0.5 log(2π).
+
+    `var` has the input's shape, the input's without its last dimension or with size 1 there, or is a number.
+    Holding it at `eps` isn't part of the gradient. ValueError for negative numbers in it (where they can be
+    seen: not in a compiled function) and other shapes.
+    """
+    reduction = chosen(None, None, reduction)
+    variance = ops.full_like(input, var) if isinstance(var, (int, float)) else var
+    if variance.ndim == input.ndim - 1 and tuple(variance.shape) == tuple(input.shape[:-1]):
+        variance = variance.unsqueeze(-1)
+    elif variance.ndim != input.ndim or (differ(variance, input) and variance.shape[-1] != 1):
+        raise ShapeError(
+            f"var is of incorrect size: it has shape {tuple(variance.shape)}, the input {tuple(input.shape)}"
+        )
+    with no_grad():
+        if not variance.is_traced and bool((variance < 0).any()):
+            raise ValueError("var has negative entry/entries")
+        held = variance.clamp(min=eps) - variance
+    variance = variance + held
+    difference = input - target
+    loss = 0.5 * (variance.log() + difference * difference / variance)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return reduced(loss, reduction)
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """target (log(target) - input) for log-probabilities `input`; with `log_target` the target is
+    logarithms, too.
+
+    ``reduction="batchmean"`` divides the sum by the first size, which is the divergence's definition;
+    ``"mean"`` by the number of elements.
+    """
+    if reduction != "batchmean" or size_average is not None or reduce is not None:
+        reduction = chosen(size_average, reduce, reduction)
+    loss = target.exp() * (target - input) if log_target else x_log_x(target) - target * input
+    if reduction == "batchmean":
+        total: Tensor = loss.sum()
+        return total / input.shape[0] if input.ndim else total
+    return reduced(loss, reduction)
