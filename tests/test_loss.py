@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 import graphflow as gf
 import numpy as np
@@ -149,6 +151,28 @@ def test_classes_out_of_range_are_an_error(bad: int) -> None:
 def test_losses_say_what_does_not_fit(call, error, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=message):
         call(gf.zeros(3, 4), gf.tensor([0, 1, 2]))
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("call", "operands"),
+    [
+        (lambda x, t: F.cross_entropy(x, t.float()), r"float32\[N, 4\], float32\[N\]"),
+        (lambda x, t: F.nll_loss(x, t.unsqueeze(1)), r"float32\[N, 4\], int64\[N, 1\]"),
+        (lambda x, t: F.cross_entropy(x, x.long()), r"float32\[N, 4\], int64\[N, 4\]"),
+        (lambda x, t: F.nll_loss(x, t, weight=gf.ones(3)), r"float32\[N, 4\], float32\[3\]"),
+        (lambda x, t: F.cross_entropy(x.sum(), t), r"float32\[\], int64\[N\]"),
+    ],
+)
+def test_losses_name_themselves_operands_and_line(call: Any, operands: str, compiled: bool) -> None:
+    batch = "batch" if compiled else "3"
+    function = gf.compile(call) if compiled else call
+    with pytest.raises((TypeError, ValueError)) as raised:
+        function(gf.zeros(3, 4), gf.tensor([0, 1, 2]))
+    message = str(raised.value)
+    assert message.startswith(("cross_entropy: ", "nll_loss: "))
+    where = r"\n  at .*test_loss\.py:\d+ in <lambda>"
+    assert re.search(rf"\n  operands: {operands.replace('N', batch)}{where}", message)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.registry import error
 from graphflow.nn.functional.activation import log_softmax
 from graphflow.nn.functional.reduction import check, legacy, reduced
 from graphflow.tensor import Tensor
@@ -61,7 +62,7 @@ def nll_loss(
     """
     reduction = legacy(size_average, reduce, reduction)
     check(reduction)
-    return _indexed(input, target, weight, ignore_index, reduction, 0.0)
+    return _indexed("nll_loss", input, target, weight, ignore_index, reduction, 0.0)
 
 
 def cross_entropy(
@@ -85,14 +86,20 @@ def cross_entropy(
     check(reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    dim = _class_dim(input)
+    dim = _class_dim("cross_entropy", input, target)
     log_probabilities = log_softmax(input, dim)
     if target.ndim != input.ndim:
-        return _indexed(log_probabilities, target, weight, ignore_index, reduction, label_smoothing)
+        return _indexed(
+            "cross_entropy", log_probabilities, target, weight, ignore_index, reduction, label_smoothing
+        )
     if not target.dtype.is_floating_point:
-        raise DTypeError(
+        raise _misfit(
+            DTypeError,
+            "cross_entropy",
             "a target of the input's shape holds class probabilities and has to be floating point, got "
-            f"{target.dtype}; class indices have the input's shape without the class dimension"
+            f"{target.dtype}; class indices have the input's shape without the class dimension",
+            input,
+            target,
         )
     if ignore_index >= 0:
         raise ValueError("ignore_index is not supported for floating point target")
@@ -101,30 +108,41 @@ def cross_entropy(
         target = target * (1.0 - label_smoothing) + label_smoothing / classes
     terms = log_probabilities * target
     if weight is not None:
-        terms = terms * _per_class(weight, input, dim)
+        terms = terms * _per_class("cross_entropy", weight, input, dim)
     loss = -terms.sum(dim)
     # The mean is over samples, not over elements.
     return reduced(loss, reduction)
 
 
-def _class_dim(input: Tensor) -> int:
+def _misfit(kind: type[Exception], name: str, message: str, *operands: Tensor) -> Exception:
+    """An exception to raise, with the operands' dtypes and shapes and the user's line."""
+    return error(kind, name, f"{message}\n  operands: {', '.join(str(t.type_) for t in operands)}")
+
+
+def _class_dim(name: str, input: Tensor, target: Tensor) -> int:
     if input.ndim == 0:
-        raise ShapeError("class scores need a class dimension: (C,), (N, C) or (N, C, ...), got a 0-d tensor")
+        message = "class scores need a class dimension: (C,), (N, C) or (N, C, ...), got a 0-d tensor"
+        raise _misfit(ShapeError, name, message, input, target)
     return 0 if input.ndim == 1 else 1
 
 
-def _per_class(weight: Tensor, input: Tensor, dim: int) -> Tensor:
+def _per_class(name: str, weight: Tensor, input: Tensor, dim: int) -> Tensor:
     """Class weights shaped so that they broadcast against `input`."""
     classes = input.shape[dim]
     if weight.ndim != 1 or weight.shape[0] != classes:
-        raise ShapeError(
+        raise _misfit(
+            ShapeError,
+            name,
             f"weight tensor should be defined either for all {classes} classes or no classes but got weight "
-            f"tensor of shape: {list(weight.shape)}"
+            f"tensor of shape: {list(weight.shape)}",
+            input,
+            weight,
         )
     return ops.reshape(weight, (-1, *(1,) * (input.ndim - dim - 1)))
 
 
 def _indexed(
+    name: str,
     log_probabilities: Tensor,
     target: Tensor,
     weight: Tensor | None,
@@ -133,9 +151,9 @@ def _indexed(
     label_smoothing: float,
 ) -> Tensor:
     """The loss for class indices. The class dimension stays, with size 1, to the end: rows then fuse."""
-    dim = _class_dim(log_probabilities)
+    dim = _class_dim(name, log_probabilities, target)
     classes = log_probabilities.shape[dim]
-    index = _checked_target(log_probabilities, target, dim).unsqueeze(dim)
+    index = _checked_target(name, log_probabilities, target, dim).unsqueeze(dim)
     counts = index != ignore_index
     # An ignored row may hold any number, so it looks at class 0; other negative indices must not count from
     # the end.
@@ -143,13 +161,12 @@ def _indexed(
     try:
         picked = log_probabilities.gather(dim, safe)
     except IndexError:
-        raise IndexError(
-            f"a target is outside the classes 0 … {classes - 1} and isn't ignore_index={ignore_index}"
-        ) from None
+        message = f"a target is outside the classes 0 … {classes - 1} and isn't ignore_index={ignore_index}"
+        raise error(IndexError, name, message) from None
     loss: Tensor = -ops.where(counts, picked, 0.0)
     share = counts.to(log_probabilities.dtype)
     if weight is not None:
-        scale = _per_class(weight, log_probabilities, dim)
+        scale = _per_class(name, weight, log_probabilities, dim)
         own = weight.gather(0, safe.flatten()).reshape(safe.shape)
         loss, share = loss * own, share * own
     if label_smoothing > 0:
@@ -165,16 +182,15 @@ def _indexed(
     return loss
 
 
-def _checked_target(input: Tensor, target: Tensor, dim: int) -> Tensor:
+def _checked_target(name: str, input: Tensor, target: Tensor, dim: int) -> Tensor:
     """Class indices as int64, after their dtype and shape were compared with the scores'."""
     if target.dtype.kind != "int":
-        raise DTypeError(f"class indices have to be integers, got {target.dtype}; convert with .long()")
+        message = f"class indices have to be integers, got {target.dtype}; convert with .long()"
+        raise _misfit(DTypeError, name, message, input, target)
     expected = (*input.shape[:dim], *input.shape[dim + 1 :])
     if len(expected) != target.ndim or any(map(_differ, expected, target.shape)):
-        raise ShapeError(
-            f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got "
-            f"{tuple(target.shape)}"
-        )
+        message = f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got "
+        raise _misfit(ShapeError, name, f"{message}{tuple(target.shape)}", input, target)
     indices: Tensor = target.long()
     return indices
 
