@@ -109,6 +109,16 @@ def test_a_mistake_is_one_line_and_code_2(place: Path, capfd: pytest.CaptureFixt
     assert err == "graphflow: error: job.toml: unknown key 'epoch'; did you mean 'epochs'?\n"
 
 
+def test_a_mistake_of_the_model_names_no_line_of_the_command(
+    place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (place / "code.py").write_text(CODE.replace("Linear(2, 2)", "Linear(3, 2)"))
+    assert main(["train", "job.toml"]) == 2
+    err = capfd.readouterr().err
+    assert "operands: float32[batch, 2], float32[3, 2]" in err
+    assert "\n  at " not in err
+
+
 def test_a_setting_with_a_bad_value_is_told_before_anything_begins(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_COMMAND = _PACKAGE + "cli.py"
 _LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
 
 
@@ -40,10 +41,12 @@ def _is_users(file: str) -> bool:
 
 
 def user_loc() -> Loc | None:
-    """The innermost frame of the user's code."""
+    """The innermost frame of the user's code; what started the command ``graphflow`` isn't that."""
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
+        if code.co_filename == _COMMAND:
+            return None
         if _is_users(code.co_filename):
             return Loc(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
