@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
@@ -26,6 +27,8 @@ from graphflow.compiler.interpret import bind_symbols
 from graphflow.compiler.ir import Graph
 from graphflow.compiler.verify import verify
 from graphflow.errors import DTypeError, FormatError, ShapeError
+
+Date = tuple[int, int, int, int, int, int]  # as zip archives have it: year to second
 
 FORMAT_VERSION = 1
 MANIFEST, GRAPH, WEIGHTS = ENTRIES = ("manifest.json", "graph.json", "weights.safetensors")
@@ -61,14 +64,15 @@ def write_artifact(
         "states": _names(graph.states),
         "meta": meta,
     }
-    _write_atomically(os.fspath(path), {MANIFEST: _to_json(manifest), **body})
+    _write_atomically(os.fspath(path), _pack({MANIFEST: _to_json(manifest), **body}))
 
 
 def read_artifact(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray], dict[str, Any]]:
     """The graph, its states' values by name, and the `meta` of a file that ``write_artifact`` wrote.
 
     FormatError when the file is no graph file, is truncated or altered anywhere, was written in another
-    version of the format, or holds something it shouldn't; OSError when it can't be read.
+    version of the format, or holds something it shouldn't, were it a byte between the entries; OSError when
+    it can't be read.
     """
     with open(path, "rb") as file:
         data = file.read()
@@ -206,7 +210,11 @@ def _unpack(data: bytes) -> dict[str, bytes]:
                     _fail(f"the entry {info.filename} is encrypted")
             if sum(info.file_size for info in infos) > len(data):
                 _fail("the entries claim to be larger than the file")
-            return {info.filename: archive.read(info) for info in infos}
+            entries = {info.filename: archive.read(info) for info in infos}
+            # Checksums cover what the entries hold; this covers every byte around them.
+            if _pack(entries, [info.date_time for info in infos]) != data:
+                _fail("the archive around the entries isn't as it was written: the file was altered")
+            return entries
     except FormatError:
         raise
     except (
@@ -222,14 +230,21 @@ def _unpack(data: bytes) -> dict[str, bytes]:
         raise FormatError(f"a damaged graph file: {error}") from error
 
 
-def _write_atomically(path: str, entries: Mapping[str, bytes]) -> None:
+def _pack(entries: Mapping[str, bytes], dates: Iterable[Date] = itertools.repeat(_EPOCH)) -> bytes:
+    """The archive that holds these entries, which are of the given dates."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for (name, data), date in zip(entries.items(), dates, strict=False):
+            archive.writestr(zipfile.ZipInfo(name, date), data)
+    return buffer.getvalue()
+
+
+def _write_atomically(path: str, content: bytes) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, data in entries.items():
-                    archive.writestr(zipfile.ZipInfo(name, _EPOCH), data)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
