@@ -89,7 +89,9 @@ class Op:
 
     ``infer(*types, **attrs)`` is the type rule and raises ShapeError or DTypeError; ``numpy(*arrays,
     **attrs)`` is the reference that defines the op's meaning; ``vjp(g, out, *inputs, **attrs)`` gives one
-    cotangent node (or None) per input, written in ops. ``kind`` tells the compiler how it iterates;
+    cotangent node (or None) per input, written in ops; ``batch(out, size, batched, *inputs, **attrs)`` is the
+    op over a leading batch dimension of some inputs (see ``passes/batch.py``), or the reason why there is no
+    such thing. ``kind`` tells the compiler how it iterates;
     ``lowering`` holds what that kind needs (an element expression, a combine rule, an index map), see the
     family module that made the op.
     """
@@ -104,6 +106,7 @@ class Op:
     lowering: Any = None
     arity: int | None = None  # None: any number of operands
     doc: str = ""
+    batch: Callable[..., Any] | str | None = None  # None: what the kind has
 
     def __call__(self, *inputs: Node | int | float | bool, **attrs: Any) -> Node:
         """A node that applies this op; Python scalars become constants of the first node operand's dtype."""

@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from graphflow.compiler.ir import OPS, Graph, Node, TensorType, constant, input_node, substitute, toposort
+from graphflow import dims
+from graphflow.compiler.ir import (
+    OPS,
+    Graph,
+    Node,
+    Size,
+    TensorType,
+    at,
+    constant,
+    input_node,
+    make_node,
+    substitute,
+    toposort,
+)
 from graphflow.compiler.passes import autodiff
+from graphflow.dims import Dim
 
 
 def close(name: str, args: Sequence[Node], outputs: Sequence[Node]) -> tuple[Graph, tuple[Node, ...]]:
@@ -43,6 +58,41 @@ def close(name: str, args: Sequence[Node], outputs: Sequence[Node]) -> tuple[Gra
 def inline(graph: Graph, operands: Sequence[Node]) -> list[Node]:
     """The sub-graph's outputs with `operands` in the place of its arguments."""
     return substitute(graph.outputs, dict(zip(graph.args, operands, strict=True)))
+
+
+def inline_sized(graph: Graph, operands: Sequence[Node]) -> list[Node]:
+    """`inline` for a graph with symbols of its own, which take the sizes that the operands have."""
+    symbols: dict[str, Size] = {}
+    for arg, operand in zip(graph.args, operands, strict=True):
+        for size, actual in zip(arg.shape, operand.shape, strict=True):
+            if isinstance(size, Dim) and str(size).isidentifier():
+                symbols.setdefault(str(size), actual)
+    return _sized_outputs(graph, operands, symbols)
+
+
+def _sized_outputs(graph: Graph, operands: Sequence[Node], symbols: Mapping[str, Size]) -> list[Node]:
+    done = dict(zip(graph.args, operands, strict=True))
+    for node in toposort(graph.outputs, stop=set(done)):
+        if node not in done:
+            attrs = {key: _sized(value, symbols) for key, value in node.attrs.items()}
+            with at(node.loc):
+                done[node] = make_node(node.op, tuple(done[i] for i in node.inputs), attrs)
+    return [done[o] for o in graph.outputs]
+
+
+def _sized(value: Any, symbols: Mapping[str, Size]) -> Any:
+    """An attribute with sizes in place of symbols."""
+    if isinstance(value, Dim):
+        return dims.substitute(value, symbols)
+    if isinstance(value, tuple):
+        return tuple(_sized(v, symbols) for v in value)
+    if isinstance(value, Graph):
+        args = tuple(
+            input_node(a.attrs["name"], TensorType(a.dtype, _sized(a.shape, symbols)), a.loc)
+            for a in value.args
+        )
+        return Graph(value.name, args, (), tuple(_sized_outputs(value, args, symbols)))
+    return value
 
 
 def zeros(type_: TensorType) -> Node:

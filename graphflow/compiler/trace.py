@@ -66,6 +66,8 @@ class Trace(Constraints):
         self.guards: set[Dim] = set()
         self.needs: dict[Size, Exception] = {}
         self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
+        self.levels: list[Any] = []  # every vmap that the function is inside of, outermost first
+        self.elements: set[Node] = set()  # their stand-ins for one element, which must not leave them
 
     def add_arg(self, name: str, type_: TensorType) -> Node:
         """An input node for the next argument."""
@@ -174,7 +176,18 @@ class Trace(Constraints):
         """The finished graph; states that only were read have no update."""
         states = tuple(s.node for s in self.states.values())
         updates = tuple((i, s.current) for i, s in enumerate(self.states.values()) if s.current is not s.node)
+        self._require_whole((*outputs, *(node for _, node in updates)))
         return Graph(self.name, tuple(self.args), states, outputs, updates)
+
+    def _require_whole(self, roots: tuple[Node, ...]) -> None:
+        """TraceError where what vmap computes for one element was kept outside of it."""
+        for node in toposort(roots) if self.elements else ():
+            if node in self.elements:
+                where = f"\n  at {node.loc.describe()}" if node.loc else ""
+                raise TraceError(
+                    "a value computed for one element inside vmap was stored outside of it; return it from "
+                    f"the function instead{where}"
+                )
 
 
 def _solve(size: Dim, number: int) -> tuple[str | None, int]:

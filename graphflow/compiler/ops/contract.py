@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from graphflow.compiler.batching import aligned
 from graphflow.compiler.ir import (
     BadSample,
     Node,
     Op,
     Sample,
+    Size,
     TensorType,
     broadcast_shapes,
     equal_size,
@@ -18,7 +20,8 @@ from graphflow.compiler.ir import (
     register,
 )
 from graphflow.compiler.ops.family import FLOAT, require_kind, require_same
-from graphflow.compiler.ops.movement import permute
+from graphflow.compiler.ops.movement import permute, reshape
+from graphflow.dims import product
 from graphflow.errors import DTypeError, ShapeError
 
 
@@ -66,6 +69,20 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
     ]
 
 
+def _batch_matmul(out: Node, size: Size, batched: tuple[bool, bool], a: Node, b: Node) -> Node:
+    """The batch is one of the products' batch dimensions, or, where only one operand has it and the other is
+    one matrix, rows of one larger product.
+    """
+    if not batched[1] and len(b.shape) == 2:
+        rows = matmul(reshape(a, shape=(product(a.shape[:-1]), a.shape[-1])), b)
+        return reshape(rows, shape=(*a.shape[:-1], b.shape[-1]))
+    if not batched[0] and len(a.shape) == 2 and len(b.shape) == 3 and b.shape[2] == 1:
+        rows = matmul(reshape(b, shape=b.shape[:2]), transpose(a))  # a matrix times vectors
+        return reshape(rows, shape=(*rows.shape, 1))
+    ndim = len(out.shape)
+    return matmul(aligned(a, ndim) if batched[0] else a, aligned(b, ndim) if batched[1] else b)
+
+
 matmul: Op = register(Op(
     "matmul", "contract", _infer_matmul, _numpy_matmul,
     lambda g, out, a, b: (matmul(g, transpose(b)), matmul(transpose(a), g)),
@@ -77,4 +94,5 @@ matmul: Op = register(Op(
         BadSample((np.ones((2, 3), int), np.ones((3, 2), int)), {}, DTypeError, "needs a dtype of kind"),
     ],
     arity=2,
+    batch=_batch_matmul,
 ))  # fmt: skip

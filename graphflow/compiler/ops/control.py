@@ -25,6 +25,7 @@ from graphflow.compiler.ir import (
     input_node,
     register,
 )
+from graphflow.compiler.ops import control_batch
 from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.contract import matmul
 from graphflow.compiler.ops.movement import cat, reshape, slice_
@@ -307,6 +308,7 @@ scan: Op = register(
         doc="Operands: first carries, sequences, constants. The body maps (carries, one element of each "
         "sequence, constants) to (new carries, emitted values); it runs `length` times, from the last one "
         "when `reverse`. Results: last carries, then emitted values stacked along a new dimension 0.",
+        batch=control_batch.scan,
     )
 )
 
@@ -396,6 +398,7 @@ cond: Op = register(
         ],
         doc="Runs `then` or `otherwise` on the operands after the 0-d predicate. Both give results of "
         "the same types.",
+        batch=control_batch.cond,
     )
 )
 
@@ -478,5 +481,6 @@ while_loop: Op = register(
         ],
         doc="Operands: first carries, constants. While the condition of (carries, constants) holds, the body "
         "maps them to new carries. Results: last carries.",
+        batch=control_batch.while_loop,
     )
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphflow.compiler.batching import all_batched, along_dim, moved
 from graphflow.compiler.indexing import Shape
 from graphflow.compiler.ir import (
     BadSample,
@@ -21,8 +22,8 @@ from graphflow.compiler.ir import (
     register,
 )
 from graphflow.compiler.ops import elementwise as el
-from graphflow.compiler.ops.movement import reshape
-from graphflow.dims import Dim
+from graphflow.compiler.ops.movement import expand, reshape
+from graphflow.dims import Dim, product
 from graphflow.dtypes import DType, int64
 from graphflow.errors import DTypeError, ShapeError
 
@@ -108,6 +109,7 @@ gather: Op = register(Op(
     ],
     arity=2,
     doc="out[i, j] = x[i, index[i, j]] for dim 1, and so on.",
+    batch=along_dim,
 ))  # fmt: skip
 
 
@@ -145,6 +147,7 @@ scatter_add: Op = register(Op(
     ],
     arity=2,
     doc="Zeros with out[i, index[i, j]] += src[i, j] for dim 1, and so on.",
+    batch=along_dim,
 ))  # fmt: skip
 
 
@@ -162,6 +165,23 @@ def _numpy_take(x: np.ndarray, index: np.ndarray, dim: int) -> Any:
     return np.take(x, index, axis=dim)
 
 
+def _along(index: Node, dim: int, shape: Shape) -> Node:
+    """A batch of indices as one index along `dim` of a batch of tensors with `shape` elsewhere."""
+    size, *rest = index.shape
+    count = product(rest)
+    flat = reshape(index, shape=(size, *(1,) * dim, count, *(1,) * (len(shape) - dim - 1)))
+    return expand(flat, shape=(size, *shape[:dim], count, *shape[dim + 1 :]))
+
+
+def _batch_take(out: Node, size: Size, batched: tuple[bool, bool], x: Node, index: Node, dim: int) -> Node:
+    if not batched[1]:
+        return take(x, index, dim=dim + 1)
+    if not batched[0]:
+        return moved(take(x, index, dim=dim), dim, 0)
+    taken = gather(x, _along(index, dim, x.shape[1:]), dim=dim + 1)
+    return reshape(taken, shape=(size, *out.shape))
+
+
 take: Op = register(Op(
     "take", "gather", _infer_take, _numpy_take,
     lambda g, out, x, index, dim: (put_add(g, index, dim=dim, size=x.shape[dim]), None),
@@ -176,6 +196,7 @@ take: Op = register(Op(
     ],
     arity=2,
     doc="x's slices along dim at the positions in index (NumPy's take): rows of an embedding table.",
+    batch=_batch_take,
 ))  # fmt: skip
 
 
@@ -200,6 +221,17 @@ def _numpy_put_add(src: np.ndarray, index: np.ndarray, dim: int, size: int) -> A
     return result
 
 
+def _batch_put_add(
+    out: Node, count: Size, batched: tuple[bool, bool], src: Node, index: Node, dim: int, size: Size
+) -> Node:
+    if not batched[1]:
+        return put_add(src, index, dim=dim + 1, size=size)
+    src, index = all_batched(count, batched, (src, index))
+    behind = dim + len(index.shape)  # src's dimensions for the index are one from here on
+    flat = reshape(src, shape=(*src.shape[: dim + 1], product(index.shape[1:]), *src.shape[behind:]))
+    return scatter_add(flat, _along(index, dim, out.shape), dim=dim + 1, size=size)
+
+
 put_add: Op = register(Op(
     "put_add", "scatter", _infer_put_add, _numpy_put_add,
     lambda g, out, src, index, dim, size: (take(g, index, dim=dim), None),
@@ -211,4 +243,5 @@ put_add: Op = register(Op(
     lambda rng: [BadSample((np.ones((2, 3)), np.zeros(3, int)), {"dim": 0, "size": 4}, ShapeError, "differ")],
     arity=2,
     doc="Zeros of size `size` along dim with src's slices added at the positions in index.",
+    batch=_batch_put_add,
 ))  # fmt: skip

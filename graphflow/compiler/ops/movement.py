@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from graphflow.compiler.batching import aligned, along_dim
 from graphflow.compiler.indexing import Index, Shape, numel, reshape_index
 from graphflow.compiler.ir import (
     BadSample,
@@ -69,6 +70,7 @@ reshape: Op = register(Op(
     ],
     lambda rng: [BadSample((np.ones((2, 3)),), {"shape": (4,)}, ShapeError, "6 elements against 4")],
     View(lambda index, source, target, shape: reshape_index(index, source, target)), 1,
+    batch=lambda out, size, batched, x, shape: reshape(x, shape=(size, *shape)),
 ))  # fmt: skip
 
 
@@ -97,6 +99,7 @@ permute: Op = register(Op(
     ],
     lambda rng: [BadSample((np.ones((2, 3)),), {"dims": (0, 0)}, ShapeError, "not an order")],
     View(_permute_index), 1,
+    batch=lambda out, size, batched, x, dims: permute(x, dims=(0, *(d + 1 for d in dims))),
 ))  # fmt: skip
 
 
@@ -126,6 +129,7 @@ expand: Op = register(Op(
     ],
     lambda rng: [BadSample((np.ones((2, 3)),), {"shape": (4, 3)}, ShapeError, "don't broadcast")],
     View(_expand_index), 1,
+    batch=lambda out, size, batched, x, shape: expand(aligned(x, len(shape)), shape=(size, *shape)),
 ))  # fmt: skip
 
 
@@ -184,6 +188,9 @@ slice_: Op = register(Op(
     lambda rng: [BadSample((np.ones(4),), {"starts": (2,), "steps": (1,), "sizes": (3,)}, ShapeError,
                            "outside")],
     View(_slice_index), 1,
+    batch=lambda out, size, batched, x, starts, steps, sizes: slice_(
+        x, starts=(0, *starts), steps=(1, *steps), sizes=(size, *sizes)
+    ),
 ))  # fmt: skip
 
 
@@ -211,6 +218,9 @@ pad: Op = register(Op(
                            "outside")],
     None, 1,
     "The operand written into zeros at the places a slice with these starts and steps would read.",
+    lambda out, size, batched, x, shape, starts, steps: pad(
+        x, shape=(size, *shape), starts=(0, *starts), steps=(1, *steps)
+    ),
 ))  # fmt: skip
 
 
@@ -260,6 +270,7 @@ cat: Op = register(Op(
         BadSample((np.ones((2, 3)), np.ones((2, 4))), {"dim": 0}, ShapeError, "differ"),
         BadSample((np.ones(2), np.ones(2, np.float32)), {"dim": 0}, DTypeError, "different dtypes"),
     ],
+    batch=along_dim,
 ))  # fmt: skip
 
 

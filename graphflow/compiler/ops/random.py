@@ -71,4 +71,5 @@ random_bits: Op = register(Op(
     ],
     arity=1,
     doc="32 random bits per element as an int64 in [0, 2**32); the key is (seed, offset).",
+    batch="a stream of random numbers has one place; draw outside, or see vmap's randomness=",
 ))  # fmt: skip
