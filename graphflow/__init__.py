@@ -3,8 +3,9 @@
 from importlib.metadata import version as _version
 from math import e, inf, nan, pi
 
-from graphflow import autograd, cuda, data, errors, functions, nn, optim
+from graphflow import autograd, cuda, data, errors, func, functions, nn, optim
 from graphflow.api import CompiledFunction, CompiledGraph, compile, export, load_graph, trace
+from graphflow.derivatives import hessian, jacfwd, jacobian, jacrev, jvp, linearize, vjp
 from graphflow.dtypes import DType as dtype
 from graphflow.dtypes import bool_ as bool
 from graphflow.dtypes import float32, float64, int8, int16, int32, int64, uint8
@@ -26,6 +27,7 @@ from graphflow.runtime.threads import get_num_threads, set_num_threads
 from graphflow.specs import TensorSpec
 from graphflow.tensor import Tensor
 from graphflow.transforms import grad, value_and_grad
+from graphflow.vmap import vmap
 
 __version__ = _version("graphflow")
 
@@ -36,12 +38,67 @@ int = int32
 short = int16
 
 __all__ = [
-    "CompiledFunction", "CompiledGraph", "Generator", "Size", "Tensor", "TensorSpec", "__version__",
-    "autograd", "bool", "compile", "concrete", "cuda", "data", "default_generator", "device", "double",
-    "dtype", "e", "enable_grad", "errors", "export", "float", "float32", "float64", "functions",
-    "get_num_threads", "get_rng_state", "grad", "inf", "initial_seed", "int", "int8", "int16", "int32",
-    "int64", "is_grad_enabled", "load_graph", "long", "manual_seed", "nan", "nn", "no_grad", "optim", "pi",
-    "seed", "set_grad_enabled", "set_num_threads", "set_printoptions", "set_rng_state", "short", "trace",
-    "uint8", "value_and_grad",
+    "CompiledFunction",
+    "CompiledGraph",
+    "Generator",
+    "Size",
+    "Tensor",
+    "TensorSpec",
+    "__version__",
+    "autograd",
+    "bool",
+    "compile",
+    "concrete",
+    "cuda",
+    "data",
+    "default_generator",
+    "device",
+    "double",
+    "dtype",
+    "e",
+    "enable_grad",
+    "errors",
+    "export",
+    "float",
+    "float32",
+    "float64",
+    "func",
+    "functions",
+    "get_num_threads",
+    "get_rng_state",
+    "grad",
+    "hessian",
+    "inf",
+    "initial_seed",
+    "int",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "is_grad_enabled",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "linearize",
+    "load_graph",
+    "long",
+    "manual_seed",
+    "nan",
+    "nn",
+    "no_grad",
+    "optim",
+    "pi",
+    "seed",
+    "set_grad_enabled",
+    "set_num_threads",
+    "set_printoptions",
+    "set_rng_state",
+    "short",
+    "trace",
+    "uint8",
+    "value_and_grad",
+    "vjp",
+    "vmap",
 ]  # fmt: skip
 __all__ += functions.__all__

@@ -67,7 +67,9 @@ def _make(graph: Graph) -> Op:
             shares[number] = project(node, position)
         return shares
 
-    return Op(graph.name, "control", infer, run, gradient, lambda rng: [], arity=len(graph.args))
+    return Op(
+        graph.name, "control", infer, run, gradient, lambda rng: [], lowering=graph, arity=len(graph.args)
+    )
 
 
 def _zeros(type_: TensorType) -> Node:

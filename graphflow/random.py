@@ -34,6 +34,7 @@ from graphflow.functions.common import (
 from graphflow.functions.create import finished, tensor
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply, concrete, no_grad
+from graphflow.vmap import draw
 
 
 class Generator:
@@ -111,11 +112,15 @@ def set_rng_state(new_state: Tensor) -> None:
 def _words(shape: tuple[Extent, ...], count: int, generator: Generator | None) -> list[Tensor]:
     """`count` (at most 4) random 32-bit words an element, as int64; advances the generator."""
     state = (generator or default_generator).state
-    with no_grad():
+
+    def advance(shape: tuple[Extent, ...]) -> list[Tensor]:
         words = [apply(OPS["random_bits"], state, shape=shape, word=w) for w in range(count)]
         step = apply(OPS["mul"], apply(OPS["iota"], size=2), of_size(product(shape), int64))
         state._assign(apply(OPS["add"], state, step))
-    return words
+        return words
+
+    with no_grad():
+        return draw(shape, advance)
 
 
 def _shifted(word: Tensor, bits: int) -> Tensor:

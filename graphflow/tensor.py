@@ -403,7 +403,7 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
     """One primitive on tensors: computed now, or added to the current trace."""
     trace = current_trace()
     if trace is not None:
-        with ir.at(user_loc()):
+        with ir.at(ir.current_loc() or user_loc()):
             node = ir.make_node(op, tuple(t._traced_node(trace) for t in tensors), attrs)
             # Only now is it known whether a view still requires grad: its memory may have been changed.
             wants_grad = any(t._requires_grad for t in tensors)
@@ -433,7 +433,7 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
     storage = tensors[0]._storage if shares else None
     result = Tensor(value, storage)
     if wants_grad and MODE.grad_enabled and type_.dtype.is_floating_point and op.name != "detach":
-        with ir.at(user_loc()):
+        with ir.at(ir.current_loc() or user_loc()):
             record(result, ir.unshared_node(op, tuple(t._history() for t in tensors), attrs))
     return result
 

@@ -10,46 +10,16 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graphflow.autograd import differentiating, fresh_alias, settled
-from graphflow.autograd import grad as gradients_of
+from graphflow.autograd.gradients import differentiating, fresh_alias, settled
+from graphflow.autograd.gradients import grad as gradients_of
 from graphflow.compiler.ir import format_shape
 from graphflow.errors import DTypeError, GradientError
 from graphflow.functions.create import as_tensor, zeros_like
 from graphflow.tensor import Tensor, enable_grad, where_called
+from graphflow.trees import flatten_tree, map_tree
 
 
-def flatten_tree(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
-    """The leaves of nested tuples, lists and dicts (None holds no leaf), and what puts others in their
-    places.
-    """
-    leaves: list[Any] = []
-
-    def strip(node: Any) -> Callable[[Sequence[Any]], Any]:
-        if node is None:
-            return lambda values: None
-        if isinstance(node, dict):
-            parts = {key: strip(node[key]) for key in node}
-            return lambda values: type(node)((key, build(values)) for key, build in parts.items())
-        if isinstance(node, tuple) and hasattr(node, "_fields"):
-            builds = [strip(item) for item in node]
-            return lambda values: type(node)(*(build(values) for build in builds))
-        if isinstance(node, (list, tuple)):
-            builds = [strip(item) for item in node]
-            return lambda values: type(node)(build(values) for build in builds)
-        position = len(leaves)
-        leaves.append(node)
-        return lambda values: values[position]
-
-    return leaves, strip(tree)
-
-
-def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The tree with `function` applied to every leaf."""
-    leaves, build = flatten_tree(tree)
-    return build([function(leaf) for leaf in leaves])
-
-
-def _variable(leaf: Any, name: str) -> Tensor:
+def variable(leaf: Any, name: str) -> Tensor:
     """An argument's value as something of its own to differentiate with respect to."""
     if isinstance(leaf, float):
         leaf = as_tensor(leaf)
@@ -99,10 +69,10 @@ def value_and_grad(
 
     @functools.wraps(fn)
     def transformed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        positions = [_position(i, len(args)) for i in wanted]
+        positions = [position_of("grad", i, len(args)) for i in wanted]
         leaves, build = flatten_tree(tuple(args[i] for i in positions))
         with enable_grad():
-            variables = [_variable(leaf, "grad") for leaf in leaves]
+            variables = [variable(leaf, "grad") for leaf in leaves]
             called = list(args)
             for position, part in zip(positions, build(variables), strict=True):
                 called[position] = part
@@ -111,17 +81,18 @@ def value_and_grad(
                 value, aux = result if has_aux else (result, None)
                 output = _scalar_output(value, "grad")
                 grads = _gradients(output, variables)
-        parts = build([_finished(g) for g in grads])
-        first = (_finished(output), map_tree(_finished, aux)) if has_aux else _finished(output)
+        parts = build([finished_value(g) for g in grads])
+        first = (finished_value(output), map_tree(finished_value, aux)) if has_aux else finished_value(output)
         return first, parts if several else parts[0]
 
     return transformed
 
 
-def _position(index: int, count: int) -> int:
+def position_of(name: str, index: int, count: int) -> int:
+    """A positional argument's number counted from the front."""
     if not -count <= index < count:
         raise GradientError(
-            f"grad: argnums={index}, but the function was called with {count} positional "
+            f"{name}: argnums={index}, but the function was called with {count} positional "
             f"arguments{where_called()}"
         )
     return index % count
@@ -135,7 +106,7 @@ def _gradients(output: Tensor, variables: list[Tensor]) -> list[Tensor]:
     return [zeros_like(v) if g is None else g for v, g in zip(variables, found, strict=True)]
 
 
-def _finished(value: Any) -> Any:
+def finished_value(value: Any) -> Any:
     """A result as the caller sees it: with history only where that leads to something outside."""
     return settled(value) if isinstance(value, Tensor) else value
 

@@ -77,7 +77,7 @@ def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient
 
 
-def _node_in(tensor: Tensor, trace: Trace | None) -> Node:
+def node_in(tensor: Tensor, trace: Trace | None) -> Node:
     if trace is not None:
         return tensor._traced_node(trace)
     if tensor._array is None:
@@ -89,7 +89,7 @@ def _reachable_leaves(outputs: Sequence[Tensor], trace: Trace | None) -> list[tu
     """(node, handle) of every leaf that requires grad and that the outputs may depend on."""
     found = []
     known = leaves_of(trace) if trace is not None else {}
-    for node in ir.toposort([_node_in(t, trace) for t in outputs]):
+    for node in ir.toposort([node_in(t, trace) for t in outputs]):
         if trace is not None:
             leaf = known.get(node)
         else:
@@ -104,11 +104,11 @@ def _differentiate(
     outputs: Sequence[Tensor], seeds: Sequence[Tensor], wrt: Sequence[Node], create_graph: bool
 ) -> list[Tensor | None]:
     trace = current_trace()
-    nodes = [_node_in(t, trace) for t in outputs]
+    nodes = [node_in(t, trace) for t in outputs]
     with ir.at(user_loc()):
-        grads = vjp(nodes, [_node_in(s, trace) for s in seeds], wrt)
+        grads = vjp(nodes, [node_in(s, trace) for s in seeds], wrt)
     wanted = [g for g in grads if g is not None]
-    flows = _carrying(wanted, trace) if create_graph else [False] * len(wanted)
+    flows = carrying(wanted, trace) if create_graph else [False] * len(wanted)
     if trace is not None:
         made = [
             Tensor.of_node(g if f else OPS["detach"](g), trace, f) for g, f in zip(wanted, flows, strict=True)
@@ -131,11 +131,12 @@ def _eager_grad(node: Node, value: np.ndarray, flows: bool) -> Tensor:
 _VARIABLES: weakref.WeakSet[Node] = weakref.WeakSet()
 
 
-def _carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
+def carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
     """Whether a gradient can flow from each root to a leaf that requires grad, or to a transform's
     variable.
     """
     known = leaves_of(trace) if trace is not None else {}
+    outer = {s.node for s in trace.states.values() if s.handle._requires_grad} if trace is not None else ()
     carries: dict[Node, bool] = {}
     for node in ir.toposort(roots):
         if trace is not None:
@@ -143,7 +144,7 @@ def _carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
         else:
             saved = SAVED.get(node)
             leaf = saved.leaf() if saved is not None and saved.leaf is not None else None
-        carries[node] = node in _VARIABLES or (leaf is not None and leaf._requires_grad)
+        carries[node] = node in _VARIABLES or node in outer or (leaf is not None and leaf._requires_grad)
         if not carries[node] and node.op.name != "detach" and is_differentiable(node):
             carries[node] = any(carries[i] for i in node.inputs)
     return [carries[r] for r in roots]
@@ -153,7 +154,7 @@ def _carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
 def differentiating(variables: Sequence[Tensor]) -> Iterator[None]:
     """Inside, results that depend on `variables` (see `fresh_alias`) count as carrying a gradient."""
     trace = current_trace()
-    nodes = [_node_in(v, trace) for v in variables]
+    nodes = [node_in(v, trace) for v in variables]
     _VARIABLES.update(nodes)
     try:
         yield
@@ -166,7 +167,7 @@ def settled(tensor: Tensor) -> Tensor:
     if not tensor._requires_grad or tensor.is_leaf:
         return tensor
     trace = current_trace()
-    return tensor if is_grad_enabled() and _carrying([_node_in(tensor, trace)], trace)[0] else tensor.detach()
+    return tensor if is_grad_enabled() and carrying([node_in(tensor, trace)], trace)[0] else tensor.detach()
 
 
 def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) -> list[Any]:
@@ -177,12 +178,7 @@ def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) 
     for node in ir.toposort(roots, stop=_saved_nodes(forward) | _saved_nodes(roots)):
         saved = SAVED.get(node)
         if saved is not None:
-            if saved.version != saved.storage.version:
-                raise GradientError(
-                    "a value needed for the gradient has been modified by an in-place operation: the result "
-                    "of "
-                    f"{node.op.name}, {node.type}" + (f"\n  at {node.loc.describe()}" if node.loc else "")
-                )
+            require_unchanged(node, saved)
             known[node] = saved.array
     fresh: dict[Node, Any] = {}
     values = interpret.evaluate(roots, known, {}, fresh.__setitem__)
@@ -197,6 +193,15 @@ def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) 
             values[i] = value = np.array(value, order="C")
         taken.add(id(value))
     return values
+
+
+def require_unchanged(node: Node, saved: Saved) -> None:
+    """GradientError if a saved value has been overwritten since."""
+    if saved.version != saved.storage.version:
+        raise GradientError(
+            "a value needed for the gradient has been modified by an in-place operation: the result of "
+            f"{node.op.name}, {node.type}" + (f"\n  at {node.loc.describe()}" if node.loc else "")
+        )
 
 
 def _saved_nodes(roots: Sequence[Node]) -> set[Node]:
@@ -222,7 +227,7 @@ def grad(
         if not t._requires_grad:
             raise GradientError("one of the inputs does not require grad" + where_called())
     seeds = [_seed(o, g) for o, g in zip(outs, given, strict=True)]
-    found = _differentiate(outs, seeds, [_node_in(t, trace) for t in ins], create_graph)
+    found = _differentiate(outs, seeds, [node_in(t, trace) for t in ins], create_graph)
     if not allow_unused and any(g is None for g in found):
         raise GradientError(
             "one of the inputs was not used to compute the outputs; pass allow_unused=True to get None"

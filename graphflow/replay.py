@@ -1,0 +1,118 @@
+"""Graphs run again on tensors: operation by operation, at once or into the current trace.
+
+A function is traced with whatever it reaches as states, its graph is transformed, and the result is run on
+the tensors behind those states. So what transforms do to graphs serves eager tensors, with their history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from graphflow.compiler import interpret, ir
+from graphflow.compiler.ir import OPS, Node, TensorType, TupleType
+from graphflow.compiler.subgraph import inline_sized
+from graphflow.compiler.trace import Trace, current_trace, tracing
+from graphflow.errors import TraceError
+from graphflow.memory import grad_table
+from graphflow.tensor import Tensor, apply, constant, is_grad_enabled, no_grad, record
+
+
+class ReplayedTrace(Trace):
+    """A trace whose graph runs on the very tensors it found: handles without history are cut off."""
+
+    def __init__(self, name: str):
+        super().__init__(name, {})
+
+    def node_of(self, key: Hashable, handle: Any, type_: TensorType, name: str | None) -> Node:
+        """The node of a concrete handle; two handles on the same memory may differ in their history."""
+        node = super().node_of(key, handle, type_, name)
+        state = self.states[key]
+        if handle._requires_grad and not state.handle._requires_grad:
+            state.handle = handle
+        if not handle._requires_grad and type_.dtype.is_floating_point and node is state.node:
+            return OPS["detach"](node)
+        return node
+
+
+def eagerly(name: str, run: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
+    """What `run` gives, traced first and then computed from the tensors it reached.
+
+    Tensors that it changes in place are changed afterwards.
+    """
+    tracer = ReplayedTrace(name)
+    with tracing(tracer):
+        nodes = [t._traced_node(tracer) for t in run()]
+        graph = tracer.graph(tuple(nodes))
+    for target, grad in grad_table(tracer).current.values():
+        if not target.is_traced and grad is not target._grad:
+            raise TraceError(f"{name}: backward() inside has nowhere to leave gradients; use graphflow.grad")
+    states = list(tracer.states.values())
+    results = replay(graph.roots, {s.node: s.handle for s in states})
+    for (index, _), value in zip(graph.updates, results[len(nodes) :], strict=True):
+        with no_grad():
+            states[index].handle._assign(value)
+    return results[: len(nodes)]
+
+
+def replay(roots: Sequence[Node], known: Mapping[Node, Tensor]) -> list[Tensor]:
+    """`roots` computed from the tensors of some nodes, through the operations that users' own would take."""
+    found: dict[Node, Any] = dict(known)
+    order = ir.toposort(roots, stop=set(known))
+    left = {node: 0 for node in order}
+    for node in order:
+        for source in node.inputs if node not in known else ():
+            left[source] = left.get(source, 0) + 1
+    wanted = set(roots)
+    for node in order:
+        if node in found:
+            continue
+        with ir.at(node.loc):
+            found[node] = _apply(node, [found[i] for i in node.inputs])
+        for source in node.inputs:  # nothing is kept that only waited for this
+            left[source] -= 1
+            if not left[source] and source not in wanted:
+                found.pop(source, None)
+    return [found[r] for r in roots]
+
+
+def _apply(node: Node, operands: Sequence[Any]) -> Any:
+    """One operation: a Tensor, or a list of them."""
+    if node.op.name == "const":
+        return constant(node.attrs["value"], node.dtype)
+    if node.op.name == "project":
+        return operands[0][node.attrs["index"]]
+    if node.op.kind == "input":
+        raise TraceError(f"a value of another function is used here: {node.attrs['name']}")
+    if isinstance(node.type, TupleType):
+        return _apply_several(node, operands)
+    return apply(node.op, *operands, **node.attrs)
+
+
+def _apply_several(node: Node, operands: Sequence[Tensor]) -> list[Tensor]:
+    """An operation with several results."""
+    trace = current_trace()
+    wants_grad = is_grad_enabled() and any(t._requires_grad for t in operands)
+    types = node.type.items
+    if trace is not None:
+        nodes = [t._traced_node(trace) for t in operands]
+        if OPS.get(node.op.name) is node.op:
+            whole = node.op(*nodes, **node.attrs)
+            parts = [OPS["project"](whole, index=i) for i in range(len(types))]
+        else:  # the call of a compiled function becomes part of this one
+            parts = inline_sized(node.op.lowering, nodes)
+        flows = [wants_grad and t.dtype.is_floating_point for t in types]
+        return [
+            Tensor.of_node(p if f or not p.dtype.is_floating_point else OPS["detach"](p), trace, f)
+            for p, f in zip(parts, flows, strict=True)
+        ]
+    event = ir.unshared_node(node.op, tuple(t._history() for t in operands), dict(node.attrs))
+    values = interpret.apply(event, [t._array for t in operands], {})
+    results = [Tensor(v) for v in values]
+    for i, result in enumerate(results) if wants_grad else ():
+        if result.dtype.is_floating_point:
+            record(result, ir.unshared_node(OPS["project"], (event,), {"index": i}))
+    return results
+
+
+__all__ = ["ReplayedTrace", "eagerly", "replay"]
