@@ -1,10 +1,12 @@
 """Layers, losses and what networks are built from: PyTorch's ``torch.nn``."""
 
 from graphflow.nn import functional, init
-from graphflow.nn.activation import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from graphflow.nn.activation import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Softmax2d, Softmin, Tanh
 from graphflow.nn.container import ModuleDict, ModuleList, Sequential
-from graphflow.nn.dropout import Dropout
-from graphflow.nn.linear import Identity, Linear
+from graphflow.nn.distance import CosineSimilarity, PairwiseDistance
+from graphflow.nn.dropout import AlphaDropout, Dropout, FeatureAlphaDropout
+from graphflow.nn.embedding import Embedding
+from graphflow.nn.linear import Bilinear, Identity, Linear
 from graphflow.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -30,27 +32,69 @@ from graphflow.nn.margin import (
     TripletMarginWithDistanceLoss,
 )
 from graphflow.nn.module import Module
+from graphflow.nn.norm import GroupNorm, LayerNorm, RMSNorm
 from graphflow.nn.parameter import Parameter
-from graphflow.nn.shape import Flatten
+from graphflow.nn.parameter_container import ParameterDict, ParameterList
+from graphflow.nn.piecewise import (
+    CELU,
+    ELU,
+    GLU,
+    SELU,
+    Hardshrink,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    Mish,
+    PReLU,
+    ReLU6,
+    RReLU,
+    SiLU,
+    Softplus,
+    Softshrink,
+    Softsign,
+    Tanhshrink,
+    Threshold,
+)
+from graphflow.nn.shape import Flatten, Unflatten
 
 __all__ = [
+    "CELU",
+    "ELU",
     "GELU",
+    "GLU",
+    "SELU",
+    "AlphaDropout",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "Bilinear",
     "CosineEmbeddingLoss",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
+    "Embedding",
+    "FeatureAlphaDropout",
     "Flatten",
     "GaussianNLLLoss",
+    "GroupNorm",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "HingeEmbeddingLoss",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
+    "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
     "MarginRankingLoss",
+    "Mish",
     "Module",
     "ModuleDict",
     "ModuleList",
@@ -58,17 +102,33 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
+    "PReLU",
+    "PairwiseDistance",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "PoissonNLLLoss",
+    "RMSNorm",
+    "RReLU",
     "ReLU",
+    "ReLU6",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
     "SoftMarginLoss",
     "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
     "Tanh",
+    "Tanhshrink",
+    "Threshold",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
+    "Unflatten",
     "functional",
     "init",
 ]

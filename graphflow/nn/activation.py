@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphflow.errors import ShapeError
 from graphflow.nn import functional as F
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
@@ -85,3 +86,21 @@ class LogSoftmax(Module):
     def extra_repr(self) -> str:
         """The dimension."""
         return f"dim={self.dim}"
+
+
+class Softmin(Softmax):
+    """softmax(-x) along `dim`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as `input`."""
+        return F.softmin(input, self.dim)
+
+
+class Softmax2d(Module):
+    """Softmax over the channels of (N, C, H, W) or (C, H, W). ShapeError otherwise."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as `input`."""
+        if input.ndim not in (3, 4):
+            raise ShapeError(f"Softmax2d: expected input to be 3D or 4D, got {input.ndim}D instead")
+        return F.softmax(input, -3)

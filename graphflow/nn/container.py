@@ -30,9 +30,11 @@ class Sequential(Module):
         return input
 
     def __len__(self) -> int:
+        self._observed()
         return len(self._modules)
 
     def __iter__(self) -> Iterator[Module]:
+        self._observed()
         return iter(self._modules.values())  # type: ignore[arg-type]
 
     def __getitem__(self, index: int | slice) -> Any:
@@ -71,9 +73,11 @@ class ModuleList(Module):
         self.extend(modules or ())
 
     def __len__(self) -> int:
+        self._observed()
         return len(self._modules)
 
     def __iter__(self) -> Iterator[Module]:
+        self._observed()
         return iter(self._modules.values())  # type: ignore[arg-type]
 
     def __getitem__(self, index: int | slice) -> Any:
@@ -140,15 +144,19 @@ class ModuleDict(Module):
         self.update(modules or {})
 
     def __len__(self) -> int:
+        self._observed()
         return len(self._modules)
 
     def __iter__(self) -> Iterator[str]:
+        self._observed()
         return iter(self._modules)
 
     def __contains__(self, key: object) -> bool:
+        self._observed()
         return key in self._modules
 
     def __getitem__(self, key: str) -> Any:
+        self._observed()
         return self._modules[key]
 
     def __setitem__(self, key: str, module: Module) -> None:
@@ -159,14 +167,17 @@ class ModuleDict(Module):
 
     def keys(self) -> Iterable[str]:
         """The names."""
+        self._observed()
         return self._modules.keys()
 
     def values(self) -> Iterable[Module]:
         """The modules."""
+        self._observed()
         return self._modules.values()  # type: ignore[return-value]
 
     def items(self) -> Iterable[tuple[str, Module]]:
         """(name, module) pairs."""
+        self._observed()
         return self._modules.items()  # type: ignore[return-value]
 
     def pop(self, key: str) -> Module:

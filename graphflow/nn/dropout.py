@@ -28,3 +28,19 @@ class Dropout(Module):
     def extra_repr(self) -> str:
         """The probability, and whether it works in place."""
         return f"p={self.p}, inplace={self.inplace}"
+
+
+class AlphaDropout(Dropout):
+    """While training, sets elements with probability `p` to SELU's saturation; mean 0 and variance 1 stay."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as `input`."""
+        return F.alpha_dropout(input, self.p, self.training, self.inplace)
+
+
+class FeatureAlphaDropout(Dropout):
+    """`AlphaDropout` of whole channels, dimension 1 of (N, C, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as `input`."""
+        return F.feature_alpha_dropout(input, self.p, self.training, self.inplace)

@@ -60,7 +60,7 @@ class Module:
                 f'Module [{type(self).__name__}] is missing the required "forward" function'
             )
         depends_on(self._mode, self._mode.read)
-        depends_on(self, self._static_facts)
+        self._observed()
         if self._forward_pre_hooks:
             args, kwargs = run_before(self._forward_pre_hooks, self, args, kwargs)
         result = forward(*args, **kwargs)
@@ -77,6 +77,10 @@ class Module:
         )
         tables = tuple((name, id(value)) for table in _TABLES for name, value in self.__dict__[table].items())
         return facts, tables, (*self._forward_pre_hooks, *self._forward_hooks)
+
+    def _observed(self) -> None:
+        """While tracing: notes that what this module holds was looked at, so that changing it is noticed."""
+        depends_on(self, self._static_facts)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -139,6 +143,7 @@ class Module:
         for table in _TABLES:
             entries = self.__dict__.get(table)
             if entries is not None and name in entries:
+                self._observed()
                 return entries[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
@@ -243,6 +248,7 @@ class Module:
             else [(prefix, self)]
         )
         for path, module in modules:
+            module._observed()
             for name, member in module.__dict__[table].items():
                 if member is None or id(member) in seen:
                     continue
@@ -277,6 +283,7 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) pairs of the direct submodules."""
         seen: set[Module] = set()
+        self._observed()
         for name, module in self._modules.items():
             if module is not None and module not in seen:
                 seen.add(module)
@@ -295,6 +302,7 @@ class Module:
             return
         if remove_duplicate:
             seen.add(self)
+        self._observed()
         yield prefix, self
         for name, child in self._modules.items():
             if child is not None:

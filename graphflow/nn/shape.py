@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphflow import functions as ops
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
@@ -22,3 +24,24 @@ class Flatten(Module):
     def extra_repr(self) -> str:
         """The dimensions."""
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class Unflatten(Module):
+    """Dimension `dim` as several: sizes, of which one may be -1."""
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]):
+        super().__init__()
+        if not isinstance(dim, int) or isinstance(dim, bool):
+            raise TypeError(f"unflattened_size is given for an int dim, got {type(dim).__name__}")
+        if isinstance(unflattened_size, int) or not all(isinstance(s, int) for s in unflattened_size):
+            raise TypeError(f"unflattened_size must be a tuple of ints, but found {unflattened_size!r}")
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """`input` reshaped."""
+        return ops.unflatten(input, self.dim, self.unflattened_size)
+
+    def extra_repr(self) -> str:
+        """Dimension and sizes."""
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

@@ -1,6 +1,17 @@
 """The functions behind the layers, without state: PyTorch's ``torch.nn.functional``."""
 
-from graphflow.nn.functional.activation import gelu, log_softmax, relu, sigmoid, softmax, tanh
+from graphflow.nn.functional.activation import (
+    gelu,
+    glu,
+    gumbel_softmax,
+    log_softmax,
+    relu,
+    sigmoid,
+    softmax,
+    softmin,
+    tanh,
+)
+from graphflow.nn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
 from graphflow.nn.functional.binary import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -9,7 +20,18 @@ from graphflow.nn.functional.binary import (
 )
 from graphflow.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
 from graphflow.nn.functional.dropout import dropout
-from graphflow.nn.functional.linear import linear
+from graphflow.nn.functional.embedding import embedding, one_hot
+from graphflow.nn.functional.inplace import (
+    celu_,
+    elu_,
+    hardtanh_,
+    leaky_relu_,
+    relu_,
+    rrelu_,
+    selu_,
+    threshold_,
+)
+from graphflow.nn.functional.linear import bilinear, linear
 from graphflow.nn.functional.loss import cross_entropy, mse_loss, nll_loss
 from graphflow.nn.functional.margin import (
     cosine_embedding_loss,
@@ -19,6 +41,28 @@ from graphflow.nn.functional.margin import (
     multilabel_margin_loss,
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
+)
+from graphflow.nn.functional.norm import group_norm, layer_norm, rms_norm
+from graphflow.nn.functional.piecewise import (
+    celu,
+    elu,
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    logsigmoid,
+    mish,
+    prelu,
+    relu6,
+    rrelu,
+    selu,
+    silu,
+    softplus,
+    softshrink,
+    softsign,
+    tanhshrink,
+    threshold,
 )
 from graphflow.nn.functional.regression import (
     gaussian_nll_loss,
@@ -30,35 +74,73 @@ from graphflow.nn.functional.regression import (
 )
 
 __all__ = [
+    "alpha_dropout",
+    "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "celu",
+    "celu_",
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
     "dropout",
+    "elu",
+    "elu_",
+    "embedding",
+    "feature_alpha_dropout",
     "gaussian_nll_loss",
     "gelu",
+    "glu",
+    "group_norm",
+    "gumbel_softmax",
+    "hardshrink",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "hardtanh_",
     "hinge_embedding_loss",
     "huber_loss",
     "kl_div",
     "l1_loss",
+    "layer_norm",
+    "leaky_relu",
+    "leaky_relu_",
     "linear",
     "log_softmax",
+    "logsigmoid",
     "margin_ranking_loss",
+    "mish",
     "mse_loss",
     "multi_margin_loss",
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "normalize",
+    "one_hot",
     "pairwise_distance",
     "poisson_nll_loss",
+    "prelu",
     "relu",
+    "relu6",
+    "relu_",
+    "rms_norm",
+    "rrelu",
+    "rrelu_",
+    "selu",
+    "selu_",
     "sigmoid",
+    "silu",
     "smooth_l1_loss",
     "soft_margin_loss",
     "softmax",
+    "softmin",
+    "softplus",
+    "softshrink",
+    "softsign",
     "tanh",
+    "tanhshrink",
+    "threshold",
+    "threshold_",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
 ]

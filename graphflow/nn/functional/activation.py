@@ -1,4 +1,4 @@
-"""Activations."""
+"""Activations that everything uses, and the softmax family."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import warnings
 from typing import Any
 
 from graphflow import functions as ops
+from graphflow.errors import ShapeError
+from graphflow.random import rand
 from graphflow.tensor import Tensor
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0)."""
-    result = ops.relu(input)
+    return written(input, ops.relu(input), inplace)
+
+
+def written(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
+    """`result`, which with `inplace` takes the input's place."""
     return input.copy_(result) if inplace else result
 
 
@@ -49,6 +55,43 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
 def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """log(softmax(x)) along `dim`, without overflow. A row of -inf gives nan, as in PyTorch."""
     return ops.log_softmax(input, _chosen("log_softmax", input, dim), dtype)
+
+
+def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """``softmax(-input)`` along `dim`."""
+    return ops.softmax(-input, _chosen("softmin", input, dim), dtype)
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """A draw from the Gumbel-softmax distribution along `dim` at temperature `tau`; Jang et al., ICLR 2017.
+
+    With `hard` a one-hot vector whose gradient is that of the soft draw. `eps` has no effect, as in PyTorch.
+    """
+    # -log(u) of a uniform u in (0, 1] is exponential; its own -log is Gumbel's.
+    exponential = -(1.0 - rand(logits.shape, dtype=logits.dtype)).log()
+    soft = ops.softmax((logits - exponential.log()) / tau, dim)
+    if not hard:
+        return soft
+    chosen = soft.detach().argmax(dim, keepdim=True)
+    positions = ops.arange(soft.shape[dim]).reshape((-1, *(1,) * (soft.ndim - 1 - dim % soft.ndim)))
+    one_hot = (positions == chosen).to(soft.dtype)
+    result: Tensor = one_hot - soft.detach() + soft
+    return result
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """``a * sigmoid(b)`` for the halves a and b of the input along `dim`; Dauphin et al., ICML 2017.
+
+    ShapeError for an odd size.
+    """
+    size = input.shape[dim]
+    if isinstance(size, int) and size % 2:
+        raise ShapeError(f"Halving dimension must be even, but dimension {dim} is size {size}")
+    first, second = input.chunk(2, dim)
+    result: Tensor = first * second.sigmoid()
+    return result
 
 
 def _chosen(name: str, input: Tensor, dim: int | None) -> int:

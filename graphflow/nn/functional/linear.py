@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from graphflow.errors import ShapeError
+from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
 
@@ -15,4 +17,32 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         result = result + bias
     if rows is not input:
         result = result.reshape((*shape[:-1], weight.shape[0]))
+    return result
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x1 @ weight[o] @ x2 + bias[o]`` for each output o: (..., in1) and (..., in2) to (..., out).
+
+    `weight` is (out, in1, in2), `bias` (out,).
+    """
+    outputs, size1, size2 = weight.shape
+    lead = input1.shape[:-1]
+    if input1.ndim != input2.ndim or any(map(sizes_differ, lead, input2.shape[:-1])):
+        raise ShapeError(
+            "bilinear(): input dimensions do not match: got input1 of shape "
+            f"{tuple(input1.shape)} and input2 of shape {tuple(input2.shape)}"
+        )
+    if sizes_differ(input1.shape[-1], size1) or sizes_differ(input2.shape[-1], size2):
+        raise ShapeError(
+            f"bilinear(): inputs of shape {tuple(input1.shape)} and {tuple(input2.shape)} don't fit a weight "
+            f"of shape {tuple(weight.shape)}: (out, in1, in2)"
+        )
+    first, second = input1.reshape((-1, size1)), input2.reshape((-1, size2))
+    partial = (first @ weight.permute(1, 0, 2).reshape((size1, outputs * size2))).reshape(
+        (-1, outputs, size2)
+    )
+    result: Tensor = (partial * second.unsqueeze(1)).sum(-1)
+    if bias is not None:
+        result = result + bias
+    result = result.reshape((*lead, outputs))
     return result
