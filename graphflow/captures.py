@@ -12,7 +12,7 @@ import operator
 import types
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphflow.dtypes import DType
 from graphflow.tensor import Tensor
@@ -206,6 +206,9 @@ def _follow(value: Any, path: tuple[str, ...]) -> Any:
         if held is not None and name in held:
             value = held[name]
             continue
+        if held is not None and name in held.get("_modules", ()):
+            value = held["_modules"][name]
+            continue
         for owner in type(value).__mro__:
             if name in owner.__dict__:
                 found = owner.__dict__[name]
@@ -227,37 +230,78 @@ def _argument_paths(function: Any) -> Iterator[tuple[str, ...]]:
     yield from sorted(seen)
 
 
+class _Used(NamedTuple):
+    """A value that a function uses; `holder` is what a method found there will be called on."""
+
+    value: Any
+    label: str
+    holder: Any = _MISSING
+
+
 def _watches(function: Callable[..., Any]) -> Iterator[Watch]:
     """What to watch: walks from the function to the functions and networks it uses."""
-    waiting: list[Any] = [function, type(function).__dict__.get("__call__")]
+    name = type(function).__name__
+    holder = getattr(function, "__self__", _MISSING)
+    waiting = [_Used(function, name if holder is _MISSING else type(holder).__name__, holder)]
+    waiting.append(_Used(type(function).__dict__.get("__call__"), name, function))
     seen: set[Any] = set()
     while waiting and len(seen) < _LIMIT:
-        value = waiting.pop(0)
+        value, label, holder = waiting.pop(0)
         if _is_network(value):
-            waiting += [m.__dict__.get("forward", getattr(type(m), "forward", None)) for m in value.modules()]
+            waiting += [
+                _Used(_forward_of(part), f"{label}.{path}".strip("."), part)
+                for path, part in value.named_modules()
+            ]
         plain = _plain_function(value)
-        if plain is None or plain.__code__ in seen:
+        if plain is None or (plain.__code__, id(holder)) in seen:
             continue
-        seen.add(plain.__code__)
+        seen.add((plain.__code__, id(holder)))
         cells = dict(zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True))
+        own = plain.__code__.co_varnames[0] if plain.__code__.co_argcount and holder is not _MISSING else None
         for kind, name, path in dict.fromkeys(_loads(plain.__code__)):
+            if kind == "fast" and name == own:
+                yield from _along_self(label, holder, plain, path, waiting)
+                continue
             read = _reader(kind, name, plain.__globals__, cells)
             if read is not None:
                 place = id(plain.__globals__) if kind == "global" else id(cells[name])
                 yield from _along(name, read, place, path, waiting)
 
 
+def _along_self(
+    label: str, holder: Any, method: types.FunctionType, path: tuple[str, ...], waiting: list[_Used]
+) -> Iterator[Watch]:
+    """The values on the way to ``self.path`` in a method of `holder`, which itself is what it is."""
+    called = _is_network(holder) and _plain_function(_forward_of(holder)) is method
+    for watch in _along(label, lambda: holder, id(holder), path, waiting, first=1):
+        # A network that is called is compared by the trace, with the parts it has.
+        if not called or watch.label.count(".") > label.count(".") + 1 or not _is_network(watch.read()):
+            yield watch
+
+
+def _forward_of(network: Any) -> Any:
+    return network.__dict__.get("forward", getattr(type(network), "forward", None))
+
+
 def _along(
-    name: str, read: Callable[[], Any], place: int, path: tuple[str, ...], waiting: list[Any]
+    name: str,
+    read: Callable[[], Any],
+    place: int,
+    path: tuple[str, ...],
+    waiting: list[_Used],
+    first: int = 0,
 ) -> Iterator[Watch]:
     """The values on the way to ``name.path``; functions among them are added to `waiting`."""
-    for length in range(len(path) + 1):
+    for length in range(first, len(path) + 1):
         part = path[:length]
         found = _follow(read(), part)
         if found is _MISSING:
             return
-        waiting.append(found)
         on_class = length > 0 and isinstance(found, (types.FunctionType, *_DESCRIPTORS))
+        if on_class and isinstance(found, types.FunctionType):
+            waiting.append(_Used(found, ".".join((name, *part[:-1])), _follow(read(), part[:-1])))
+        else:
+            waiting.append(_Used(found, ".".join((name, *part))))
         if not on_class and not isinstance(found, _FIXED):
             yield Watch(".".join((name, *part)), _path_reader(read, part) if part else read, place)
         if on_class or (isinstance(found, types.ModuleType) and _is_own(found.__name__)):

@@ -197,3 +197,104 @@ def test_many_variants_are_warned_about() -> None:
         RuntimeWarning, match="has 16 compiled variants now, the last because of: n: 14 became 15"
     ):
         f(ones(1), 15)
+
+
+class Settings:
+    """A plain object that a module keeps."""
+
+    def __init__(self, power: float) -> None:
+        self.power = power
+
+
+class Scaled(nn.Module):
+    """A module with Python values of every kind around its one operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factors = [2.0, 3.0]
+        self.table = {"scale": 1.0}
+        self.settings = Settings(1.0)
+        self.offset = gf.zeros(1)
+        self.history: list[float] = []
+
+    def scale(self) -> float:
+        return self.factors[0] * self.table["scale"]
+
+    def forward(self, x: gf.Tensor) -> gf.Tensor:
+        return x * (self.scale() * self.settings.power) + self.offset
+
+
+class Holder(nn.Module):
+    """A module around another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Scaled()
+
+    def forward(self, x: gf.Tensor) -> gf.Tensor:
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("as_module", [False, True])
+def test_what_a_modules_methods_take_from_it_is_compared(nested: bool, as_module: bool) -> None:
+    model = Holder() if nested else Scaled()
+    part = model.inner if isinstance(model, Holder) else model
+    function = gf.compile(model) if as_module else gf.compile(lambda x: model(x))
+    x = gf.ones(1)
+    assert function(x).item() == 2.0
+    part.factors[0] = 5.0
+    assert function(x).item() == 5.0
+    part.table["scale"] = 2.0
+    assert function(x).item() == 10.0
+    part.settings.power = 3.0
+    assert function(x).item() == 30.0
+    part.offset = gf.ones(1)
+    assert function(x).item() == 31.0
+    reasons = [v.reason for v in function.variants[1:]]
+    assert "factors: list(2.0, 3.0) became list(5.0, 3.0)" in reasons[0]
+    assert "settings.power: 1.0 became 3.0" in reasons[2]
+    assert len(reasons) == 4
+
+
+def test_what_a_module_keeps_for_others_is_no_reason_to_compile_again() -> None:
+    model = Scaled()
+    function = gf.compile(lambda x: model(x))
+    for _ in range(3):
+        model.train()
+        model.history.append(function(gf.ones(1)).item())
+        model.eval()
+        function(gf.ones(1))
+    assert len(function.variants) == 2
+
+
+def test_another_part_in_a_networks_place_is_noticed() -> None:
+    model, place = Holder(), SimpleNamespace()
+    place.model = Holder()
+    functions = [
+        gf.compile(lambda x: model(x)),
+        gf.compile(lambda x: model.inner(x)),
+        gf.compile(lambda x: place.model.inner(x)),
+    ]
+    assert [f(gf.ones(1)).item() for f in functions] == [2.0] * 3
+    other = Holder()
+    other.inner.factors = [7.0]
+    model.inner, place.model = other.inner, other
+    assert [f(gf.ones(1)).item() for f in functions] == [7.0] * 3
+
+
+class Counted:
+    """A class whose attribute its own method reads."""
+
+    factor = 2.0
+
+    @classmethod
+    def scaled(cls, x: gf.Tensor) -> gf.Tensor:
+        return x * cls.factor
+
+
+def test_what_a_class_method_takes_from_its_class_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = gf.compile(Counted.scaled)
+    assert function(gf.ones(1)).item() == 2.0
+    monkeypatch.setattr(Counted, "factor", 3.0)
+    assert function(gf.ones(1)).item() == 3.0

@@ -11,11 +11,12 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), DType)
 
 
 def plain(value: Any) -> Hashable:
-    """A comparable stand-in: plain values by value and type, everything else by identity."""
+    """A comparable stand-in: plain values by value and type, everything else by identity.
+
+    Lists and dicts, too: whether what is in them matters is seen from the code that reads them.
+    """
     if isinstance(value, _PLAIN):
         return type(value).__name__, value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, tuple):
         return type(value).__name__, tuple(map(plain, value))
-    if isinstance(value, dict):
-        return "dict", tuple((plain(k), plain(v)) for k, v in value.items())
     return id(value)
