@@ -72,13 +72,13 @@ class Explanation:
         program = self._compiled.program
         reports = []
         for command, nodes in zip(program.commands, self._compiled.command_nodes, strict=True):
-            kernel = program.kernels[command.kernel]
+            kernels = () if command.control else (program.kernels[command.kernel],)
             inner = [program.kernels[a.kernel] for a in command.args if isinstance(a, FunctionArg)]
-            source = "\n".join(k.source for k in (kernel, *inner) if k.source and k.name != "shared_range")
+            source = "\n".join(k.source for k in (*kernels, *inner) if k.source and k.name != "shared_range")
             reports.append(
                 KernelReport(
                     command.label,
-                    kernel.name,
+                    program.kernel_name(command),
                     source,
                     tuple(dict.fromkeys(n.op.name for n in nodes)),
                     _lines(nodes),
@@ -93,6 +93,8 @@ class Explanation:
         """Bytes of every kind of buffer, and the planned arena of each assignment of sizes in use."""
         totals: dict[str, Size] = {"input": 0, "state": 0, "output": 0, "temp": 0}
         for buffer in self._compiled.program.buffers:
+            if buffer.part is not None:
+                continue  # of another buffer
             size: Size = buffer.dtype.itemsize
             for s in buffer.shape:
                 size = size * s

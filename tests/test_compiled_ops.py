@@ -15,13 +15,11 @@ from graphflow.compiler.ops.movement import slice_
 from graphflow.dims import Dim
 from graphflow.dtypes import ALL, FLOATS, DType, float32, float64, int32, int64
 from graphflow.engine import compile_graph
-from graphflow.errors import CompileError
 
 from registry import ALL_OPS, case_for, samples_of, type_of
 
-CONTROL = [op for op in ALL_OPS if op.kind in ("control", "project")]
-COMPILED = [op for op in ALL_OPS if op not in CONTROL]
-ELEMENTWISE = [op for op in COMPILED if op.kind == "elementwise"]
+TENSORS = [op for op in ALL_OPS if op.kind not in ("control", "project")]  # of tensors, giving a tensor
+ELEMENTWISE = [op for op in ALL_OPS if op.kind == "elementwise"]
 N = Dim.symbol("n")
 
 # What the functions of `vecmath` may be off by, relative to the result (their measured errors are below 4
@@ -47,7 +45,7 @@ def compare(graph: Graph, arrays: Sequence[np.ndarray], spread: float = 0.0) -> 
         np.testing.assert_allclose(ours, theirs, rtol=4 * rounding, atol=spread * rounding)
 
 
-@pytest.mark.parametrize("op", COMPILED, ids=lambda op: op.name)
+@pytest.mark.parametrize("op", ALL_OPS, ids=lambda op: op.name)
 def test_samples(op: Op) -> None:
     # One graph of all samples: a compile has a price, whatever its size.
     cases = [case_for(op, sample) for sample in samples_of(op)]
@@ -55,13 +53,6 @@ def test_samples(op: Op) -> None:
     outputs = tuple(o for c in cases for o in c.graph.outputs)
     arrays = [a for c in cases for a in c.arrays]
     compare(Graph(op.name, args, (), outputs), arrays, spread=50.0)
-
-
-@pytest.mark.parametrize("op", CONTROL, ids=lambda op: op.name)
-def test_control_flow_is_refused_by_name(op: Op) -> None:
-    case = case_for(op, samples_of(op)[0])
-    with pytest.raises(CompileError, match="can't be compiled yet"):
-        compile_graph(case.graph)
 
 
 # --------------------------------------------------------------------------------------------- operands
@@ -79,7 +70,7 @@ def _symbolic(graph: Graph) -> Graph | None:
     return Graph(graph.name, args, (), (node.op(*args, **node.attrs),))
 
 
-@pytest.mark.parametrize("op", COMPILED, ids=lambda op: op.name)
+@pytest.mark.parametrize("op", ALL_OPS, ids=lambda op: op.name)
 def test_symbolic_sizes(op: Op) -> None:
     for sample in samples_of(op):
         case = case_for(op, sample)
@@ -117,7 +108,7 @@ def _shown(array: np.ndarray, rng: np.random.Generator) -> tuple[Node, Node, np.
     return view, node, permuted
 
 
-@pytest.mark.parametrize("op", COMPILED, ids=lambda op: op.name)
+@pytest.mark.parametrize("op", TENSORS, ids=lambda op: op.name)
 def test_operands_behind_views(op: Op) -> None:
     rng = np.random.default_rng(5)
     args: list[Node] = []

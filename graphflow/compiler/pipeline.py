@@ -6,21 +6,32 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphflow.compiler import printer
 from graphflow.compiler.codegen import llvm, matmul, numba_front, products
 from graphflow.compiler.codegen.kernel import Loops
 from graphflow.compiler.codegen.products import Operand, Product
 from graphflow.compiler.ir import Graph, Node
+from graphflow.compiler.passes.control import Mark, Step
 from graphflow.compiler.passes.fuse import fuse
-from graphflow.compiler.passes.memory import Layout, Step, lay_out
+from graphflow.compiler.passes.memory import Layout, lay_out
 from graphflow.compiler.passes.simplify import simplify, split_reductions
 from graphflow.compiler.passes.unit import Fused
 from graphflow.compiler.verify import verify
 from graphflow.config import settings
 from graphflow.dims import Dim
-from graphflow.runtime.program import Arg, BlockArg, Command, FunctionArg, Kernel, Program, SizeArg
+from graphflow.runtime.program import (
+    Arg,
+    BlockArg,
+    BufferArg,
+    Command,
+    Control,
+    FunctionArg,
+    Kernel,
+    Program,
+    SizeArg,
+)
 
 Size = int | Dim
 Pass = Callable[[Graph], Graph]
@@ -59,7 +70,7 @@ def compile_graph(graph: Graph, compile_object: Compile, join: bool = True) -> C
         stages.append((step.__name__, current))
         _check(current, step.__name__, debug)
     fused = _timed("fuse", seconds, fuse, current, join)
-    layout = _timed("memory", seconds, lay_out, fused)
+    layout = _timed("memory", seconds, lay_out, fused, join)
     program, command_nodes = _timed("emit", seconds, _Assembler(layout, compile_object).program)
     if debug >= 1:
         total = sum(s for _, s in seconds)
@@ -99,9 +110,13 @@ class _Assembler:
         layout = self.layout
         commands: list[Command] = []
         nodes: list[tuple[Node, ...]] = []
-        for group in _groups(layout.steps):
+        groups = _groups(layout.steps)
+        marks = [group[0].emitted if isinstance(group[0].emitted, Mark) else None for group in groups]
+        for group in groups:
             step = group[0]
-            if isinstance(step.emitted, Product):
+            if isinstance(step.emitted, Mark):
+                command = _decision(step.emitted, step.name, len(commands), marks)
+            elif isinstance(step.emitted, Product):
                 command = self._product(step, step.emitted, len(commands))
             elif len(group) > 1:
                 command = self._shared(group, len(commands))
@@ -109,7 +124,7 @@ class _Assembler:
                 command = self._single(step, step.emitted, len(commands))
             commands.append(command)
             nodes.append(tuple(n for s in group for n in s.nodes))
-        renumbered = _lifetimes(layout, [len(g) for g in _groups(layout.steps)])
+        renumbered = _lifetimes(layout, [len(g) for g in groups])
         program = Program(
             layout.graph.name,
             layout.graph.symbols(),
@@ -224,6 +239,20 @@ class _Assembler:
         )
 
 
+def _decision(mark: Mark, name: str, number: int, marks: Sequence[Mark | None]) -> Command:
+    """The command of one of all the program's marks, which stands at `number`."""
+    own = [i for i, other in enumerate(marks) if other is not None and other.region == mark.region]
+    leave = own[-1] + 1
+    target = leave
+    if mark.kind == "end":
+        target = own[0] + 1
+    elif mark.kind == "branch" and number == own[0]:
+        target = own[1] + 1  # behind the jump that ends the first branch
+    control = Control(mark.kind, mark.region, target, leave, mark.length)
+    args = () if mark.flag is None else (BufferArg(mark.flag),)
+    return Command(-1, args, 0, 1, True, f"k{number:02d}_{name}", control=control)
+
+
 def _merge_batch(batch: list[tuple[Size, Size, Size, Size]]) -> list[tuple[Size, Size, Size, Size]]:
     """Batch dimensions without those of size 1, neighbours merged where all three operands allow it."""
     merged: list[tuple[Size, Size, Size, Size]] = []
@@ -268,9 +297,7 @@ def _lifetimes(layout: Layout, counts: Sequence[int]) -> tuple:  # type: ignore[
     """Buffers with lifetimes counted in commands, several steps having become one."""
     command_of = [number for number, count in enumerate(counts) for _ in range(count)]
     return tuple(
-        type(b)(b.role, b.dtype, b.shape, b.name, command_of[b.first], command_of[b.last])
-        if command_of
-        else b
+        replace(b, first=command_of[b.first], last=command_of[b.last]) if command_of else b
         for b in layout.buffers
     )
 

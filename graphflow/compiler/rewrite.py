@@ -29,24 +29,29 @@ class RuleSet:
         return add
 
     def apply(self, graph: Graph) -> Graph:
-        """`graph` with rules applied until none fits, operands first. The user's lines stay with the nodes.
+        """`graph` with rules applied until none fits, operands first, in sub-graphs too.
+
+        The user's lines stay with the nodes.
         """
         done: dict[Node, Node] = {}
         for node in toposort(graph.roots):
             done[node] = self._simplest(node, done)
+        if all(done[r] is r for r in graph.roots):
+            return graph
         return graph.with_roots([done[r] for r in graph.roots])
 
     def _simplest(self, node: Node, done: dict[Node, Node]) -> Node:
         with at(node.loc):
             inputs = tuple(done[i] for i in node.inputs)
             current = node
-            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
-                current = make_node(node.op, inputs, dict(node.attrs))
+            inner = {k: self.apply(v) for k, v in node.attrs.items() if isinstance(v, Graph)}
+            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)) or inner:
+                current = make_node(node.op, inputs, {**node.attrs, **inner})
             while (better := self._step(current)) is not None:
                 # A rule may build several nodes; those below its result are new and get their turn too.
-                for inner in toposort([better], stop={*inputs, current}):
-                    if inner not in done and inner is not better and inner not in inputs:
-                        done[inner] = self._simplest_of_new(inner, done)
+                for new in toposort([better], stop={*inputs, current}):
+                    if new not in done and new is not better and new not in inputs:
+                        done[new] = self._simplest_of_new(new, done)
                 rebuilt = tuple(done.get(i, i) for i in better.inputs)
                 if any(a is not b for a, b in zip(rebuilt, better.inputs, strict=True)):
                     better = make_node(better.op, rebuilt, dict(better.attrs))

@@ -18,7 +18,8 @@ def groups(barriers: Sequence[bool]) -> list[int]:
 def live_intervals(program: Program) -> dict[int, tuple[int, int]]:
     """For every temp buffer, the first and last barrier group in which it is alive.
 
-    The interval spans what the buffer itself says and every command that mentions it. In groups rather than
+    The interval spans what the buffer itself says and every command that mentions it, and the whole of every
+    loop that it is used in if it is used outside, too: the next round wants it again. In groups rather than
     commands: two commands of one group may overlap in time, so their buffers must not share memory.
     """
     group = groups([command.barrier for command in program.commands])
@@ -26,13 +27,19 @@ def live_intervals(program: Program) -> dict[int, tuple[int, int]]:
     last = max(len(group) - 1, 0)
     for index, buffer in enumerate(program.buffers):
         if buffer.role == "temp" and group:
-            intervals[index] = (group[min(buffer.first, last)], group[min(buffer.last, last)])
-    for command, number in zip(program.commands, group, strict=True):
+            intervals[index] = (min(buffer.first, last), min(buffer.last, last))
+    for number, command in enumerate(program.commands):
         for index in mentioned(command):
+            part = program.buffers[index].part
+            index = index if part is None else part.buffer
             if index in intervals:
                 first, end = intervals[index]
                 intervals[index] = (min(first, number), max(end, number))
-    return intervals
+    for start, leave in sorted(program.regions().values(), key=lambda r: r[1] - r[0]):  # inner ones first
+        for index, (first, end) in intervals.items():
+            if first < leave and end >= start and (first < start or end >= leave):
+                intervals[index] = (min(first, start), max(end, leave - 1))
+    return {index: (group[first], group[end]) for index, (first, end) in intervals.items()}
 
 
 def mentioned(command: Command) -> set[int]:

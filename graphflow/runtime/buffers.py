@@ -39,6 +39,17 @@ def address_of(array: np.ndarray) -> int:
         return int(array.ctypes.data)
 
 
+class WordArray:
+    """A zeroed array of int64 words on a cache line of its own."""
+
+    __slots__ = ("address", "values")
+
+    def __init__(self, *shape: int):
+        memory, self.address = aligned_bytes(8 * max(prod(shape), 1))
+        self.values = array_at(memory, self.address, shape, np.dtype(np.int64))
+        self.values[...] = 0
+
+
 class OutputPool:
     """Fresh C-contiguous arrays of one shape and dtype for one output of a program.
 

@@ -142,9 +142,9 @@ class Executor:
             instance.lock.release()
         _copy_back(bound)
         size = evaluator(kept.values)
-        kernels = self.program.kernels
+        name = self.program.kernel_name
         return results, [
-            CommandTime(c.label, kernels[c.kernel].name, int(t), size(c.bytes), size(c.flops))
+            CommandTime(c.label, name(c), int(t), size(c.bytes), size(c.flops))
             for c, t in zip(self.program.commands, times, strict=True)
         ]
 

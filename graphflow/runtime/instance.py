@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from graphflow.errors import ShapeError, VerifyError
-from graphflow.runtime import arena, native, schedule
-from graphflow.runtime.buffers import ALIGNMENT, OutputPool, aligned_bytes, array_at
+from graphflow.runtime import arena, native, schedule, words
+from graphflow.runtime.buffers import ALIGNMENT, OutputPool, WordArray, aligned_bytes, array_at
 from graphflow.runtime.layout import Layout, evaluator
 from graphflow.runtime.loader import Code
 from graphflow.runtime.locks import ForkLock
 from graphflow.runtime.program import Command, Program
+from graphflow.runtime.regions import Regions
 from graphflow.runtime.threads import get_num_threads, pool
 
 Callback = Callable[[int, Command, Callable[[int], np.ndarray]], None]
@@ -36,17 +37,6 @@ class Slab:
         self.size = size
         self.memory, self.address = aligned_bytes(max(size, 1))
         self.lock = ForkLock()
-
-
-class _Words:
-    """A zeroed array of int64 words on a cache line of its own."""
-
-    __slots__ = ("address", "values")
-
-    def __init__(self, *shape: int):
-        memory, self.address = aligned_bytes(8 * max(prod(shape), 1))
-        self.values = array_at(memory, self.address, shape, np.dtype(np.int64))
-        self.values[...] = 0
 
 
 class Instance:
@@ -77,13 +67,13 @@ class Instance:
         self.temp_offsets, self.arena_bytes = self._plan_arena(layout.intervals)
         self.slab = slab(self.arena_bytes)
         self.lock = self.slab.lock
-        self._plan = _Words(native.PLAN_WORDS)
+        self._plan = WordArray(words.PLAN_WORDS)
         self._fill_blocks(layout)
         self._fill_commands(layout)
         self.scratch_bytes = max((size(c.scratch) for c in program.commands), default=0)
         self._outputs = [OutputPool(self.shapes[i], program.buffers[i].dtype.numpy) for i in program.outputs]
         inputs, states, outputs = len(program.inputs), len(program.states), len(program.outputs)
-        self._pointers = _Words(inputs + states + outputs)
+        self._pointers = WordArray(inputs + states + outputs)
         self._bound: list[int] | None = None
         self._pack_inputs = _packer(self._pointers, 0, inputs)
         self._pack_states = _packer(self._pointers, inputs, states)
@@ -104,59 +94,67 @@ class Instance:
 
     def _fill_blocks(self, layout: Layout) -> None:
         program = self._program
-        self._blocks = _Words(layout.count)
+        self._blocks = WordArray(layout.count)
         temps = {buffer: self.slab.address + offset for buffer, offset in self.temp_offsets.items()}
         left = layout.fill(self._blocks.values, self._blocks.address, self._size, temps)
         place = {b: i for i, b in enumerate((*program.inputs, *program.states, *program.outputs))}
         self._place = place
         rows = [(self._blocks.address + 8 * word, place[buffer], shift) for word, buffer, shift in left]
         if program.status is not None:
-            rows.append((self._plan.address + 8 * native.STATUS, place[program.status], 0))
-        self._patches = _Words(len(rows), native.PATCH_WORDS)
+            rows.append((self._plan.address + 8 * words.STATUS, place[program.status], 0))
+        self._patches = WordArray(len(rows), words.PATCH_WORDS)
         if rows:
             self._patches.values[...] = rows
         plan = self._plan.values
-        plan[native.PATCHES], plan[native.PATCH_COUNT] = self._patches.address, len(rows)
+        plan[words.PATCHES], plan[words.PATCH_COUNT] = self._patches.address, len(rows)
 
     def _fill_commands(self, layout: Layout) -> None:
         program = self._program
         commands = program.commands
-        self._commands = _Words(len(commands), native.COMMAND_WORDS)
-        words = self._commands.values
+        self._commands = WordArray(len(commands), words.COMMAND_WORDS)
+        self.regions = Regions(program, layout, self._blocks, self._size)
         self._cost = []
-        for row, command, block in zip(words, commands, layout.blocks, strict=True):
+        for row, command, block in zip(self._commands.values, commands, layout.blocks, strict=True):
             extent, grain = self._size(command.extent), self._size(command.grain)
             if grain < 1 and extent > 0:
                 what = f"{command.label} has the grain {grain}"
                 raise VerifyError(f"{program.name}: with {self._told()}, {what}")
             self._cost.append((max(extent, 0), grain, self._size(command.work)))
-            row[native.KERNEL] = self._codes[command.kernel].address
-            row[native.ARGS] = self._blocks.address + 8 * block
-            row[native.EXTENT] = extent
+            if command.control is None:
+                row[words.KERNEL] = self._codes[command.kernel].address
+            row[words.ARGS] = self._blocks.address + 8 * block
+            row[words.EXTENT] = extent
+        for index, decision in self.regions.decisions.items():
+            self._commands.values[index, words.COUNTERS] = decision
         plan = self._plan.values
-        plan[native.COMMANDS], plan[native.COMMAND_COUNT] = self._commands.address, len(commands)
+        plan[words.COMMANDS], plan[words.COMMAND_COUNT] = self._commands.address, len(commands)
 
     def _share(self, threads: int) -> None:
         """Cuts the commands' ranges for at most `threads` threads."""
         cuts = [schedule.cut(extent, grain, work, threads) for extent, grain, work in self._cost]
         active = max((c.threads for c in cuts), default=1)
-        met = schedule.meetings([c.barrier for c in self._program.commands], [c.threads for c in cuts])
+        commands = self._program.commands
+        counts = [c.threads for c in cuts]
+        parts = schedule.roles(self.regions.spans.values(), counts, [c.control is not None for c in commands])
+        met = schedule.meetings([c.barrier for c in commands], counts, parts)
         # each command's counters start on a cache line of their own
         row = -(-active // 8) * 8
         shared = [i for i, c in enumerate(cuts) if c.threads > 1]
-        self._counters = _Words(len(shared), row)
-        words = self._commands.values
-        for index, (c, meet) in enumerate(zip(cuts, met, strict=True)):
-            words[index, native.BARRIER] = meet
-            words[index, native.THREADS : native.CHUNK + 1] = c.threads, c.share, c.chunk
+        self._counters = WordArray(len(shared), row)
+        rows = self._commands.values
+        for index, (c, meet, part) in enumerate(zip(cuts, met, parts, strict=True)):
+            together = part == schedule.MEET  # decided for all threads
+            rows[index, words.BARRIER] = meet
+            rows[index, words.THREADS : words.CHUNK + 1] = 2 if together else c.threads, c.share, c.chunk
+        self.regions.place_counters(self._counters.address, 8 * row, shared)
         for number, index in enumerate(shared):
-            words[index, native.COUNTERS] = self._counters.address + 8 * row * number
+            rows[index, words.COUNTERS] = self._counters.address + 8 * row * number
         stride = -(-self.scratch_bytes // ALIGNMENT) * ALIGNMENT
         self._scratch, scratch = aligned_bytes(max(stride * active, 1))
         plan = self._plan.values
-        plan[native.ACTIVE] = active
-        plan[native.SCRATCH], plan[native.SCRATCH_STRIDE] = scratch, stride
-        plan[native.COUNTER_AREA], plan[native.COUNTER_BYTES] = self._counters.address, 8 * row * len(shared)
+        plan[words.ACTIVE] = active
+        plan[words.SCRATCH], plan[words.SCRATCH_STRIDE] = scratch, stride
+        plan[words.COUNTER_AREA], plan[words.COUNTER_BYTES] = self._counters.address, 8 * row * len(shared)
         self._active, self._threads = active, threads
 
     def run(self, pointers: Sequence[int]) -> None:
@@ -220,21 +218,33 @@ class Instance:
         """`execute` on the calling thread, with callbacks around every command."""
         self._share(1)
         plan = self._plan.values
-        count, plan[native.COMMAND_COUNT] = int(plan[native.COMMAND_COUNT]), 0
+        count, plan[words.COMMAND_COUNT] = int(plan[words.COMMAND_COUNT]), 0
         try:
             # no commands: this only puts the pointers into the argument blocks
             self._run(self._plan.address, self._pointers.address, None, None)
         finally:
-            plan[native.COMMAND_COUNT] = count
-        for index, command in enumerate(self._program.commands):
-            row = self._commands.values[index]
+            plan[words.COMMAND_COUNT] = count
+        index = 0
+        while index < len(self._program.commands):
+            command, row = self._program.commands[index], self._commands.values[index]
+            if command.control is not None:
+                flag = command.control.kind == "branch" and ctypes.c_bool.from_address(
+                    int(ctypes.c_int64.from_address(int(row[words.ARGS])).value)
+                )
+                index = self.regions.decide(index, bool(flag and flag.value), self._failed())
+                continue
             if before is not None:
                 before(index, command, self.array)
-            if row[native.EXTENT] > 0:
-                kernel = _KERNEL(int(row[native.KERNEL]))
-                kernel(int(row[native.ARGS]), 0, int(row[native.EXTENT]), int(plan[native.SCRATCH]))
+            if row[words.EXTENT] > 0:
+                kernel = _KERNEL(int(row[words.KERNEL]))
+                kernel(int(row[words.ARGS]), 0, int(row[words.EXTENT]), int(plan[words.SCRATCH]))
             if after is not None:
                 after(index, command, self.array)
+            index += 1
+
+    def _failed(self) -> bool:
+        status = self._program.status
+        return status is not None and bool(self.array(status)[0])
 
     def array(self, buffer: int) -> np.ndarray:
         """An array over a buffer's memory in the current run.
@@ -242,6 +252,11 @@ class Instance:
         The caller holds the lock, and keeps inputs, states and outputs alive.
         """
         shape, dtype = self.shapes[buffer], self._program.buffers[buffer].dtype.numpy
+        part = self._program.buffers[buffer].part
+        if part is not None:
+            start = self._size(part.start)
+            start += sum(self._size(step) * self.regions.rounds(loop) for loop, step in part.steps)
+            return self.array(part.buffer).reshape(-1)[start : start + prod(shape)].reshape(shape)
         if buffer in self.temp_offsets:
             return array_at(self.slab.memory, self.slab.address + self.temp_offsets[buffer], shape, dtype)
         size = prod(shape) * dtype.itemsize
@@ -252,7 +267,7 @@ class Instance:
         return np.ndarray(shape, dtype, memory)
 
 
-def _packer(words: _Words, start: int, count: int) -> Callable[..., None]:
+def _packer(words: WordArray, start: int, count: int) -> Callable[..., None]:
     """A function that stores `count` numbers from word `start` on."""
     pack = struct.Struct(f"{count}q").pack_into
     memory: Any = words.values

@@ -22,7 +22,8 @@ class Layout:
     """The argument blocks of all commands, one after another in one array of words.
 
     ``blocks[i]`` is the word at which command i's block starts; ``intervals`` are the lives of the temp
-    buffers (see `live_intervals`), which don't depend on sizes either.
+    buffers (see `live_intervals`), which don't depend on sizes either. ``advances`` has for every loop the
+    words that its rounds move on: (word, elements, bytes of an element).
     """
 
     def __init__(self, program: Program, functions: Sequence[int]):
@@ -31,6 +32,8 @@ class Layout:
         self._inner: list[tuple[int, int]] = []  # word, word whose address it holds
         self._sizes: list[tuple[int, Dim]] = []
         self._buffers: list[tuple[int, int, int | Dim]] = []  # word, buffer, offset in elements
+        self._program = program
+        self.advances: dict[int, list[tuple[int, int | Dim, int]]] = {}
         self.blocks = tuple(self._place(command.args) for command in program.commands)
         self.intervals = live_intervals(program)
         self._itemsize = [buffer.dtype.itemsize for buffer in program.buffers]
@@ -41,7 +44,13 @@ class Layout:
         self._words.extend([0] * (start + len(args) - len(self._words)))
         for word, arg in enumerate(args, start):
             if isinstance(arg, BufferArg):
-                self._buffers.append((word, arg.buffer, arg.offset))
+                buffer = self._program.buffers[arg.buffer]
+                if buffer.part is None:
+                    self._buffers.append((word, arg.buffer, arg.offset))
+                    continue
+                self._buffers.append((word, buffer.part.buffer, buffer.part.start + arg.offset))
+                for loop, step in buffer.part.steps:
+                    self.advances.setdefault(loop, []).append((word, step, buffer.dtype.itemsize))
             elif isinstance(arg, SizeArg):
                 if isinstance(arg.value, int):
                     self._words[word] = arg.value

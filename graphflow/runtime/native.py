@@ -1,7 +1,7 @@
 """The machine code that runs a command array, and the words it reads.
 
-Everything here is an array of 64-bit words; the word numbers below are the one description of their layout.
-The code is a few functions of LLVM IR, the same for every program:
+Everything here is an array of 64-bit words, whose layout is in ``words``. The code is a few functions of LLVM
+IR, the same for every program:
 
 ``gf_run(plan, pointers, pool, profile)``
     One whole run. Writes the caller's pointers into the argument blocks, then executes the commands in order.
@@ -19,9 +19,14 @@ Threads meet at barriers: they spin for a bounded time, then sleep on the pool's
 store that somebody may sleep on is sequentially consistent and followed by a look at the number of sleepers,
 which a sleeper raises before it looks at the word a last time: so one of the two always sees the other.
 
+Loops and branches are commands that choose the next one. Thread 0 decides, between two meetings, and all
+follow. A loop or branch whose commands all run on one thread is walked by thread 0 alone, without a meeting.
+What a loop's body reads of a sequence, and writes of stacked results, moves on by adding to addresses in the
+argument blocks; they are moved back at the end.
+
 A kernel that finds its input impossible (an index out of range) stores a number into the run's status word.
 From then on commands are walked without being executed, barriers included, so that threads which see the word
-at different moments still meet.
+at different moments still meet; loops end with their round.
 """
 
 from __future__ import annotations
@@ -38,34 +43,48 @@ from llvmlite import binding
 
 from graphflow.runtime import cache, loader
 from graphflow.runtime.locks import ForkLock
-
-# A command. RANGE_* are items of the parallel axis; COUNTERS is the address of one word per thread.
-KERNEL, ARGS, EXTENT, BARRIER, THREADS, SHARE, CHUNK, COUNTERS, COMMAND_WORDS = range(9)
-# A patch: store pointers[POINTER] + BYTES at the address SLOT.
-SLOT, POINTER, BYTES, PATCH_WORDS = range(4)
-# A plan: addresses and counts of the two arrays above, threads of its widest command, per-thread scratch
-# memory, the memory of all counters, cleared before each run on several threads, and the address of the run's
-# status word (0: none).
-(
-    COMMANDS,
-    COMMAND_COUNT,
-    PATCHES,
-    PATCH_COUNT,
+from graphflow.runtime.native_control import control_source
+from graphflow.runtime.words import (
     ACTIVE,
-    SCRATCH,
-    SCRATCH_STRIDE,
+    ARGS,
+    ARRIVED,
+    BARRIER,
+    BYTES,
+    CHUNK,
+    COMMAND_COUNT,
+    COMMAND_WORDS,
+    COMMANDS,
+    CONDITION,
     COUNTER_AREA,
     COUNTER_BYTES,
+    COUNTERS,
+    EXTENT,
+    GENERATION,
+    JOB,
+    KERNEL,
+    LEAVE,
+    MUTEX,
+    NEXT,
+    PATCH_COUNT,
+    PATCH_WORDS,
+    PATCHES,
+    PLAN,
+    POINTER,
+    PROFILE,
+    SCRATCH,
+    SCRATCH_STRIDE,
+    SHARE,
+    SLEEPERS,
+    SLOT,
+    SPIN,
     STATUS,
-    PLAN_WORDS,
-) = range(11)
-# A pool. What different threads write lies on different cache lines (8 words). JOB counts jobs in its upper
-# 48 bits and holds the number of threads that take part in its lower 16.
-JOB, ARRIVED, GENERATION, SLEEPERS, PLAN, PROFILE, SPIN = 0, 8, 16, 24, 32, 33, 34
-# Big enough for every platform's pthread_mutex_t and pthread_cond_t.
-MUTEX, CONDITION, POOL_WORDS = 64, 80, 96
-# A worker's own words; JOB_SEEN is the JOB word when it was started.
-WORKER_POOL, WORKER_INDEX, WORKER_JOB_SEEN, WORKER_HANDLE, WORKER_WORDS = 0, 1, 2, 3, 8
+    THREADS,
+    WORKER_INDEX,
+    WORKER_JOB_SEEN,
+    WORKER_POOL,
+    read,
+    word,
+)
 
 _PAUSE = {
     "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
@@ -73,16 +92,6 @@ _PAUSE = {
     "aarch64": ("declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"),
     "arm64": ("declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"),
 }
-
-
-def _word(name: str, base: str, index: int | str) -> str:
-    """IR that names the address of a word."""
-    return f"%{name} = getelementptr i64, ptr %{base}, i64 {index}"
-
-
-def _read(name: str, base: str, index: int, kind: str = "i64") -> str:
-    """IR that loads a word into a name."""
-    return f"{_word(name + '.at', base, index)}\n  %{name} = load {kind}, ptr %{name}.at"
 
 
 def source() -> str:
@@ -102,8 +111,8 @@ declare i64 @llvm.smin.i64(i64, i64)
 define internal i64 @now() noinline {{
   %spec = alloca [2 x i64]
   %status = call i32 @clock_gettime(i32 {clock}, ptr %spec)
-  {_read("seconds", "spec", 0)}
-  {_read("rest", "spec", 1)}
+  {read("seconds", "spec", 0)}
+  {read("rest", "spec", 1)}
   %whole = mul i64 %seconds, 1000000000
   %time = add i64 %whole, %rest
   ret i64 %time
@@ -112,7 +121,7 @@ define internal i64 @now() noinline {{
 ; returns when the word no longer holds `old`
 define internal void @await(ptr %pool, ptr %word, i64 %old) noinline {{
 entry:
-  {_read("spin", "pool", SPIN)}
+  {read("spin", "pool", SPIN)}
   %start = call i64 @now()
   %limit = add i64 %start, %spin
   br label %look
@@ -132,9 +141,9 @@ clock:
   %late = icmp sgt i64 %time, %limit
   br i1 %late, label %sleep, label %look
 sleep:
-  {_word("mutex", "pool", MUTEX)}
-  {_word("condition", "pool", CONDITION)}
-  {_word("sleepers", "pool", SLEEPERS)}
+  {word("mutex", "pool", MUTEX)}
+  {word("condition", "pool", CONDITION)}
+  {word("sleepers", "pool", SLEEPERS)}
   %locked = call i32 @pthread_mutex_lock(ptr %mutex)
   %more = atomicrmw add ptr %sleepers, i64 1 seq_cst
   br label %check
@@ -157,13 +166,13 @@ done:
 define internal void @publish(ptr %pool, ptr %word, i64 %value) {{
 entry:
   store atomic i64 %value, ptr %word seq_cst, align 8
-  {_word("sleepers.at", "pool", SLEEPERS)}
+  {word("sleepers.at", "pool", SLEEPERS)}
   %sleepers = load atomic i64, ptr %sleepers.at seq_cst, align 8
   %any = icmp ne i64 %sleepers, 0
   br i1 %any, label %wake, label %done
 wake:
-  {_word("mutex", "pool", MUTEX)}
-  {_word("condition", "pool", CONDITION)}
+  {word("mutex", "pool", MUTEX)}
+  {word("condition", "pool", CONDITION)}
   %locked = call i32 @pthread_mutex_lock(ptr %mutex)
   %sent = call i32 @pthread_cond_broadcast(ptr %condition)
   %unlocked = call i32 @pthread_mutex_unlock(ptr %mutex)
@@ -178,8 +187,8 @@ entry:
   %single = icmp eq ptr %pool, null
   br i1 %single, label %done, label %arrive
 arrive:
-  {_word("arrived", "pool", ARRIVED)}
-  {_word("generation", "pool", GENERATION)}
+  {word("arrived", "pool", ARRIVED)}
+  {word("generation", "pool", GENERATION)}
   %current = load atomic i64, ptr %generation acquire, align 8
   %before = atomicrmw add ptr %arrived, i64 1 acq_rel
   %arrivals = add i64 %before, 1
@@ -200,10 +209,10 @@ done:
 ; this thread's part of one command
 define internal void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch) {{
 entry:
-  {_read("kernel", "command", KERNEL, "ptr")}
-  {_read("args", "command", ARGS, "ptr")}
-  {_read("extent", "command", EXTENT)}
-  {_read("planned", "command", THREADS)}
+  {read("kernel", "command", KERNEL, "ptr")}
+  {read("args", "command", ARGS, "ptr")}
+  {read("extent", "command", EXTENT)}
+  {read("planned", "command", THREADS)}
   %threads = select i1 %single, i64 1, i64 %planned
   %empty = icmp sle i64 %extent, 0
   %idle = icmp sge i64 %thread, %threads
@@ -216,15 +225,15 @@ whole:
   call void %kernel(ptr %args, i64 0, i64 %extent, ptr %scratch)
   br label %done
 shares:
-  {_read("share", "command", SHARE)}
-  {_read("chunk", "command", CHUNK)}
-  {_read("counters", "command", COUNTERS, "ptr")}
+  {read("share", "command", SHARE)}
+  {read("chunk", "command", CHUNK)}
+  {read("counters", "command", COUNTERS, "ptr")}
   br label %visit
 visit:
   %round = phi i64 [0, %shares], [%next, %visited]
   %offset = add i64 %thread, %round
   %owner = urem i64 %offset, %threads
-  {_word("counter", "counters", "%owner")}
+  {word("counter", "counters", "%owner")}
   %first = mul i64 %owner, %share
   %bound = add i64 %first, %share
   %end = call i64 @llvm.smin.i64(i64 %bound, i64 %extent)
@@ -247,31 +256,32 @@ done:
   ret void
 }}
 
+{control_source()}
 ; the whole command array, as one of the threads that do so together
 define internal void @walk(ptr %plan, ptr %pool, i64 %thread, ptr %profile) noinline {{
 entry:
-  {_read("commands", "plan", COMMANDS, "ptr")}
-  {_read("count", "plan", COMMAND_COUNT)}
-  {_read("active", "plan", ACTIVE)}
-  {_read("area", "plan", SCRATCH, "ptr")}
-  {_read("stride", "plan", SCRATCH_STRIDE)}
+  {read("commands", "plan", COMMANDS, "ptr")}
+  {read("count", "plan", COMMAND_COUNT)}
+  {read("active", "plan", ACTIVE)}
+  {read("area", "plan", SCRATCH, "ptr")}
+  {read("stride", "plan", SCRATCH_STRIDE)}
   %shift = mul i64 %thread, %stride
   %scratch = getelementptr i8, ptr %area, i64 %shift
   %single = icmp eq ptr %pool, null
   %profiling = icmp ne ptr %profile, null
   %leader = icmp eq i64 %thread, 0
   %timing = and i1 %profiling, %leader
-  {_read("status", "plan", STATUS, "ptr")}
+  {read("status", "plan", STATUS, "ptr")}
   %unchecked = icmp eq ptr %status, null
   br label %loop
 loop:
-  %index = phi i64 [0, %entry], [%next, %finished]
+  %index = phi i64 [0, %entry], [%next, %finished], [%leave, %decision], [%chosen, %follow_decision]
   %more = icmp slt i64 %index, %count
   br i1 %more, label %step, label %end
 step:
   %words = mul i64 %index, {COMMAND_WORDS}
-  {_word("command", "commands", "%words")}
-  {_read("flag", "command", BARRIER)}
+  {word("command", "commands", "%words")}
+  {read("flag", "command", BARRIER)}
   %asked = icmp ne i64 %flag, 0
   %meet = or i1 %asked, %profiling
   br i1 %meet, label %wait, label %ready
@@ -279,6 +289,38 @@ wait:
   call void @barrier(ptr %pool, i64 %active)
   br label %ready
 ready:
+  {read("kernel", "command", KERNEL, "ptr")}
+  %decides = icmp eq ptr %kernel, null
+  br i1 %decides, label %decision, label %kernels
+decision:
+  {read("decision.words", "command", COUNTERS, "ptr")}
+  {read("leave", "decision.words", LEAVE)}
+  {read("planned", "command", THREADS)}
+  %shared = icmp sgt i64 %planned, 1
+  %together = or i1 %shared, %profiling
+  %takes_part = or i1 %together, %leader
+  br i1 %takes_part, label %take_part, label %loop
+take_part:
+  br i1 %leader, label %lead, label %decided
+lead:
+  br i1 %unchecked, label %lead_on, label %lead_look
+lead_look:
+  %word = load atomic i64, ptr %status monotonic, align 8
+  %bad = icmp ne i64 %word, 0
+  br label %lead_on
+lead_on:
+  %ends = phi i1 [false, %lead], [%bad, %lead_look]
+  call void @decide(ptr %command, ptr %decision.words, i64 %index, i1 %ends)
+  br label %decided
+decided:
+  br i1 %together, label %meet_decided, label %follow_decision
+meet_decided:
+  call void @barrier(ptr %pool, i64 %active)
+  br label %follow_decision
+follow_decision:
+  {read("chosen", "decision.words", NEXT)}
+  br label %loop
+kernels:
   br i1 %unchecked, label %go, label %look
 look:
   %failed = load atomic i64, ptr %status monotonic, align 8
@@ -300,7 +342,7 @@ timed:
   call void @barrier(ptr %pool, i64 %active)
   %stop = call i64 @now()
   %taken = sub i64 %stop, %begin
-  {_word("entry.at", "profile", "%index")}
+  {word("entry.at", "profile", "%index")}
   %so_far = load i64, ptr %entry.at
   %sum = add i64 %so_far, %taken
   store i64 %sum, ptr %entry.at
@@ -315,8 +357,8 @@ end:
 
 define void @gf_run(ptr %plan, ptr %pointers, ptr %pool, ptr %profile) {{
 entry:
-  {_read("patches", "plan", PATCHES, "ptr")}
-  {_read("patch_count", "plan", PATCH_COUNT)}
+  {read("patches", "plan", PATCHES, "ptr")}
+  {read("patch_count", "plan", PATCH_COUNT)}
   br label %patching
 patching:
   %number = phi i64 [0, %entry], [%following, %patch]
@@ -324,11 +366,11 @@ patching:
   br i1 %more, label %patch, label %patched
 patch:
   %words = mul i64 %number, {PATCH_WORDS}
-  {_word("item", "patches", "%words")}
-  {_read("slot", "item", SLOT, "ptr")}
-  {_read("which", "item", POINTER)}
-  {_read("bytes", "item", BYTES)}
-  {_word("pointer.at", "pointers", "%which")}
+  {word("item", "patches", "%words")}
+  {read("slot", "item", SLOT, "ptr")}
+  {read("which", "item", POINTER)}
+  {read("bytes", "item", BYTES)}
+  {word("pointer.at", "pointers", "%which")}
   %pointer = load i64, ptr %pointer.at
   %address = add i64 %pointer, %bytes
   store i64 %address, ptr %slot
@@ -338,13 +380,13 @@ patched:
   %single = icmp eq ptr %pool, null
   br i1 %single, label %start, label %share
 share:
-  {_read("area", "plan", COUNTER_AREA, "ptr")}
-  {_read("size", "plan", COUNTER_BYTES)}
-  {_read("active", "plan", ACTIVE)}
+  {read("area", "plan", COUNTER_AREA, "ptr")}
+  {read("size", "plan", COUNTER_BYTES)}
+  {read("active", "plan", ACTIVE)}
   call void @llvm.memset.p0.i64(ptr %area, i8 0, i64 %size, i1 false)
-  {_word("plan.at", "pool", PLAN)}
+  {word("plan.at", "pool", PLAN)}
   store ptr %plan, ptr %plan.at
-  {_word("profile.at", "pool", PROFILE)}
+  {word("profile.at", "pool", PROFILE)}
   store ptr %profile, ptr %profile.at
   call void @post(ptr %pool, i64 %active)
   br label %start
@@ -354,7 +396,7 @@ start:
 }}
 
 define internal void @post(ptr %pool, i64 %active) {{
-  {_word("job", "pool", JOB)}
+  {word("job", "pool", JOB)}
   %old = load atomic i64, ptr %job monotonic, align 8
   %number = lshr i64 %old, 16
   %raised = add i64 %number, 1
@@ -365,7 +407,7 @@ define internal void @post(ptr %pool, i64 %active) {{
 }}
 
 define void @gf_stop(ptr %pool) {{
-  {_word("plan.at", "pool", PLAN)}
+  {word("plan.at", "pool", PLAN)}
   store ptr null, ptr %plan.at
   call void @post(ptr %pool, i64 65535)
   ret void
@@ -373,10 +415,10 @@ define void @gf_stop(ptr %pool) {{
 
 define ptr @gf_worker(ptr %worker) {{
 entry:
-  {_read("pool", "worker", WORKER_POOL, "ptr")}
-  {_read("thread", "worker", WORKER_INDEX)}
-  {_read("first", "worker", WORKER_JOB_SEEN)}
-  {_word("job", "pool", JOB)}
+  {read("pool", "worker", WORKER_POOL, "ptr")}
+  {read("thread", "worker", WORKER_INDEX)}
+  {read("first", "worker", WORKER_JOB_SEEN)}
+  {word("job", "pool", JOB)}
   br label %loop
 loop:
   %seen = phi i64 [%first, %entry], [%word, %loop], [%word, %go]
@@ -387,11 +429,11 @@ loop:
   br i1 %mine, label %join, label %loop
 join:
   ; a job waits for all that take part, so these can't change before this thread has walked it
-  {_read("plan", "pool", PLAN, "ptr")}
+  {read("plan", "pool", PLAN, "ptr")}
   %last = icmp eq ptr %plan, null
   br i1 %last, label %leave, label %go
 go:
-  {_read("profile", "pool", PROFILE, "ptr")}
+  {read("profile", "pool", PROFILE, "ptr")}
   call void @walk(ptr %plan, ptr %pool, i64 %thread, ptr %profile)
   br label %loop
 leave:

@@ -1,8 +1,9 @@
 """Program: what the compiler hands to the runtime. Frozen plain data; nothing here runs anything.
 
-A Program is a command buffer. Every command names a kernel (machine code with the uniform signature
+A Program is a command buffer. Nearly every command names a kernel (machine code with the uniform signature
 ``void kernel(int64* args, int64 lo, int64 hi, uint8* scratch)``), the words of its argument block, and the
-range ``[0, extent)`` that may be cut anywhere at multiples of ``grain`` and shared among threads.
+range ``[0, extent)`` that may be cut anywhere at multiples of ``grain`` and shared among threads. The others
+are `Control`: they say which command is next.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from typing import Literal
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
 
-Role = Literal["input", "state", "output", "temp"]
+Size = int | Dim
+Role = Literal["input", "state", "output", "temp", "part"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A place in another buffer: from element ``start`` on, further by so many elements (``steps``) in every
+    round of a loop, which is named by its region's number.
+    """
+
+    buffer: int
+    start: Size
+    steps: tuple[tuple[int, Size], ...]
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,8 @@ class Buffer:
     """Storage of one contiguous row-major array.
 
     ``input`` and ``state`` come from the caller, ``output`` is handed to the caller fresh on every run,
-    ``temp`` lives in the arena from command ``first`` to command ``last``, both inclusive.
+    ``temp`` lives in the arena from command ``first`` to command ``last``, both inclusive. A ``part`` has no
+    memory of its own: it is one element of a sequence that a loop goes through.
     """
 
     role: Role
@@ -30,6 +44,7 @@ class Buffer:
     name: str
     first: int = 0
     last: int = 0
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +91,26 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Control:
+    """What a command does that runs no kernel. ``target`` and ``leave`` are indices of commands.
+
+    ``loop`` starts a loop of ``length`` rounds (None: until a branch leaves it) and goes to ``target`` when
+    there are none. ``end`` ends a round: it moves the parts of its region on and goes to ``target``, or on
+    after the last round. ``branch`` goes to ``target`` when the bool that is its command's argument is False,
+    ``jump`` always. A ``region`` is a loop or a pair of branches with all in it; ``leave`` is the first
+    command behind.
+    """
+
+    kind: Literal["loop", "end", "branch", "jump"]
+    region: int
+    target: int
+    leave: int
+    length: Size | None = None
+
+
+@dataclass(frozen=True)
 class Command:
-    """One kernel over one range.
+    """One kernel over one range, or (with ``control``, and -1 for the kernel) a decision.
 
     ``barrier`` means that all earlier commands must be complete before this one starts. ``scratch`` is the
     number of bytes of per-thread scratch memory (64-byte aligned) the kernel needs. ``work`` estimates the
@@ -94,6 +127,7 @@ class Command:
     work: int | Dim = 0
     bytes: int | Dim = 0
     flops: int | Dim = 0
+    control: Control | None = None
 
 
 @dataclass(frozen=True)
@@ -114,3 +148,15 @@ class Program:
     states: tuple[int, ...]
     outputs: tuple[int, ...]
     status: int | None = None
+
+    def kernel_name(self, command: Command) -> str:
+        """The name of the command's kernel, or of what it decides."""
+        return command.control.kind if command.control else self.kernels[command.kernel].name
+
+    def regions(self) -> dict[int, tuple[int, int]]:
+        """The loops and branches by number: the first command of each, and the first behind it."""
+        found: dict[int, tuple[int, int]] = {}
+        for number, command in enumerate(self.commands):
+            if command.control:
+                found.setdefault(command.control.region, (number, command.control.leave))
+        return found

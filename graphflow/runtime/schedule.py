@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # A command that takes less than this on one core (ns) stays on one thread: where another process holds the
@@ -36,18 +36,44 @@ def cut(extent: int, grain: int, work: int, threads: int) -> Cut:
     return Cut(count, share * grain, -(-share // chunks) * grain)
 
 
-def meetings(barriers: Sequence[bool], threads: Sequence[int]) -> list[bool]:
+PLAIN, QUIET, QUIET_START, MEET = range(4)
+
+
+def roles(regions: Iterable[tuple[int, int]], threads: Sequence[int], control: Sequence[bool]) -> list[int]:
+    """What each command means for meetings.
+
+    A region without commands on several threads belongs to one thread, which walks it QUIETly; the others go
+    around it. In other regions all threads MEET wherever one decides for all.
+    """
+    found = [MEET if c else PLAIN for c in control]
+    for start, leave in sorted(regions, key=lambda r: r[1] - r[0]):  # inner ones first
+        if max(threads[start:leave]) == 1:
+            found[start:leave] = [QUIET_START, *(QUIET for _ in range(start + 1, leave))]
+    return found
+
+
+def meetings(
+    barriers: Sequence[bool], threads: Sequence[int], roles: Sequence[int] | None = None
+) -> list[bool]:
     """Before which commands the threads have to meet, when `barriers` say before which all earlier ones must
     be done.
 
     Commands on one thread all run on the same one, in order; a barrier between two of them needs no meeting.
-    It is put off until a command comes that another thread could start too early, or too late.
+    It is put off until a command comes that another thread could start too early, or too late. A quiet region
+    is one such command.
     """
     met = []
     # commands since the last meeting, before and after the latest barrier: were there any, were there shared
     # ones
     any_before = shared_before = any_since = shared_since = False
-    for barrier, count in zip(barriers, threads, strict=True):
+    for barrier, count, role in zip(barriers, threads, roles or [PLAIN] * len(barriers), strict=True):
+        if role == QUIET:
+            met.append(False)
+            continue
+        if role == MEET:  # on both sides
+            any_before = shared_before = any_since = shared_since = False
+            met.append(True)
+            continue
         if barrier:
             any_before, shared_before = any_before or any_since, shared_before or shared_since
             any_since = shared_since = False

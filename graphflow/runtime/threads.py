@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from graphflow import config
-from graphflow.runtime import native
+from graphflow.runtime import native, words
 from graphflow.runtime.locks import ForkLock
 
 # How long (ns) a thread that waits for others spins before it sleeps.
@@ -97,7 +97,7 @@ class Pool:
         self._forget()
 
     def _forget(self) -> None:
-        self._state = np.zeros(native.POOL_WORDS + 8, np.int64)
+        self._state = np.zeros(words.POOL_WORDS + 8, np.int64)
         address = int(self._state.ctypes.data)
         self._address = -(-address // 64) * 64
         self._workers: list[np.ndarray] = []
@@ -136,7 +136,7 @@ class Pool:
                 native.native().stop(self._address)
                 join = ctypes.CDLL(None).pthread_join
                 for worker in self._workers:
-                    join(ctypes.c_void_p(int(worker[native.WORKER_HANDLE])), None)
+                    join(ctypes.c_void_p(int(worker[words.WORKER_HANDLE])), None)
             self._forget()
         finally:
             self._lock.release()
@@ -145,24 +145,24 @@ class Pool:
     def _start(self, threads: int) -> None:
         process = ctypes.CDLL(None)
         if not self._ready:
-            process.pthread_mutex_init(ctypes.c_void_p(self._address + 8 * native.MUTEX), None)
-            process.pthread_cond_init(ctypes.c_void_p(self._address + 8 * native.CONDITION), None)
+            process.pthread_mutex_init(ctypes.c_void_p(self._address + 8 * words.MUTEX), None)
+            process.pthread_cond_init(ctypes.c_void_p(self._address + 8 * words.CONDITION), None)
             self._ready = True
         # a thread that spins where there are more threads than CPUs keeps the one it waits for from running
         spin = SPIN_NS if threads <= available_cpus() else 0
-        ctypes.c_int64.from_address(self._address + 8 * native.SPIN).value = spin
+        ctypes.c_int64.from_address(self._address + 8 * words.SPIN).value = spin
         entry = ctypes.c_void_p(native.native().worker)
-        job = int(ctypes.c_int64.from_address(self._address + 8 * native.JOB).value)
+        job = int(ctypes.c_int64.from_address(self._address + 8 * words.JOB).value)
         # workers inherit the mask, so signals go to threads that can handle them
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while self.size < threads:
-                worker = np.zeros(native.WORKER_WORDS, np.int64)
-                worker[native.WORKER_POOL] = self._address
-                worker[native.WORKER_INDEX] = self.size
-                worker[native.WORKER_JOB_SEEN] = job
+                worker = np.zeros(words.WORKER_WORDS, np.int64)
+                worker[words.WORKER_POOL] = self._address
+                worker[words.WORKER_INDEX] = self.size
+                worker[words.WORKER_JOB_SEEN] = job
                 address = int(worker.ctypes.data)
-                handle = ctypes.c_void_p(address + 8 * native.WORKER_HANDLE)
+                handle = ctypes.c_void_p(address + 8 * words.WORKER_HANDLE)
                 if process.pthread_create(handle, None, entry, ctypes.c_void_p(address)) != 0:
                     break  # the system allows no more threads; runs that need them use one
                 self._workers.append(worker)

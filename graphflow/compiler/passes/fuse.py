@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from graphflow.compiler.access import Access, is_view, reads, splits, strip_reshapes
 from graphflow.compiler.indexing import ZERO, Shape
-from graphflow.compiler.ir import OPS, Graph, Node, at, toposort, users
+from graphflow.compiler.ir import Graph, Node, toposort, users
 from graphflow.compiler.passes.dependencies import Dependencies
+from graphflow.compiler.passes.separate import separate
 from graphflow.compiler.passes.unit import Fused, Placement, Unit, axis
-from graphflow.errors import CompileError
 
 MAX_NODES = 64  # a larger kernel compiles slower than two, and spills registers
 CHEAP = 3  # instructions it may cost to compute a value again rather than to store and load it
@@ -28,31 +28,8 @@ MAX_SIBLINGS = 8  # units that are tried for sharing an operand's loads
 
 
 def fuse(graph: Graph, join: bool = True) -> Fused:
-    """Partitions the graph's computing nodes into units; without `join` every one is a unit of its own.
-
-    CompileError for control flow, which has no kernels.
-    """
-    for node in toposort(graph.roots):
-        if node.op.kind == "control":
-            where = f"\n  at {node.loc.describe()}" if node.loc else ""
-            raise CompileError(
-                f"{node.op.name} can't be compiled yet; call the function without compile{where}"
-            )
-    return _Fuser(separate_roots(graph), join).run()
-
-
-def separate_roots(graph: Graph) -> Graph:
-    """The graph with a storage of its own for every root, none of them an input or a constant."""
-    taken: set[Node] = set()
-    roots = []
-    for number, root in enumerate(graph.roots):
-        base = strip_reshapes(root)
-        if base in taken or base.op.kind in ("input", "const"):
-            with at(root.loc):
-                base = root = OPS["alias"](root, uid=-1 - number)
-        taken.add(base)
-        roots.append(root)
-    return graph.with_roots(roots)
+    """Partitions the graph's computing nodes into units; without `join` every one is a unit of its own."""
+    return _Fuser(separate(graph), join).run()
 
 
 def _update_nodes(graph: Graph) -> set[Node]:
@@ -113,7 +90,9 @@ class _Fuser:
             if kind in ("contract", "cat"):
                 for operand in node.inputs:
                     self._store_behind(operand)
-            elif kind == "scatter":  # read by flat position: a view has to be copied
+            elif kind == "project":
+                self._store(node)
+            elif kind in ("scatter", "control"):  # read by flat position: a view has to be copied
                 for operand in node.inputs:
                     self._store(strip_reshapes(operand))
             if node.op.name == "reshape" and splits(node):
@@ -239,7 +218,11 @@ class _Fuser:
     def _add(self, node: Node) -> None:
         needed = self._needed(node)
         kind = node.op.kind
-        if kind in ("contract", "scatter", "cat"):
+        if kind == "control":
+            self._put(node, self._new_unit(kind, ()), (), needed)
+        elif kind == "project":
+            self._put(node, self.unit_of[node.inputs[0]], (), [])
+        elif kind in ("contract", "scatter", "cat"):
             self._start(node, kind, node.shape, needed)
         elif kind == "reduction":
             self._add_reduction(node, needed)

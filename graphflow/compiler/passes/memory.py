@@ -8,7 +8,7 @@ otherwise it is built elsewhere and copied at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphflow.compiler.access import reads, strip_reshapes
 from graphflow.compiler.codegen.emit import Emitted, emit
@@ -17,22 +17,14 @@ from graphflow.compiler.codegen.loops import Plan
 from graphflow.compiler.codegen.scalar import Memory, Status
 from graphflow.compiler.indexing import Index, Shape, flat_index
 from graphflow.compiler.ir import OPS, Graph, Node
+from graphflow.compiler.passes.control import Region, Shared, Step, lower
 from graphflow.compiler.passes.dependencies import Dependencies
+from graphflow.compiler.passes.fuse import fuse
 from graphflow.compiler.passes.unit import Fused, Unit
 from graphflow.dtypes import DType, int64
 from graphflow.runtime.program import Buffer
 
-Call = tuple[Emitted, tuple[Node, ...], str]  # a kernel, the nodes it computes, and its name
-
-
-@dataclass(frozen=True)
-class Step:
-    """One kernel call in order: what to run, which nodes it computes, whether it waits for all before it."""
-
-    emitted: Emitted
-    nodes: tuple[Node, ...]
-    name: str
-    barrier: bool
+Call = tuple[Emitted | Region, tuple[Node, ...], str]  # what to run, the nodes it computes, and its name
 
 
 @dataclass(frozen=True)
@@ -51,15 +43,21 @@ class Layout:
     places: Mapping[Node, int]  # the buffer of every value that is stored, updates that are copied apart
 
 
-def lay_out(fused: Fused) -> Layout:
+def lay_out(fused: Fused, join: bool = True) -> Layout:
     """Orders the units, gives every stored value a buffer, and writes the kernels."""
-    return _Planner(fused).run()
+    return _Planner(fused, Shared(join)).run()
+
+
+def lay_out_body(graph: Graph, shared: Shared, inputs: Sequence[int], outputs: Sequence[int]) -> list[Step]:
+    """The steps of a sub-graph whose inputs and outputs are in buffers that are there already."""
+    planner = _Planner(fuse(graph, shared.join), shared)
+    return planner.run_body(inputs, outputs)
 
 
 @dataclass
 class _Planner:
     fused: Fused
-    buffers: list[Buffer] = field(default_factory=list)
+    shared: Shared
     buffer_of: dict[Node, int] = field(default_factory=dict)
     needs: Dependencies[Unit] = field(default_factory=Dependencies)
     temporaries: dict[object, int] = field(default_factory=dict)
@@ -74,18 +72,9 @@ class _Planner:
         for number, root in enumerate(graph.outputs):
             outputs.append(self._buffer("output", root, f"out{number}"))
             self.buffer_of[strip_reshapes(root)] = outputs[-1]
-        self._find_needs()
-        copies = self._place_updates(states)
-        for unit in self.fused.units:
-            for node in unit.outputs:
-                if node not in self.buffer_of:
-                    self.buffer_of[node] = self._buffer("temp", node, node.op.name)
-        status = Status(-1)
-        if any(node.op.kind in ("gather", "scatter") for unit in self.fused.units for node in unit.nodes):
-            self.buffers.append(Buffer("state", int64, (2,), "status"))
-            status.buffer = len(self.buffers) - 1
-            states.append(status.buffer)
-        steps = self._emit(self._ordered(), copies, status)
+        steps = self._steps(states)
+        if self.shared.status.buffer >= 0:
+            states.append(self.shared.status.buffer)
         return Layout(
             graph,
             tuple(steps),
@@ -93,9 +82,49 @@ class _Planner:
             tuple(inputs),
             tuple(states),
             tuple(outputs),
-            tuple(status.nodes),
-            dict(self.buffer_of),
+            tuple(self.shared.status.nodes),
+            self.shared.places,
         )
+
+    def run_body(self, inputs: Sequence[int], outputs: Sequence[int]) -> list[Step]:
+        """As `run`, for a sub-graph."""
+        graph = self.fused.graph
+        self.buffer_of.update(zip(graph.inputs, inputs, strict=True))
+        self.buffer_of.update(zip(map(strip_reshapes, graph.outputs), outputs, strict=True))
+        return self._steps(inputs[len(graph.args) :])
+
+    def _steps(self, states: Sequence[int]) -> list[Step]:
+        self._find_needs()
+        copies = self._place_updates(states)
+        for unit in self.fused.units:
+            if unit.kind == "control":
+                self._place_carries(unit)
+        for unit in self.fused.units:
+            for node in unit.outputs:
+                if node not in self.buffer_of:
+                    self.buffer_of[node] = self._buffer("temp", node, node.op.name)
+        status = self.shared.status
+        if status.buffer < 0 and any(_checks(node) for unit in self.fused.units for node in unit.nodes):
+            status.buffer = self.shared.new_buffer(Buffer("state", int64, (2,), "status"))
+        steps = self._emit(self._ordered(), copies, status)
+        self.shared.add_places(self.buffer_of)
+        return steps
+
+    def _place_carries(self, unit: Unit) -> None:
+        """A loop's last carries are where its first ones were."""
+        loop = unit.nodes[0]
+        last = {node.attrs["index"]: node for node in unit.nodes[1:]}
+        for number in range(loop.attrs.get("carries", 0)):
+            first = strip_reshapes(loop.inputs[number])
+            result = last.get(number, first)
+            if result not in self.buffer_of:
+                self.buffer_of[result] = self._buffer("temp", result, loop.op.name)
+            self.buffer_of[first] = self.buffer_of[result]
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        """All buffers of the program."""
+        return self.shared.buffers
 
     def _buffer(self, role: str, node: Node, name: str) -> int:
         self.buffers.append(Buffer(role, node.dtype, node.shape, name))  # type: ignore[arg-type]
@@ -149,7 +178,8 @@ class _Planner:
             readers = self.readers.get(state, [])
             others = [u for u in readers if u is not unit]
             late = any(self.needs.needs(u, unit) for u in others)
-            if late or (unit in readers and not self._reads_in_place(unit, state, base)):
+            apart = unit in readers and not self._reads_in_place(unit, state, base)
+            if late or apart or unit.kind == "control":
                 copies.append((base, states[number]))
             else:
                 self.buffer_of[base] = states[number]
@@ -190,11 +220,15 @@ class _Planner:
                     part for parts in late.values() for part in parts
                 ]  # all at once: one barrier for all
                 late.clear()
+            if unit.kind == "control":
+                region = lower(unit.nodes, self.buffer_of, self.shared, lay_out_body)
+                done.append((region, tuple(unit.nodes), unit.nodes[0].op.name))
+                continue
             plan = Plan(
                 unit.kind, unit.axes, unit.reduced, tuple(unit.nodes), unit.placement, tuple(unit.outputs)
             )
             name = kernel_name(unit.nodes)
-            parts = [(part, tuple(unit.nodes), name) for part in emit(plan, memory, name)]
+            parts: list[Call] = [(part, tuple(unit.nodes), name) for part in emit(plan, memory, name)]
             if unit.kind in ("column", "fold"):
                 done.append(parts[0])
                 late[unit] = parts[1:]
@@ -203,14 +237,20 @@ class _Planner:
         done += [part for parts in late.values() for part in parts]
         for node, state in copies:
             done.append((_copy(node, self.buffer_of[node], state), (node,), "update"))
+        return self._with_barriers(_alike(done), status)
+
+    def _with_barriers(self, runs: Sequence[Sequence[Call]], status: Status) -> list[Step]:
+        """The calls in order with barriers where they have to wait, loops and branches written out."""
         steps: list[Step] = []
-        changing = False
+        changing = behind_region = False
         written: set[int] = set()
         read: set[int] = set()
-        for calls in _alike(done):
-            reads = {b for emitted, _, _ in calls for b in emitted.reads}
-            writes = {b for emitted, _, _ in calls for b in emitted.writes}
-            barrier = bool(written & (reads | writes) or read & writes)
+        for calls in runs:
+            reads = {self.shared.memory_of(b) for emitted, _, _ in calls for b in emitted.reads}
+            writes = {self.shared.memory_of(b) for emitted, _, _ in calls for b in emitted.writes}
+            is_region = isinstance(calls[0][0], Region)
+            barrier = bool(written & (reads | writes) or read & writes) or is_region or behind_region
+            behind_region = is_region
             if status.nodes and not changing and any(self.buffers[b].role == "state" for b in writes):
                 barrier = changing = True  # no state changes before every index has been checked
             if barrier:
@@ -218,20 +258,30 @@ class _Planner:
             written |= writes
             read |= reads
             for number, (emitted, nodes, name) in enumerate(calls):
-                steps.append(Step(emitted, nodes, name, barrier and number == 0))
+                if isinstance(emitted, Region):
+                    steps += emitted.steps
+                else:
+                    steps.append(Step(emitted, nodes, name, barrier and number == 0))
         return steps
 
     def _with_lifetimes(self, steps: Sequence[Step]) -> list[Buffer]:
         first: dict[int, int] = {}
         last: dict[int, int] = {}
         for number, step in enumerate(steps):
-            for buffer in (*step.emitted.reads, *step.emitted.writes):
+            for buffer in map(self.shared.memory_of, (*step.emitted.reads, *step.emitted.writes)):
                 first.setdefault(buffer, number)
                 last[buffer] = number
         return [
-            Buffer(b.role, b.dtype, b.shape, b.name, first.get(i, 0), last.get(i, 0))
+            replace(b, first=first.get(i, 0), last=last.get(i, 0))
             for i, b in enumerate(self.buffers)
         ]
+
+
+def _checks(node: Node) -> bool:
+    """Whether kernels of the node look at indices."""
+    graphs = [v for v in node.attrs.values() if isinstance(v, Graph)]
+    inside = any(_checks(inner) for graph in graphs for inner in graph.nodes())
+    return inside or node.op.kind in ("gather", "scatter")
 
 
 def _alike(calls: Sequence[Call]) -> list[list[Call]]:

@@ -1,0 +1,52 @@
+"""The words that the machine code of a run reads and writes: the one description of their layout.
+
+Everything is an array of 64-bit words; these are their numbers in it.
+"""
+
+from __future__ import annotations
+
+# A command. RANGE_* are items of the parallel axis; COUNTERS is the address of one word per thread.
+# A command without a kernel is a decision: COUNTERS is the address of its words, and THREADS is 1 where its
+# region belongs to one thread.
+KERNEL, ARGS, EXTENT, BARRIER, THREADS, SHARE, CHUNK, COUNTERS, COMMAND_WORDS = range(9)
+# A decision: its kind, where it leads, where its region ends, which command it chose, its region's words.
+KIND, TARGET, LEAVE, NEXT, REGION, DECISION_WORDS = 0, 1, 2, 3, 4, 8
+LOOP, END, BRANCH, JUMP = range(4)
+# A region: rounds done and to do, the argument words that a round moves on (address and count of pairs: the
+# word's address, bytes), and its commands' counters, cleared for every round.
+DONE, LENGTH, ADVANCES, ADVANCE_COUNT, AREA, AREA_BYTES, REGION_WORDS = 0, 1, 2, 3, 4, 5, 8
+# A patch: store pointers[POINTER] + BYTES at the address SLOT.
+SLOT, POINTER, BYTES, PATCH_WORDS = range(4)
+# A plan: addresses and counts of the two arrays above, threads of its widest command, per-thread scratch
+# memory, the memory of all counters, cleared before each run on several threads, and the address of the run's
+# status word (0: none).
+(
+    COMMANDS,
+    COMMAND_COUNT,
+    PATCHES,
+    PATCH_COUNT,
+    ACTIVE,
+    SCRATCH,
+    SCRATCH_STRIDE,
+    COUNTER_AREA,
+    COUNTER_BYTES,
+    STATUS,
+    PLAN_WORDS,
+) = range(11)
+# A pool. What different threads write lies on different cache lines (8 words). JOB counts jobs in its upper
+# 48 bits and holds the number of threads that take part in its lower 16.
+JOB, ARRIVED, GENERATION, SLEEPERS, PLAN, PROFILE, SPIN = 0, 8, 16, 24, 32, 33, 34
+# Big enough for every platform's pthread_mutex_t and pthread_cond_t.
+MUTEX, CONDITION, POOL_WORDS = 64, 80, 96
+# A worker's own words; JOB_SEEN is the JOB word when it was started.
+WORKER_POOL, WORKER_INDEX, WORKER_JOB_SEEN, WORKER_HANDLE, WORKER_WORDS = 0, 1, 2, 3, 8
+
+
+def word(name: str, base: str, index: int | str) -> str:
+    """IR that names the address of a word."""
+    return f"%{name} = getelementptr i64, ptr %{base}, i64 {index}"
+
+
+def read(name: str, base: str, index: int, kind: str = "i64") -> str:
+    """IR that loads a word into a name."""
+    return f"{word(name + '.at', base, index)}\n  %{name} = load {kind}, ptr %{name}.at"

@@ -1,0 +1,232 @@
+"""Loops and branches as machine code: beside the evaluator, nested, on several threads, with bad indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import graphflow as gf
+import numpy as np
+import pytest
+from graphflow.checking import CheckedEngine
+from graphflow.compiler.interpret import run_graph
+from graphflow.compiler.ir import Graph, Node, TensorType, constant, input_node
+from graphflow.compiler.ops import elementwise as el
+from graphflow.compiler.ops.contract import matmul
+from graphflow.compiler.ops.control import cond, items, scan, while_loop
+from graphflow.compiler.ops.index import take
+from graphflow.compiler.ops.movement import reshape
+from graphflow.compiler.ops.reduce import sum_
+from graphflow.compiler.passes.autodiff import vjp
+from graphflow.dims import Dim
+from graphflow.dtypes import DType, bool_, float32, float64, int64
+from graphflow.engine import Engine, compile_graph
+from hypothesis import HealthCheck, given, settings
+
+from graphs import graphs
+
+T = Dim.symbol("t")
+
+
+def arg(name: str, shape: Sequence[int | Dim] = (), dtype: DType = float64) -> Node:
+    return input_node(name, TensorType(dtype, tuple(shape)))
+
+
+def compare(graph: Graph, *arrays: np.ndarray) -> Engine:
+    """Runs the graph fused, unfused and beside the evaluator, twice each."""
+    arrays = tuple(map(np.asarray, arrays))
+    expected, _ = run_graph(graph, arrays)
+    engine = compile_graph(graph)
+    for other in (engine, engine, compile_graph(graph, join=False), CheckedEngine(graph, True, False)):
+        actual, _ = other.run(arrays)
+        for ours, theirs in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
+    return engine
+
+
+def decay(length: int | Dim, reverse: bool = False, width: int = 3) -> Graph:
+    """``h = tanh(h @ w + x)``, with all its values, over a sequence."""
+    w, h, x = arg("w", (width, width)), arg("h", (2, width)), arg("x", (2, width))
+    new = el.tanh(matmul(h, w) + x)
+    body = Graph("step", (h, x, w), (), (new, new))
+    h0, xs, weights = arg("h0", (2, width)), arg("xs", (length, 2, width)), arg("w", (width, width))
+    attrs = {"body": body, "carries": 1, "sequences": 1, "length": length, "reverse": reverse}
+    return Graph("decay", (h0, xs, weights), (), items(scan(h0, xs, weights, **attrs)))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_length_that_is_a_symbol(reverse: bool) -> None:
+    rng = np.random.default_rng(0)
+    graph = decay(T, reverse)
+    engine = compile_graph(graph)
+    for length in (5, 1, 0, 9):
+        arrays = [rng.standard_normal(s) for s in ((2, 3), (length, 2, 3), (3, 3))]
+        expected, _ = run_graph(graph, arrays)
+        actual, _ = engine.run(arrays)
+        for ours, theirs in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_a_thousand_steps_compile_as_ten_do() -> None:
+    short, long = (compile_graph(decay(length)).compiled.program for length in (10, 1000))
+    assert [c.label for c in short.commands] == [c.label for c in long.commands]
+    assert [k.symbol for k in short.kernels] == [k.symbol for k in long.kernels]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gradients(reverse: bool) -> None:
+    rng = np.random.default_rng(1)
+    graph = decay(4, reverse)
+    last, steps = graph.outputs
+    loss = sum_(steps * steps, dims=(0, 1, 2)) + sum_(last, dims=(0, 1))
+    first = vjp([loss], [constant(1.0, float64)], graph.args)
+    again = vjp([sum_(first[2] * first[2], dims=(0, 1))], [constant(1.0, float64)], graph.args)
+    outputs = (loss, *(g for g in (*first, *again) if g is not None))
+    arrays = [rng.standard_normal(s) for s in ((2, 3), (4, 2, 3), (3, 3))]
+    compare(Graph("grad", graph.args, (), outputs), *arrays)
+
+
+def test_carries_that_change_places_stay_or_count() -> None:
+    a, b, fixed, n, x = arg("a"), arg("b"), arg("fixed"), arg("n", (), int64), arg("x")
+    results = (b, a + b, fixed, n + 1, a * x, constant(2.0, float64))
+    body = Graph("fibonacci", (a, b, fixed, n, x), (), results)
+    firsts = (arg("a0"), arg("b0"), arg("f0"), arg("n0", (), int64))
+    xs = arg("xs", (6,))
+    loop = scan(*firsts, xs, body=body, carries=4, sequences=1, length=6, reverse=False)
+    graph = Graph("g", (*firsts, xs), (), (*items(loop), firsts[0] + 1.0))
+    compare(graph, np.float64(0), np.float64(1), np.float64(7), np.int64(3), np.arange(6.0))
+
+
+def nested(rows: int | Dim, columns: int) -> Graph:
+    """A loop over rows, in it one over columns, in that a branch, and a while loop behind it."""
+    count, value, limit = arg("count", (), int64), arg("value"), arg("limit")
+    body = Graph("halve", (count, value, limit), (), (count + 1, value * 0.5))
+    condition = Graph("large", (count, value, limit), (), (el.gt(el.abs_(value), limit),))
+
+    s, x = arg("s"), arg("x")
+    then = Graph("then", (s, x), (), (s + el.sin(x),))
+    otherwise = Graph("otherwise", (s, x), (), (s * x - 1.0,))
+    s1, x1 = arg("s"), arg("x")
+    (picked,) = items(cond(el.gt(x1, 0.0), s1, x1, then=then, otherwise=otherwise))
+    inner = Graph("inner", (s1, x1), (), (picked, picked * 2.0))
+
+    total, row, bound = arg("total"), arg("row", (columns,)), arg("bound")
+    sums, doubled = items(scan(total, row, body=inner, carries=1, sequences=1, length=columns, reverse=True))
+    steps, small = items(
+        while_loop(constant(0, int64), sums, bound, condition=condition, body=body, carries=2)
+    )
+    outer = Graph("outer", (total, row, bound), (), (small, doubled, steps, sums))
+    t0, xs, b0 = arg("t0"), arg("xs", (rows, columns)), arg("b0")
+    loop = scan(t0, xs, b0, body=outer, carries=1, sequences=1, length=rows, reverse=False)
+    return Graph("nested", (t0, xs, b0), (), items(loop))
+
+
+def test_loops_in_loops() -> None:
+    rng = np.random.default_rng(2)
+    graph = nested(T, 4)
+    for rows in (3, 0, 5):
+        compare(graph, np.float64(2), rng.standard_normal((rows, 4)) * 3, np.float64(0.3))
+
+
+def test_a_branch_on_an_argument_and_results_that_nobody_uses() -> None:
+    x, y = arg("x", (3,)), arg("x", (3,))
+    flag, value = arg("flag", (), bool_), arg("value", (3,))
+    both = cond(
+        flag,
+        value,
+        then=Graph("t", (x,), (), (el.exp(x), x, x)),
+        otherwise=Graph("o", (y,), (), (y, y * y, y)),
+    )
+    graph = Graph("g", (flag, value), (), (items(both)[1], items(both)[1]))
+    for choice in (True, False):
+        compare(graph, np.bool_(choice), np.arange(3.0))
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = gf.get_num_threads()
+    yield
+    gf.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_several_threads_take_the_same_way(count: int, threads: None) -> None:
+    """Wide steps are shared; short loops and branches beside them belong to one thread."""
+    width = 192
+    h, n, x, w = arg("h", (64, width), float32), arg("n", (), int64), arg("x", (width,), float32), arg(
+        "w", (width, width), float32
+    )
+    k, m = arg("k"), arg("k")
+    even = Graph("even", (k,), (), (k * 0.5,))
+    odd = Graph("odd", (m,), (), (el.sin(m),))
+    value = el.cast(n, dtype=float64)
+    (small,) = items(cond(el.eq(el.remainder(n, constant(2, int64)), 0), value, then=even, otherwise=odd))
+    new = el.tanh(matmul(h, w) + x) + el.cast(small, dtype=float32)
+    body = Graph("step", (h, n, x, w), (), (new, n + 1, sum_(new, dims=(1,)), small))
+    args = (
+        arg("h0", (64, width), float32),
+        arg("n0", (), int64),
+        arg("xs", (7, width), float32),
+        arg("w0", (width, width), float32),
+    )
+    loop = scan(*args, body=body, carries=2, sequences=1, length=7, reverse=False)
+    graph = Graph("wide", args, (), items(loop))
+    rng = np.random.default_rng(3)
+    arrays = [
+        rng.standard_normal((64, width)).astype(np.float32),
+        np.asarray(0),
+        rng.standard_normal((7, width)).astype(np.float32),
+        (rng.standard_normal((width, width)) * 0.05).astype(np.float32),
+    ]
+    gf.set_num_threads(1)
+    engine = compile_graph(graph)
+    expected, _ = engine.run(arrays)
+    reference, _ = run_graph(graph, arrays)
+    np.testing.assert_allclose(expected[0], reference[0], rtol=1e-4, atol=1e-4)
+    gf.set_num_threads(count)
+    for _ in range(3):
+        actual, _ = engine.run(arrays)
+        for ours, theirs in zip(actual, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    profiled, times = engine.executor.profile(arrays)
+    np.testing.assert_array_equal(profiled[0], expected[0])
+    assert {"loop", "end", "branch", "jump"} <= {t.kernel for t in times}
+
+
+def test_a_bad_index_ends_the_loop_and_changes_no_state() -> None:
+    total, i, table = arg("total"), arg("i", (1,), int64), arg("table", (4,))
+    picked = reshape(take(table, i, dim=0), shape=())
+    body = Graph("pick", (total, i, table), (), (total + picked, picked))
+    state, indices, values = arg("state"), arg("indices", (T, 1), int64), arg("values", (4,))
+    last, all_ = items(
+        scan(state, indices, values, body=body, carries=1, sequences=1, length=T, reverse=False)
+    )
+    graph = Graph("g", (indices, values), (state,), (all_,), ((0, last),))
+    engine = compile_graph(graph)
+    table_ = np.arange(4.0)
+    states = (np.array(10.0),)
+    for bad in ([[0], [9], [1]], [[0], [1], [-5]]):
+        with pytest.raises(IndexError, match=f"index {9 if [9] in bad else -5} is out of range"):
+            engine.call((np.array(bad), table_), states)
+        assert states[0] == 10.0
+    (picked_,) = engine.call((np.array([[3], [-1], [1]]), table_), states)
+    np.testing.assert_array_equal(picked_, [3.0, 3.0, 1.0])
+    assert states[0] == 17.0
+
+
+def test_explain_tells_of_decisions() -> None:
+    program = compile_graph(decay(5)).compiled.program
+    kinds = [c.control.kind for c in program.commands if c.control]
+    assert kinds == ["loop", "end"]
+    (region,) = program.regions().values()
+    assert program.commands[region[1] - 1].control.kind == "end"
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(graphs())
+def test_random_graphs_with_loops_and_branches(case: tuple[Graph, list[np.ndarray]]) -> None:
+    graph, arrays = case
+    expected, states = run_graph(graph, arrays)
+    for join in (True, False):
+        actual, new = compile_graph(graph, join).run(arrays)
+        for ours, theirs in zip([*actual, *new], [*expected, *states], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
