@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,7 +161,7 @@ class Variant:
         for read, value in traced.static_reads:
             now = read()
             if now != value:
-                return f"Python values it depends on changed: {_value_difference(value, now)}"
+                return _value_difference(value, now)
         grads = {read.state for read in traced.grad_reads}
         for number, (tensor, node) in enumerate(zip(traced.states, traced.graph.states, strict=True)):
             if number in grads:
@@ -313,12 +313,22 @@ class Variant:
         return pytree.unflatten(results.spec, found)
 
 
-def _value_difference(old: Hashable, new: Hashable) -> str:
-    if isinstance(old, tuple) and isinstance(new, tuple):
-        changed = [f"{a} is now {b}" for a, b in zip(old, new, strict=False) if a != b]
-        if changed:
-            return "; ".join(changed[:3])
-    return f"{old} is now {new}"
+def _value_difference(old: Any, new: Any) -> str:
+    """What changed between two readings of (what, value) pairs; the first few of it."""
+    before, now = dict(old or ()), dict(new or ())
+    changed = [
+        f"{what}: {_told(before.get(what, 'nothing'))} became {_told(now.get(what, 'nothing'))}"
+        for what in {**before, **now}
+        if what not in before or what not in now or before[what] != now[what]
+    ]
+    return "; ".join(changed[:3]) or "the order of what is in a module"
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        kind, value = value
+        return f"({', '.join(map(_told, value))})" if kind == "tuple" else repr(value)
+    return str(value)
 
 
 __all__ = ["Binding", "Variant"]

@@ -298,3 +298,29 @@ def test_what_a_class_method_takes_from_its_class_is_compared(monkeypatch: pytes
     assert function(gf.ones(1)).item() == 2.0
     monkeypatch.setattr(Counted, "factor", 3.0)
     assert function(gf.ones(1)).item() == 3.0
+
+
+def test_a_new_variant_names_the_flag_or_option_that_changed() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+    optimizer = gf.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    @gf.compile
+    def step(x: gf.Tensor) -> gf.Tensor:
+        optimizer.zero_grad()
+        loss = model(x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(gf.ones(3, 2))
+    model.eval()
+    step(gf.ones(3, 2))
+    optimizer.param_groups[0]["nesterov"] = True
+    step(gf.ones(3, 2))
+    model.append(nn.ReLU())
+    step(gf.ones(3, 2))
+    assert reasons(step)[1:3] == [
+        "Sequential.training: True became False",
+        "SGD.param_groups[0]['nesterov']: False became True",
+    ]
+    assert "Sequential.2: nothing became a ReLU" in reasons(step)[3]

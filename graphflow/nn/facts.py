@@ -19,4 +19,4 @@ def plain(value: Any) -> Hashable:
         return type(value).__name__, value
     if isinstance(value, tuple):
         return type(value).__name__, tuple(map(plain, value))
-    return id(value)
+    return f"a {type(value).__name__} at {id(value):#x}"

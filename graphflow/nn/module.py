@@ -69,14 +69,19 @@ class Module:
         return result
 
     def _static_facts(self) -> Hashable:
-        """What a trace of this module took from it besides its mode and its tensors' values."""
+        """What a trace of this module took from it besides its mode and its tensors' values, as (what, value)
+        pairs.
+        """
+        own, kind = self.__dict__, type(self).__name__
         facts = tuple(
-            (name, plain(value))
-            for name, value in self.__dict__.items()
+            (f"{kind}.{name}", plain(value))
+            for name, value in own.items()
             if name not in _OWN_ATTRIBUTES and not isinstance(value, Tensor)
         )
-        tables = tuple((name, id(value)) for table in _TABLES for name, value in self.__dict__[table].items())
-        return facts, tables, (*self._forward_pre_hooks, *self._forward_hooks)
+        tables = tuple(
+            (f"{kind}.{name}", plain(value)) for table in _TABLES for name, value in own[table].items()
+        )
+        return *facts, *tables, (f"{kind}'s hooks", (*self._forward_pre_hooks, *self._forward_hooks))
 
     def _observed(self) -> None:
         """While tracing: notes that what this module holds was looked at, so that changing it is noticed."""
@@ -435,7 +440,7 @@ class _Mode:
 
     def read(self) -> Hashable:
         """The flag."""
-        return self._module.training
+        return ((f"{type(self._module).__name__}.training", self._module.training),)
 
     def write(self, training: bool) -> None:
         """Sets the flag. A trace that sets it before reading it is good for either value."""

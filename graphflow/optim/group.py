@@ -51,10 +51,11 @@ class ParamGroup(MutableMapping[str, Any]):
         """Whether a rate that is a switch is anything but zero: zero leaves its terms out of the step."""
         return self._active[name]
 
-    def structure(self) -> Hashable:
-        """What the graph of a step depends on: everything but the values of rates that are on."""
-        plain = tuple((name, repr(value)) for name, value in self._plain.items() if name != "params")
-        return tuple(map(id, self._plain["params"])), plain, tuple(self._active.items())
+    def structure(self) -> Iterator[tuple[str, Hashable]]:
+        """What a step's graph depends on, as (what, value) pairs: all but the values of rates that are on."""
+        yield "'s parameters", tuple(map(id, self._plain["params"]))
+        yield from ((f"[{name!r}]", repr(v)) for name, v in self._plain.items() if name != "params")
+        yield from ((f"[{name!r}] != 0", active) for name, active in self._active.items())
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._rates:

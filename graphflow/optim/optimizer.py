@@ -96,7 +96,13 @@ class Optimizer:
         return loss
 
     def _structure(self) -> Hashable:
-        return self._splits, tuple(group.structure() for group in self.param_groups)
+        kind = type(self).__name__
+        facts = [
+            (f"{kind}.param_groups[{i}]{what}", value)
+            for i, group in enumerate(self.param_groups)
+            for what, value in group.structure()
+        ]
+        return (f"{kind}'s step counters", self._splits), *facts
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients, or with ``set_to_none=False`` fills them with zeros."""
