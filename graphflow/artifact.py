@@ -241,7 +241,10 @@ def _pack(entries: Mapping[str, bytes], dates: Iterable[Date] = itertools.repeat
 
 def _write_atomically(path: str, content: bytes) -> None:
     folder = os.path.dirname(os.path.abspath(path))
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
+    except OSError as error:  # it names a file that nobody asked for
+        raise OSError(error.errno, error.strerror, path) from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

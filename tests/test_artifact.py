@@ -130,8 +130,10 @@ def _umask() -> int:
 
 
 def test_writing_into_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        write_artifact(tmp_path / "missing" / "g.gfz", *model(), {})
+    path = tmp_path / "missing" / "g.gfz"
+    with pytest.raises(FileNotFoundError) as raised:
+        write_artifact(path, *model(), {})
+    assert raised.value.filename == str(path)
 
 
 @pytest.mark.parametrize(
