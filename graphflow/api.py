@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
@@ -212,6 +213,18 @@ class CompiledFunction:
             raise TraceError(f"{self._name} hasn't been compiled yet; call it once, or use graphflow.trace")
         engine = self._order[-1].engine
         return Explanation(engine.compiled, engine.executor, list(map(str, self._order)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
+        """A compiled function of a copy: of the Module, or of the method's object; it compiles anew."""
+        made = CompiledFunction(
+            copy.deepcopy(self._function, memo),
+            signature=self._signature,
+            max_variants=self._max_variants,
+            keep=self._keep,
+            **self._checks,
+        )
+        memo[id(self)] = made
+        return made
 
     def __repr__(self) -> str:
         count = len(self._order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -382,3 +383,13 @@ def test_retained_graph_gradients_are_right_whether_or_not_grad_is_enabled() -> 
     assert out.requires_grad
     assert not out.is_leaf
     assert [v.reason for v in f.variants][1] == "gradients are enabled now"
+
+
+def test_a_deep_copy_computes_with_its_own_parameters() -> None:
+    model = gf.compile(nn.Linear(2, 1, bias=False))
+    before = model(gf.ones(1, 2)).item()
+    twin = copy.deepcopy(model)
+    with gf.no_grad():
+        twin.weight.zero_()
+    assert twin(gf.ones(1, 2)).item() == 0.0
+    assert model(gf.ones(1, 2)).item() == before
