@@ -11,13 +11,13 @@ import numpy as np
 
 from graphflow import artifact, pytree
 from graphflow.checking import engine_for
-from graphflow.compiler.ir import Graph
+from graphflow.compiler.ir import Graph, Node
 from graphflow.compiler.trace import current_trace
 from graphflow.engine import Engine
-from graphflow.errors import FormatError, TraceError
+from graphflow.errors import DTypeError, FormatError, ShapeError, TraceError
 from graphflow.explain import Explanation
 from graphflow.specs import as_array
-from graphflow.tensor import Tensor
+from graphflow.tensor import Tensor, where_called
 from graphflow.traced import Traced
 
 # What was traced in this process: the handles behind a graph's states, and the nesting of its outputs.
@@ -53,7 +53,7 @@ class CompiledGraph:
             if array is None:
                 if isinstance(value, Tensor):
                     value._leaked()
-                array = np.asarray(value, node.dtype.numpy if isinstance(value, int) else None)
+                array = _as_given(value, node)
             arrays.append(array)
         held = [self.states[name]._array for name in self._names]
         if len(held) != len(self._arrays) or any(a is not b for a, b in zip(held, self._arrays, strict=True)):
@@ -69,6 +69,17 @@ class CompiledGraph:
 
     def __repr__(self) -> str:
         return f"<compiled graph {self.graph.name}({', '.join(str(n.type) for n in self.graph.args)})>"
+
+
+def _as_given(value: Any, node: Node) -> np.ndarray:
+    """Numbers that are no array, or nested sequences of them."""
+    try:
+        return np.asarray(value, node.dtype.numpy if isinstance(value, int) else None)
+    except (ValueError, OverflowError) as error:
+        name = node.attrs["name"]
+        problem = f"argument {name} has to be {node.type}, a rectangular array of such numbers: {error}"
+        kind = ShapeError if isinstance(error, ValueError) else DTypeError
+        raise kind(f"{problem}{where_called()}") from None
 
 
 def keep_binding(traced: Traced) -> Graph:

@@ -28,7 +28,7 @@ class TensorSpec:
     name: str | None
 
     def __init__(self, shape: Sequence[int | str], dtype: object = dtypes.float32, name: str | None = None):
-        if isinstance(shape, str):
+        if isinstance(shape, (str, int)):
             raise TypeError(f"a shape is a sequence of sizes, not {shape!r}; write ({shape!r},)")
         for size in shape:
             fits = (isinstance(size, str) and size.isidentifier()) or (isinstance(size, int) and size >= 0)

@@ -89,12 +89,20 @@ def test_compiled_graphs_tell_what_they_need() -> None:
     for bad in (np.ones((1, 3)), np.ones((1, 4), np.float32), np.ones(3, np.float32)):
         with pytest.raises((TypeError, ValueError), match="'x'"):
             run(bad)
+    with pytest.raises(ValueError, match=r"argument x has to be float32\[n, 3\], a rectangular array"):
+        run([[1.0], [2.0, 3.0]])
     with pytest.raises(TypeError, match="states= goes with a Graph"):
         gf.compile(lambda x: x, states={})  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="not with a Graph"):
         gf.compile(graph, max_variants=3)  # type: ignore[call-overload]
     with pytest.raises(TraceError, match="can't be part of a compiled function"):
         gf.compile(lambda x: run(x))(np.ones((1, 3), np.float32))
+
+
+@pytest.mark.parametrize("shape", ["batch", 3])
+def test_a_shape_is_a_sequence(shape: Any) -> None:
+    with pytest.raises(TypeError, match=r"a shape is a sequence of sizes, not (.*); write \(\1,\)"):
+        Spec(shape)
 
 
 def test_sizes_without_numbers() -> None:
