@@ -6,7 +6,7 @@ machine code doesn't look, so whoever runs it asks here what to look at, for eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from graphflow.compiler.ir import Graph, Node
@@ -46,6 +46,9 @@ def unproved(graph: Graph) -> tuple[Bound, ...]:
         for value in node.attrs.values():
             if isinstance(value, Graph):
                 found.update({(b.first, b.last, b.count, b.size): b for b in unproved(value)})
+        if node.op.name == "slide":
+            for bound in _windows(node):
+                found.setdefault((bound.first, bound.last, bound.count, bound.size), bound)
         if node.op.name not in ("slice", "pad"):
             continue
         whole, part = (node.inputs[0], node) if node.op.name == "slice" else (node, node.inputs[0])
@@ -58,6 +61,15 @@ def unproved(graph: Graph) -> tuple[Bound, ...]:
                 continue
             found.setdefault((first, last, count, size), Bound(first, last, count, size, node))
     return tuple(found.values())
+
+
+def _windows(node: Node) -> Iterator[Bound]:
+    """At least one window has to fit."""
+    shape = node.inputs[0].shape
+    for d, k, dilation in zip(node.attrs["dims"], node.attrs["taps"], node.attrs["dilations"], strict=True):
+        last = (shape[k] - 1) * dilation
+        if not is_natural(shape[d] - 1 - last):
+            yield Bound(0, last, 1, shape[d], node)
 
 
 def is_natural(size: Size) -> bool:

@@ -3,6 +3,7 @@
 from graphflow.nn import functional, init
 from graphflow.nn.activation import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Softmax2d, Softmin, Tanh
 from graphflow.nn.container import ModuleDict, ModuleList, Sequential
+from graphflow.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from graphflow.nn.distance import CosineSimilarity, PairwiseDistance
 from graphflow.nn.dropout import AlphaDropout, Dropout, FeatureAlphaDropout
 from graphflow.nn.embedding import Embedding
@@ -69,6 +70,12 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "Bilinear",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",

@@ -171,6 +171,8 @@ class Scalars:
             return self._gather(node, index)
         if kind == "pad":
             return self._pad(node, index)
+        if kind == "unslide":
+            return self._unslide(node, index)
         raise AssertionError(f"{node.op.name} has no element at {index} in this kernel")
 
     # -------------------------------------------------------------------------------------- special kinds
@@ -218,22 +220,46 @@ class Scalars:
             if step == 1 and start == 0 and count == node.shape[len(mapped)]:
                 mapped.append(i)
                 continue
-            offset = self.index_text(i + (0 - start))
-            where = self.let(offset.text, offset.level)
-            if step != 1:
-                quotient = self.let(f"floordiv_i64({where.text}, {step})", where.level)
-                inside.append(f"({where.text} == {quotient.text} * ({step}))")
-                where = quotient
-            limit = self.parameters.size(count)
-            inside.append(f"({where.text} >= 0) & ({where.text} < {limit})")
-            level = max(level, where.level)
-            safe = self.let(f"minimum_i64(maximum_i64({where.text}, 0), {limit} - 1)", where.level, "g")
-            self.levels[safe.text] = safe.level
-            mapped.append(Index.of(safe.text))
+            safe = self._inside(i + (0 - start), step, count, inside)
+            level = max(level, self.levels[safe])
+            mapped.append(Index.of(safe))
         if not inside:
             return self.value(source, mapped)
+        return self._where_inside(node, inside, level, mapped)
+
+    def _unslide(self, node: Node, index: Position) -> Value:
+        source, attrs = node.inputs[0], node.attrs
+        inside: list[str] = []
+        mapped = list(index)
+        level = PROLOGUE
+        for d, k, stride, dilation in zip(
+            attrs["dims"], attrs["taps"], attrs["strides"], attrs["dilations"], strict=True
+        ):
+            safe = self._inside(index[d] + index[k] * -dilation, stride, source.shape[d], inside)
+            level = max(level, self.levels[safe])
+            mapped[d] = Index.of(safe)
+        return self._where_inside(node, inside, level, mapped)
+
+    def _inside(self, position: Index, step: int, count: Size, inside: list[str]) -> str:
+        """The variable of ``position / step``, kept in [0, count); adds to `inside` the conditions under
+        which it is right.
+        """
+        offset = self.index_text(position)
+        where = self.let(offset.text, offset.level)
+        if step != 1:
+            quotient = self.let(f"floordiv_i64({where.text}, {step})", where.level)
+            inside.append(f"({where.text} == {quotient.text} * ({step}))")
+            where = quotient
+        limit = self.parameters.size(count)
+        inside.append(f"({where.text} >= 0) & ({where.text} < {limit})")
+        safe = self.let(f"minimum_i64(maximum_i64({where.text}, 0), {limit} - 1)", where.level, "g")
+        self.levels[safe.text] = safe.level
+        return safe.text
+
+    def _where_inside(self, node: Node, inside: list[str], level: int, mapped: list[Index]) -> Value:
+        """The source's element at `mapped` where the conditions hold, else 0."""
         condition = self.let(" & ".join(f"({c})" for c in inside), level)
-        value = self.value(source, mapped)
+        value = self.value(node.inputs[0], mapped)
         zero = literal(0, node.dtype)
         return self.let(f"select({condition.text}, {value.text}, {zero})", max(level, value.level))
 

@@ -1,5 +1,15 @@
 """The primitives, by family. Importing this package fills the registry ``ir.OPS``."""
 
-from graphflow.compiler.ops import contract, control, elementwise, family, index, movement, random, reduce
+from graphflow.compiler.ops import (
+    contract,
+    control,
+    elementwise,
+    family,
+    index,
+    movement,
+    random,
+    reduce,
+    window,
+)
 
-__all__ = ["contract", "control", "elementwise", "family", "index", "movement", "random", "reduce"]
+__all__ = ["contract", "control", "elementwise", "family", "index", "movement", "random", "reduce", "window"]

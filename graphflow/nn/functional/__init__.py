@@ -18,6 +18,14 @@ from graphflow.nn.functional.binary import (
     multilabel_soft_margin_loss,
     soft_margin_loss,
 )
+from graphflow.nn.functional.conv import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 from graphflow.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
 from graphflow.nn.functional.dropout import dropout
 from graphflow.nn.functional.embedding import embedding, one_hot
@@ -43,6 +51,7 @@ from graphflow.nn.functional.margin import (
     triplet_margin_with_distance_loss,
 )
 from graphflow.nn.functional.norm import group_norm, layer_norm, rms_norm
+from graphflow.nn.functional.pad import pad
 from graphflow.nn.functional.piecewise import (
     celu,
     elu,
@@ -80,6 +89,12 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "celu",
     "celu_",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
@@ -117,6 +132,7 @@ __all__ = [
     "nll_loss",
     "normalize",
     "one_hot",
+    "pad",
     "pairwise_distance",
     "poisson_nll_loss",
     "prelu",
