@@ -54,6 +54,17 @@ def test_grad_fn_is_named_after_the_function(make: object, name: str) -> None:
     assert repr(make(gf.ones(2, 2, requires_grad=True)).grad_fn) == f"<{name}>"  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_values_with_positions_print_as_in_pytorch(compiled: bool) -> None:
+    for name in ("max", "min"):
+        function = getattr(gf, name)
+        along = gf.compile(lambda x, f=function: f(x, 1)) if compiled else lambda x, f=function: f(x, 1)
+        text = "values=tensor([2., 4.]),\nindices=tensor([1, 0]))"
+        if name == "min":
+            text = "values=tensor([1., 3.]),\nindices=tensor([0, 1]))"
+        assert repr(along(gf.tensor([[1.0, 2.0], [4.0, 3.0]]))) == f"graphflow.return_types.{name}(\n{text}"
+
+
 def test_numbers_format_like_numbers() -> None:
     assert f"{gf.tensor(3.14159):.2f}" == "3.14"
     assert f"{gf.tensor([1.0, 2.0])}" == "tensor([1., 2.])"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
+from graphflow import return_types
 from graphflow.compiler.ir import OPS
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim, product
@@ -30,14 +31,8 @@ from graphflow.functions.common import (
 )
 from graphflow.functions.logic import eq, isclose
 from graphflow.functions.registry import error, public
+from graphflow.return_types import Extremes
 from graphflow.tensor import Tensor, apply
-
-
-class Extremes(NamedTuple):
-    """Values and the positions where they were found."""
-
-    values: Tensor
-    indices: Tensor
 
 
 def reduced(op: str, t: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
@@ -251,15 +246,16 @@ def _max_or_min(name: str, t: Tensor, dim: Any, keepdim: bool) -> Tensor | Extre
         _require_elements(name, t, dims)
         return _extreme(name, t, dims, False)
     axis = dim_arg(dim, t.ndim, name)
+    result = return_types.max if name == "max" else return_types.min
     if not t.ndim:
-        return Extremes(copied(t), apply(OPS["cast"], apply(OPS["ne"], t, t), dtype=int64))
+        return result(copied(t), apply(OPS["cast"], apply(OPS["ne"], t, t), dtype=int64))
     _require_elements(name, t, (axis,))
     indices = apply(OPS["arg" + name], cast(t, uint8) if t.dtype is bool_ else t, dims=(axis,))
     # The gradient goes to the element found; only without one is the plain reduction the same.
     values = (
         apply(OPS["gather"], t, indices, dim=axis) if t.requires_grad else _extreme(name, t, (axis,), True)
     )
-    return Extremes(_dropped(values, (axis,), keepdim), _dropped(indices, (axis,), keepdim))
+    return result(_dropped(values, (axis,), keepdim), _dropped(indices, (axis,), keepdim))
 
 
 @overload
