@@ -15,6 +15,14 @@ OPTIMIZERS: list[Callable[..., optim.Optimizer]] = [
     lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9, nesterov=True),
     lambda ps: optim.Adam(ps, lr=0.05, amsgrad=True, weight_decay=0.01),
     lambda ps: optim.AdamW(ps, lr=0.05),
+    lambda ps: optim.Adagrad(ps, lr=0.1, lr_decay=0.01),
+    lambda ps: optim.RMSprop(ps, lr=0.01, momentum=0.8, centered=True, weight_decay=0.01),
+    lambda ps: optim.Adadelta(ps, weight_decay=0.01),
+    lambda ps: optim.Adamax(ps, lr=0.05),
+    lambda ps: optim.NAdam(ps, lr=0.05, weight_decay=0.01, decoupled_weight_decay=True),
+    lambda ps: optim.RAdam(ps, lr=0.05),
+    lambda ps: optim.ASGD(ps, lr=0.1, t0=4),
+    lambda ps: optim.Rprop(ps),
 ]
 
 
@@ -54,9 +62,9 @@ def test_a_compiled_step_is_the_eager_step_whatever_the_rates_and_batch_sizes(ma
     for i in range(12):
         for o in (optimizer, other):
             o.param_groups[0]["lr"] *= 0.9
-            if i == 5:
+            if i == 5 and o.param_groups[0].get("weight_decay"):
                 o.param_groups[0]["weight_decay"] = 0.05
-            if i == 7 and "momentum" in o.param_groups[0]:
+            if i == 7 and o.param_groups[0].get("momentum"):
                 o.param_groups[0]["momentum"] = 0.5
         x, y = batch(1 + i % 5, i)
         assert compiled(x, y).item() == pytest.approx(plain(x, y).item(), rel=1e-9)
@@ -76,6 +84,21 @@ def test_switching_momentum_on_is_a_new_variant_and_right() -> None:
         plain(x, y)
     same(model, twin)
     assert len(compiled.variants) == 2
+
+
+def test_no_weight_decay_costs_nothing_and_switching_it_on_is_one_new_variant() -> None:
+    model, optimizer, step = regression(OPTIMIZERS[7])
+    twin, other, plain = regression(OPTIMIZERS[7])
+    compiled = gf.compile(step)
+    texts = []
+    for i, decay in enumerate((0.0, 0.1, 0.2, 0.0)):
+        optimizer.param_groups[0]["weight_decay"] = other.param_groups[0]["weight_decay"] = decay
+        compiled(*batch(4, i))
+        plain(*batch(4, i))
+        texts.append(str(compiled.explain().graph))
+    same(model, twin)
+    assert len(compiled.variants) == 2
+    assert "weight_decay" not in texts[0] and "weight_decay" in texts[1]
 
 
 def test_a_compiled_step_goes_on_from_a_loaded_state() -> None:

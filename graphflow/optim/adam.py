@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
 from graphflow import functions as ops
 from graphflow.optim.group import ParamGroup
-from graphflow.optim.optimizer import Optimizer, Params, cast, check_rate
+from graphflow.optim.optimizer import Implementation, Optimizer, Params, accept, cast, check_betas, check_rate
 from graphflow.tensor import Tensor
 
 
@@ -18,6 +18,8 @@ class Adam(Optimizer):
     `amsgrad` divides by the largest second moment so far (Reddi et al., ICLR 2018). Defaults and formulas are
     those of ``torch.optim.Adam``; coefficients are computed in float64 whatever the parameters' dtype.
     """
+
+    switches: ClassVar[frozenset[str]] = frozenset({"weight_decay"})
 
     def __init__(
         self,
@@ -30,7 +32,9 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
+        **implementation: Unpack[Implementation],
     ):
+        accept(implementation)
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -46,34 +50,29 @@ class Adam(Optimizer):
         check_rate("learning rate", options["lr"])
         check_rate("epsilon value", options["eps"])
         check_rate("weight_decay value", options["weight_decay"])
-        if len(options["betas"]) != 2:
-            raise ValueError(f"betas takes 2 numbers, got {len(options['betas'])}")
-        for i, beta in enumerate(options["betas"]):
-            check_rate(f"beta parameter at index {i}", beta, below=1.0)
+        check_betas(options["betas"])
 
     def _update(self, group: ParamGroup, params: Sequence[tuple[Tensor, Tensor]]) -> None:
         grads = dict(params)
         (beta1, beta2), lr = group.tensor("betas"), group.tensor("lr")
-        weight_decay = group.tensor("weight_decay")
-        decay = 1.0 - lr * weight_decay if group["decoupled_weight_decay"] else weight_decay
+        kept = 1.0 - lr * group.tensor("weight_decay")
         for steps, members in self._advance(list(grads)):
             # Everything that depends on the step alone is a scalar, so an element costs one root and one
             # division.
             rate = lr / (1.0 - beta1**steps)
             rescale = 1.0 / (1.0 - beta2**steps).sqrt()
-            scalars = [1.0 - beta1, beta2, 1.0 - beta2, rate, rescale, group.tensor("eps"), decay]
+            scalars = [1.0 - beta1, beta2, 1.0 - beta2, rate, rescale, group.tensor("eps"), kept]
             for p in members:
                 self._step(group, p, grads[p], cast(scalars, p.dtype))
 
     def _step(self, group: ParamGroup, p: Tensor, grad: Tensor, scalars: list[Tensor]) -> None:
-        new1, beta2, new2, rate, rescale, eps, decay = scalars
-        if group["maximize"]:
-            grad = -grad
+        new1, beta2, new2, rate, rescale, eps, kept = scalars
         start: Tensor = p
-        if group["decoupled_weight_decay"]:
-            start = p * decay
+        if not group["decoupled_weight_decay"]:
+            grad = self._decayed(group, p, grad)
         else:
-            grad = grad + decay * p
+            grad = -grad if group["maximize"] else grad
+            start = p * kept if group.is_active("weight_decay") else p
         held1, held2 = self._moment(p, "exp_avg"), self._moment(p, "exp_avg_sq")
         first = held1 + new1 * (grad - held1)
         second = beta2 * held2 + new2 * (grad * grad)
@@ -101,7 +100,16 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        **implementation: Unpack[Implementation],
     ):
         super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, decoupled_weight_decay=True
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            **implementation,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from graphflow import functions as ops
 from graphflow.dtypes import DType, float64
@@ -25,6 +25,7 @@ class Optimizer:
     """
 
     switches: ClassVar[frozenset[str]] = frozenset()  # rates that change the formula when they are zero
+    scalars: ClassVar[frozenset[str]] = frozenset()  # state that is one number for a parameter
 
     def __init__(self, params: Params, defaults: dict[str, Any]):
         if isinstance(params, Tensor):
@@ -116,14 +117,35 @@ class Optimizer:
 
     # -------------------------------------------------------------------------------- state tensors
 
+    def _initial(self, name: str, group: ParamGroup) -> float:
+        """What the state `name` is filled with at first."""
+        return 0.0
+
     def _moment(self, parameter: Tensor, name: str) -> Tensor:
-        """The parameter's state tensor `name`, of its shape and dtype, zeros at first."""
+        """The parameter's state tensor `name`, of its shape and dtype, at first filled with `_initial`."""
+        return self._state(parameter, name, parameter.shape, parameter.dtype)
+
+    def _scalar(self, parameter: Tensor, name: str) -> Tensor:
+        """The parameter's 0-d float64 state `name`, at first `_initial`."""
+        return self._state(parameter, name, (), float64)
+
+    def _state(self, parameter: Tensor, name: str, shape: Sequence[int], dtype: DType) -> Tensor:
         state = self.state[parameter]
         if name not in state:
             with concrete():
-                state[name] = ops.zeros(parameter.shape, dtype=parameter.dtype)
+                state[name] = ops.full(shape, self._initial(name, self._group_of(parameter)), dtype=dtype)
             state[name].name = f"{parameter.name or 'p'}.{name}"
         return state[name]
+
+    def _group_of(self, parameter: Tensor) -> ParamGroup:
+        return next(g for g in self.param_groups if any(p is parameter for p in g["params"]))
+
+    def _decayed(self, group: ParamGroup, parameter: Tensor, grad: Tensor) -> Tensor:
+        """The direction to descend in: the gradient, turned round by `maximize`, with the decay added."""
+        direction = -grad if group["maximize"] else grad
+        if group.is_active("weight_decay"):
+            direction = direction + group.tensor("weight_decay").to(parameter.dtype) * parameter
+        return direction
 
     def _advance(self, params: Sequence[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Counts this step: (number of steps made so far, parameters that have made them).
@@ -196,7 +218,7 @@ class Optimizer:
             for number, p in zip(saved_numbers, self._parameters(), strict=True)
         }
         for p, entries in loaded.items():
-            _check_entries(p, entries)
+            self._check_entries(p, entries)
         for group, saved in zip(self.param_groups, groups, strict=True):
             for name, value in saved.items():
                 if name != "params":
@@ -215,11 +237,24 @@ class Optimizer:
 
     def _load_entries(self, parameter: Tensor, entries: Mapping[str, Any]) -> None:
         state = self.state[parameter]
+        group = self._group_of(parameter)
         for name in state.keys() - entries.keys() - {"step"}:
-            state[name].zero_()  # all state starts at zero; compiled steps may hold on to the tensor
+            state[name].fill_(self._initial(name, group))  # compiled steps may hold on to the tensor
         for name, value in entries.items():
-            if name != "step":
+            if name == "step":
+                continue
+            if name in self.scalars:
+                self._scalar(parameter, name).fill_(float(value))
+            else:
                 self._moment(parameter, name).copy_(value)
+
+    def _check_entries(self, parameter: Tensor, entries: Mapping[str, Any]) -> None:
+        for name, value in entries.items():
+            if name != "step" and name not in self.scalars and tuple(value.shape) != tuple(parameter.shape):
+                raise ShapeError(
+                    f"the loaded state {name!r} has shape {tuple(value.shape)}, its parameter "
+                    f"{tuple(parameter.shape)}"
+                )
 
     def _load_counters(self, steps: Mapping[Tensor, float]) -> None:
         """Sets the step counters of one group; those of equal value are shared where they aren't taken
@@ -253,18 +288,37 @@ def _new_counter(start: float) -> Tensor:
     return counter
 
 
-def _check_entries(parameter: Tensor, entries: Mapping[str, Any]) -> None:
-    for name, value in entries.items():
-        if name != "step" and tuple(value.shape) != tuple(parameter.shape):
-            raise ShapeError(
-                f"the loaded state {name!r} has shape {tuple(value.shape)}, its parameter "
-                f"{tuple(parameter.shape)}"
-            )
-
-
 def cast(scalars: Sequence[Tensor], dtype: DType) -> list[Tensor]:
     """Coefficients, computed in float64, as 0-d tensors of the parameter's dtype."""
     return [s.to(dtype) for s in scalars]
+
+
+class Implementation(TypedDict, total=False):
+    """Arguments by which PyTorch chooses among implementations of one formula. They are accepted; there is
+    one implementation here, which is fused over all parameters. ValueError for `differentiable`.
+    """
+
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
+
+
+def accept(implementation: Implementation) -> None:
+    """TypeError for an unknown argument, ValueError for one that would change what a step means."""
+    unknown = implementation.keys() - Implementation.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"an optimizer got an unexpected keyword argument {min(unknown)!r}")
+    if implementation.get("differentiable"):
+        raise ValueError("differentiable=True isn't supported: no gradient flows through a step")
+
+
+def check_betas(betas: Sequence[Any]) -> None:
+    """ValueError unless `betas` are two numbers in [0, 1)."""
+    if len(betas) != 2:
+        raise ValueError(f"betas takes 2 numbers, got {len(betas)}")
+    for i, beta in enumerate(betas):
+        check_rate(f"beta parameter at index {i}", beta, below=1.0)
 
 
 def check_rate(name: str, value: Any, below: float = float("inf")) -> None:

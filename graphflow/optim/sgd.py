@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from graphflow import functions as ops
 from graphflow.optim.group import ParamGroup
-from graphflow.optim.optimizer import Optimizer, Params, cast, check_rate
+from graphflow.optim.optimizer import Implementation, Optimizer, Params, accept, cast, check_rate
 from graphflow.tensor import Tensor
 
 
@@ -19,7 +19,7 @@ class SGD(Optimizer):
     ascends. Defaults and formulas are those of ``torch.optim.SGD``.
     """
 
-    switches: ClassVar[frozenset[str]] = frozenset({"momentum", "dampening"})
+    switches: ClassVar[frozenset[str]] = frozenset({"momentum", "dampening", "weight_decay"})
 
     def __init__(
         self,
@@ -31,7 +31,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        **implementation: Unpack[Implementation],
     ):
+        accept(implementation)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -63,14 +65,14 @@ class SGD(Optimizer):
             ]
         for share, members in batches:
             for p in members:
-                self._step(group, p, grads[p], [lr, group.tensor("weight_decay"), momentum], share)
+                self._step(group, p, grads[p], [lr, momentum], share)
 
     def _step(
         self, group: ParamGroup, p: Tensor, grad: Tensor, rates: list[Tensor], share: Tensor | float | None
     ) -> None:
         """One parameter; `share` of the gradient enters the momentum, None stands for no momentum."""
-        lr, weight_decay, momentum = cast(rates, p.dtype)
-        direction = (-grad if group["maximize"] else grad) + weight_decay * p
+        lr, momentum = cast(rates, p.dtype)
+        direction = self._decayed(group, p, grad)
         if share is not None:
             held = self._moment(p, "momentum_buffer")
             added = direction * share.to(p.dtype) if isinstance(share, Tensor) else direction
