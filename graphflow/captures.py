@@ -298,7 +298,8 @@ def _along(
         if found is _MISSING:
             return
         on_class = length > 0 and isinstance(found, (types.FunctionType, *_DESCRIPTORS))
-        if on_class and isinstance(found, types.FunctionType):
+        is_compiled = length > 0 and "_function" in getattr(found, "__dict__", {})
+        if is_compiled or (on_class and isinstance(found, types.FunctionType)):
             waiting.append(_Used(found, ".".join((name, *part[:-1])), _follow(read(), part[:-1])))
         else:
             waiting.append(_Used(found, ".".join((name, *part))))

@@ -324,3 +324,22 @@ def test_a_new_variant_names_the_flag_or_option_that_changed() -> None:
         "SGD.param_groups[0]['nesterov']: False became True",
     ]
     assert "Sequential.2: nothing became a ReLU" in reasons(step)[3]
+
+
+class Task:
+    """A plain object with a compiled method."""
+
+    def __init__(self) -> None:
+        self.factor = gf.ones(1)
+
+    @gf.compile
+    def scaled(self, x: gf.Tensor) -> gf.Tensor:
+        return x * self.factor
+
+
+def test_what_a_compiled_method_inside_another_function_takes_is_compared() -> None:
+    task = Task()
+    function = gf.compile(lambda x: task.scaled(x))
+    assert function(gf.ones(1)).item() == 1.0
+    task.factor = gf.full((1,), 5.0)
+    assert function(gf.ones(1)).item() == 5.0
