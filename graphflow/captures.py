@@ -247,6 +247,9 @@ def _watches(function: Callable[..., Any]) -> Iterator[Watch]:
     seen: set[Any] = set()
     while waiting and len(seen) < _LIMIT:
         value, label, holder = waiting.pop(0)
+        inside = getattr(value, "__dict__", {}).get("_function")
+        if _is_network(inside):  # a compiled one
+            value = inside
         if _is_network(value):
             waiting += [
                 _Used(_forward_of(part), f"{label}.{path}".strip("."), part)

@@ -343,3 +343,12 @@ def test_what_a_compiled_method_inside_another_function_takes_is_compared() -> N
     assert function(gf.ones(1)).item() == 1.0
     task.factor = gf.full((1,), 5.0)
     assert function(gf.ones(1)).item() == 5.0
+
+
+def test_a_compiled_module_inside_another_function_is_looked_into() -> None:
+    model = Scaled()
+    part = gf.compile(model)
+    function = gf.compile(lambda x: part(x))
+    assert function(gf.ones(1)).item() == 2.0
+    model.factors[0] = 5.0
+    assert function(gf.ones(1)).item() == 5.0
