@@ -322,28 +322,45 @@ class Tensor(Interop):
             self._node_version = -1
         return self
 
-    def _assign_traced(self, value: Tensor, trace: Trace) -> Tensor:
+    def _assign_traced(self, value: Tensor, trace: Trace, cut: bool = False) -> Tensor:
+        """What `_assign` does while tracing; `cut` where no gradient flows, as under ``no_grad``."""
+        cut = cut or not MODE.grad_enabled
         node = value._traced_node(trace)
         if self._array is not None:
             self._traced_node(trace)
-            trace.rebind(self._key(), node)
-            if self._requires_grad and self._leaf:
-                leaves_of(trace)[node] = self
-            elif value._requires_grad:
+            if value._requires_grad and not cut:
                 raise GradientError(
                     "a value that carries a gradient is written into a tensor that outlives the compiled "
                     "function; "
                     ".detach() it first" + where_called()
                 )
+            node = self._cut_off(node)
+            trace.rebind(self._key(), node)
+            if self._requires_grad and self._leaf:
+                leaves_of(trace)[node] = self
             return self
         if self._trace is not trace:
             self._leaked()
+        if cut and self._requires_grad and not self._leaf:
+            raise GradientError(
+                "a value that carries a gradient is being changed in place where gradients aren't recorded, "
+                "under no_grad() or through detach(), which would cut its history off; .clone() it first"
+                + where_called()
+            )
         if self._alias is not None:
             self._assign_through(self._alias, value, node, trace)
-        self._node = node
-        if value._requires_grad:
+        self._node = self._cut_off(node) if cut else node
+        if cut and self._requires_grad:
+            leaves_of(trace)[self._node] = self
+        elif value._requires_grad and not cut:
             self._requires_grad, self._leaf = True, False
         return self
+
+    def _cut_off(self, node: Node) -> Node:
+        """`node` as a value of its own without history: a leaf's gradient must not be that of what was put
+        into it.
+        """
+        return ir.unshared_node(OPS["detach"], (node,), {}) if self.dtype.is_floating_point else node
 
     def _assign_through(self, alias: Alias, value: Tensor, node: Node, trace: Trace) -> None:
         """Changes the memory that this view sees."""
@@ -353,7 +370,7 @@ class Tensor(Interop):
         whole = aliasing.written_through(owner._traced_node(trace), alias.steps, node)
         flows = not alias.detached and (value._requires_grad or (owner._requires_grad and not owner._leaf))
         if alias.detached:
-            owner._assign_traced(Tensor.of_node(whole, trace), trace)
+            owner._assign_traced(Tensor.of_node(whole, trace), trace, cut=True)
         else:
             owner._assign(Tensor.of_node(whole, trace, flows))
         alias.seen = owner._traced_node(trace)
@@ -474,27 +491,7 @@ def name_grad_fn(tensor: Tensor, name: str) -> Tensor:
 
 
 __all__ = [
-    "GRAD_FN_NAMES",
-    "SAVED",
-    "GradFn",
-    "GradTable",
-    "Saved",
-    "Size",
-    "Storage",
-    "Tensor",
-    "advance_epoch",
-    "apply",
-    "concrete",
-    "constant",
-    "depends_on",
-    "enable_grad",
-    "epoch",
-    "grad_table",
-    "is_grad_enabled",
-    "leaves_of",
-    "name_grad_fn",
-    "no_grad",
-    "record",
-    "set_grad_enabled",
-    "where_called",
-]
+    "GRAD_FN_NAMES", "SAVED", "GradFn", "GradTable", "Saved", "Size", "Storage", "Tensor", "advance_epoch",
+    "apply", "concrete", "constant", "depends_on", "enable_grad", "epoch", "grad_table", "is_grad_enabled",
+    "leaves_of", "name_grad_fn", "no_grad", "record", "set_grad_enabled", "where_called",
+]  # fmt: skip

@@ -238,3 +238,52 @@ def test_changes_are_seen_by_gradients_recorded_before() -> None:
     change()
     with pytest.raises(GradientError, match="in-place"):
         loss.backward()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, p, q: p[0].zero_(),
+        lambda x, p, q: p.copy_(q),
+        lambda x, p, q: (p.copy_(x), q.copy_(x)),
+        lambda x, p, q: p.data.copy_(q.data),
+        lambda x, p, q: (x.mul_(2), p.mul_(0.5)),
+        lambda x, p, q: x.copy_(q),
+        lambda x, p, q: x.__setitem__(0, 5.0),
+        lambda x, p, q: x.detach()[1:].mul_(3),
+    ],
+)
+def test_leaves_changed_under_no_grad_keep_gradients_of_their_own(change: Any) -> None:
+    found = []
+    for wrap in (lambda f: f, gf.compile):
+        x, p, q = [gf.tensor([1.0 + i, 2.0 + i, 3.0 + i], requires_grad=True) for i in range(3)]
+
+        def step(x: gf.Tensor, p: gf.Tensor, q: gf.Tensor) -> None:
+            with gf.no_grad():
+                change(x, p, q)
+            (x * x * 3 + p * q + p * p * p).sum().backward()
+
+        wrapped: Any = wrap(lambda x, p=p, q=q: step(x, p, q))
+        wrapped(x)
+        found.append([(t.tolist(), t.grad.tolist()) for t in (x, p, q)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda h: h.mul_(2),
+        lambda h: h[0].zero_(),
+        lambda h: h.detach().add_(1),
+    ],
+)
+def test_a_history_is_not_cut_off_silently(change: Any) -> None:
+    @gf.compile
+    def f(x: gf.Tensor) -> gf.Tensor:
+        h = x * 1.0
+        with gf.no_grad():
+            change(h)
+        return (h * h).sum()
+
+    with pytest.raises(GradientError, match=r"under no_grad\(\) or through detach\(\)"):
+        f(gf.ones(3, requires_grad=True))
