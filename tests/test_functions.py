@@ -180,6 +180,22 @@ def test_clamp_where_lerp_and_friends() -> None:
         same(both(function, x, y), [wanted], rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint8])
+def test_truncated_quotients_at_the_ends_of_the_range(dtype: type[np.integer[Any]]) -> None:
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    x, y = np.meshgrid(*2 * [np.array([low, low + 1, 1, 3, high - 1, high], dtype)])
+    x, y = x[y != 0], y[y != 0]
+    rest = np.fmod(x, y)
+    same(both(gf.fmod, x, y), [rest])
+    same(both(lambda x, y: gf.div(x, y, rounding_mode="trunc"), x, y), [(x - rest) // y])
+
+
+def test_fmod_keeps_the_sign_of_zero() -> None:
+    x, y = np.array([-0.0, 0.0, -1.0, 1.0, -3.0]), np.array([1.0, -1.0, 1.0, -1.0, 1.5])
+    for found in both(gf.fmod, x, y):
+        assert np.signbit(found).tolist() == [True, False, True, False, True]
+
+
 def test_integer_division_rounds_as_asked() -> None:
     i = gf.tensor([7, -7, 7, -7])
     j = gf.tensor([2, 2, -2, -2])

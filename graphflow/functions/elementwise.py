@@ -98,10 +98,20 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
 
 
 def _int_trunc_divide(a: Tensor, b: Tensor) -> Tensor:
-    """Integer quotient rounded towards zero: the floor of the magnitudes, with the quotient's sign."""
-    magnitude = apply(OPS["floor_divide"], apply(OPS["abs"], a), apply(OPS["abs"], b))
-    sign = apply(OPS["mul"], apply(OPS["sign"], a), apply(OPS["sign"], b))
-    return apply(OPS["mul"], magnitude, sign)
+    """Integer quotient rounded towards zero."""
+    quotient = apply(OPS["floor_divide"], a, b)
+    apart = _floors_below(a, b, apply(OPS["remainder"], a, b))
+    return apply(OPS["add"], quotient, cast(apart, quotient.dtype))
+
+
+def _floors_below(a: Tensor, b: Tensor, rest: Tensor) -> Tensor:
+    """Where the integer quotient a / b, of remainder `rest`, is rounded down below zero.
+
+    Tells by signs: the smallest integer has no magnitude to go by.
+    """
+    zero = scalar(0, a.dtype)
+    differ = apply(OPS["ne"], apply(OPS["lt"], a, zero), apply(OPS["lt"], b, zero))
+    return apply(OPS["bitwise_and"], apply(OPS["ne"], rest, zero), differ)
 
 
 def _countable(name: str, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -138,10 +148,15 @@ def remainder(input: Operand, other: Operand) -> Tensor:
 def fmod(input: Operand, other: Operand) -> Tensor:
     """C's ``fmod``: the remainder has the dividend's sign."""
     a, b = _countable("fmod", *promoted("fmod", input, other))
+    if not a.dtype.is_floating_point:
+        rest = apply(OPS["remainder"], a, b)
+        return apply(OPS["where"], _floors_below(a, b, rest), apply(OPS["sub"], rest, b), rest)
     # |a| mod |b| is exact, where a - trunc(a / b) * b would lose digits.
     rest = apply(OPS["remainder"], apply(OPS["abs"], a), apply(OPS["abs"], b))
-    negative = apply(OPS["lt"], a, scalar(0, a.dtype))
-    return apply(OPS["where"], negative, apply(OPS["neg"], rest), rest)
+    zero = scalar(0, a.dtype)
+    signed = apply(OPS["where"], apply(OPS["lt"], a, zero), apply(OPS["neg"], rest), rest)
+    zeros = apply(OPS["bitwise_and"], apply(OPS["eq"], a, zero), apply(OPS["eq"], rest, zero))
+    return apply(OPS["where"], zeros, a, signed)  # -0 stays -0
 
 
 def _pow_backward(input: Any, exponent: Any) -> str:
