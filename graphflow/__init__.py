@@ -5,6 +5,7 @@ from math import e, inf, nan, pi
 
 from graphflow import autograd, cuda, data, errors, func, functions, nn, optim
 from graphflow.api import CompiledFunction, CompiledGraph, compile, export, load_graph, trace
+from graphflow.autograd.function import custom_function
 from graphflow.derivatives import hessian, jacfwd, jacobian, jacrev, jvp, linearize, vjp
 from graphflow.dtypes import DType as dtype
 from graphflow.dtypes import bool_ as bool
@@ -50,6 +51,7 @@ __all__ = [
     "compile",
     "concrete",
     "cuda",
+    "custom_function",
     "data",
     "default_generator",
     "device",

@@ -6,6 +6,7 @@ The gradient's graph computes the forward pass again from the inputs; nothing is
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ from graphflow.compiler.ir import (
     unshared_node,
 )
 from graphflow.compiler.passes.autodiff import is_differentiable, vjp
+from graphflow.compiler.subgraph import inline_sized
 from graphflow.dims import Dim, substitute
 from graphflow.engine import Engine
 
@@ -68,8 +70,9 @@ def _make(graph: Graph) -> Op:
         return shares
 
     return Op(
-        graph.name, "control", infer, run, gradient, lambda rng: [], lowering=graph, arity=len(graph.args)
-    )
+        graph.name, "control", infer, run, gradient, lambda rng: [],
+        lowering=functools.partial(inline_sized, graph), arity=len(graph.args),
+    )  # fmt: skip
 
 
 def _zeros(type_: TensorType) -> Node:

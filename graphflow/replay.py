@@ -6,12 +6,12 @@ the tensors behind those states. So what transforms do to graphs serves eager te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from graphflow.compiler import interpret, ir
 from graphflow.compiler.ir import OPS, Node, TensorType, TupleType
-from graphflow.compiler.subgraph import inline_sized
 from graphflow.compiler.trace import Trace, current_trace, tracing
 from graphflow.errors import TraceError
 from graphflow.memory import grad_table
@@ -33,6 +33,39 @@ class ReplayedTrace(Trace):
         if not handle._requires_grad and type_.dtype.is_floating_point and node is state.node:
             return OPS["detach"](node)
         return node
+
+
+class Escaped:
+    """Changes of states that depend on the arguments of a function being traced for a sub-graph."""
+
+    def __init__(self, trace: Trace):
+        self._trace = trace
+        self._keys: list[Hashable] = []
+        self.nodes: list[Node] = []
+
+    def add(self, key: Hashable, node: Node) -> None:
+        """Notes the value that the function gave a state."""
+        self._keys.append(key)
+        self.nodes.append(node)
+
+    def rebind(self, nodes: Sequence[Node]) -> None:
+        """Puts those values, now results of the sub-graph's call, where they belong."""
+        for key, node in zip(self._keys, nodes, strict=True):
+            self._trace.rebind(key, node)
+
+
+@contextmanager
+def escaping(trace: Trace, stand_ins: Sequence[Node]) -> Iterator[Escaped]:
+    """Inside, a function runs on stand-ins for its arguments; tells which states it changed by them."""
+    before = {key: state.current for key, state in trace.states.items()}
+    trace.elements.update(stand_ins)
+    found = Escaped(trace)
+    yield found
+    inside = set(stand_ins)
+    for key, state in trace.states.items():
+        changed = state.current is not before.get(key, state.node)
+        if changed and not inside.isdisjoint(ir.toposort([state.current], stop=inside)):
+            found.add(key, state.current)
 
 
 def eagerly(name: str, run: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
@@ -99,8 +132,8 @@ def _apply_several(node: Node, operands: Sequence[Tensor]) -> list[Tensor]:
         if OPS.get(node.op.name) is node.op:
             whole = node.op(*nodes, **node.attrs)
             parts = [OPS["project"](whole, index=i) for i in range(len(types))]
-        else:  # the call of a compiled function becomes part of this one
-            parts = inline_sized(node.op.lowering, nodes)
+        else:  # the call of a compiled function, or of the user's own, becomes part of this one
+            parts = node.op.lowering(nodes)
         flows = [wants_grad and t.dtype.is_floating_point for t in types]
         return [
             Tensor.of_node(p if f or not p.dtype.is_floating_point else OPS["detach"](p), trace, f)

@@ -67,7 +67,7 @@ class Trace(Constraints):
         self.needs: dict[Size, Exception] = {}
         self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
         self.levels: list[Any] = []  # every vmap that the function is inside of, outermost first
-        self.elements: set[Node] = set()  # their stand-ins for one element, which must not leave them
+        self.elements: set[Node] = set()  # stand-ins for arguments of functions traced within
 
     def add_arg(self, name: str, type_: TensorType) -> Node:
         """An input node for the next argument."""
@@ -185,8 +185,8 @@ class Trace(Constraints):
             if node in self.elements:
                 where = f"\n  at {node.loc.describe()}" if node.loc else ""
                 raise TraceError(
-                    "a value computed for one element inside vmap was stored outside of it; return it from "
-                    f"the function instead{where}"
+                    "a value computed inside a function given to vmap, checkpoint or a custom Function was "
+                    f"stored outside of it; return it from the function instead{where}"
                 )
 
 

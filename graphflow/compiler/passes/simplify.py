@@ -9,6 +9,7 @@ from __future__ import annotations
 from graphflow.compiler import interpret
 from graphflow.compiler.indexing import numel
 from graphflow.compiler.ir import OPS, Graph, Node, broadcast_shapes, constant
+from graphflow.compiler.passes.expand import expand
 from graphflow.compiler.rewrite import RuleSet
 from graphflow.dims import Dim
 from graphflow.dtypes import int64
@@ -18,8 +19,8 @@ rule = RULES.rule
 
 
 def simplify(graph: Graph) -> Graph:
-    """The same function with less in it."""
-    return RULES.apply(graph)
+    """The same function with less in it, and without calls."""
+    return RULES.apply(expand(graph))
 
 
 def _const(node: Node) -> object:
@@ -39,7 +40,7 @@ def _same_type(kept: Node, node: Node) -> Node | None:
     return OPS["expand"](kept, shape=node.shape)
 
 
-@rule("alias", "detach")
+@rule("alias", "detach", "once")
 def drop_marker(node: Node) -> Node:
     """Markers have done their work once gradients are built."""
     return node.inputs[0]
@@ -48,7 +49,7 @@ def drop_marker(node: Node) -> Node:
 @rule()
 def fold_constants(node: Node) -> Node | None:
     """An elementwise op on constants is a constant."""
-    if node.op.kind != "elementwise" or node.op.name in ("alias", "detach") or not node.inputs:
+    if node.op.kind != "elementwise" or node.op.name in ("alias", "detach", "once") or not node.inputs:
         return None
     values = [_const(i) for i in node.inputs]
     if any(v is None or isinstance(v, Dim) for v in values):
