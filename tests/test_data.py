@@ -273,3 +273,8 @@ def test_a_collate_function_gets_the_samples() -> None:
 def test_loaders_refuse_nonsense(act, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         act()
+
+
+def test_pytorchs_place_for_data() -> None:
+    assert gf.utils.data.DataLoader is DataLoader
+    assert set(gf.utils.data.__all__) == set(gf.data.__all__)

@@ -40,3 +40,16 @@ def default_collate(batch: Sequence[Any]) -> Any:
         f"can't collate {type(first).__name__}: samples are tensors, NumPy arrays, numbers, strings, or "
         "dictionaries, tuples and lists of these; pass collate_fn= for anything else"
     )
+
+
+def default_convert(sample: Any) -> Any:
+    """NumPy arrays in a sample as tensors, everything else as it is: for loaders that don't make batches."""
+    if isinstance(sample, (np.ndarray, np.generic)):
+        return ops.from_numpy(np.asarray(sample))
+    if isinstance(sample, Mapping):
+        return {key: default_convert(value) for key, value in sample.items()}
+    if isinstance(sample, tuple) and hasattr(sample, "_fields"):
+        return type(sample)(*(default_convert(value) for value in sample))
+    if isinstance(sample, (tuple, list)):
+        return [default_convert(value) for value in sample]
+    return sample

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,22 @@ class Dataset:
         return (self[i] for i in range(len(self)))
 
 
+class IterableDataset(Dataset):
+    """Base class of streams: a subclass defines ``__iter__()``. As ``torch.utils.data.IterableDataset``.
+
+    One worker at most reads it, so that a sample never comes twice.
+    """
+
+    def __getitem__(self, index: int) -> Any:
+        raise TypeError(f"{type(self).__name__} is a stream of samples: iterate over it")
+
+    def __len__(self) -> int:
+        raise TypeError(f"{type(self).__name__} is a stream of samples and has no length")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError(f"{type(self).__name__} has to define __iter__()")
+
+
 class TensorDataset(Dataset):
     """Samples are tuples of the tensors' rows. ValueError when the tensors differ in their first size."""
 
@@ -56,6 +74,66 @@ class TensorDataset(Dataset):
     def take_batch(self, indices: np.ndarray) -> list[Tensor]:
         """The batch of these rows, one tensor per tensor."""
         return [ops.from_numpy(np.take(tensor.detach().numpy(), indices, axis=0)) for tensor in self.tensors]
+
+
+class ConcatDataset(Dataset):
+    """The samples of several datasets, one dataset after another."""
+
+    def __init__(self, datasets: Iterable[Any]):
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise ValueError("datasets should not be an empty iterable")
+        if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
+            raise TypeError("ConcatDataset does not support IterableDataset: use ChainDataset")
+        self.cumulative_sizes = np.cumsum([len(dataset) for dataset in self.datasets]).tolist()
+
+    def __getitem__(self, index: int) -> Any:
+        index = _position(index, len(self))
+        part = bisect.bisect_right(self.cumulative_sizes, index)
+        return self.datasets[part][index - (self.cumulative_sizes[part - 1] if part else 0)]
+
+    def __len__(self) -> int:
+        return int(self.cumulative_sizes[-1])
+
+
+class ChainDataset(IterableDataset):
+    """The samples of several streams, one stream after another."""
+
+    def __init__(self, datasets: Iterable[Any]):
+        self.datasets = datasets
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain.from_iterable(self.datasets)
+
+    def __len__(self) -> int:
+        return sum(len(dataset) for dataset in self.datasets)
+
+
+class StackDataset(Dataset):
+    """Samples put together of one sample each of several datasets: a tuple, or, of keywords, a dictionary."""
+
+    def __init__(self, *datasets: Any, **named: Any):
+        if bool(datasets) == bool(named):
+            raise ValueError("StackDataset takes either datasets or keyword datasets, and at least one")
+        self.datasets: tuple[Any, ...] | dict[str, Any] = datasets or named
+        sizes = [len(dataset) for dataset in datasets or named.values()]
+        if len(set(sizes)) != 1:
+            raise ValueError(f"Size mismatch between datasets: {', '.join(map(str, sizes))}")
+        self._size = sizes[0]
+
+    def __getitem__(self, index: int) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: dataset[index] for name, dataset in self.datasets.items()}
+        return tuple(dataset[index] for dataset in self.datasets)
+
+    def __len__(self) -> int:
+        return self._size
+
+
+def _position(index: int, size: int) -> int:
+    if not -size <= index < size:
+        raise IndexError(f"index {index} is out of range for {size} samples")
+    return index % size
 
 
 class Subset(Dataset):

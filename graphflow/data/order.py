@@ -17,8 +17,17 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     Sorting by random keys: NumPy promises the stream of a bit generator, but not what its shuffle makes of
     it.
     """
-    keys = np.random.Philox(key=np.array([seed & _MASK, epoch & _MASK], np.uint64)).random_raw(count)
-    return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
+    return np.argsort(_raw(count, seed, epoch), kind="stable").astype(np.int64, copy=False)
+
+
+def uniforms(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Numbers in [0, 1) given by (seed, epoch): float64, shape (count,)."""
+    return (_raw(count, seed, epoch) >> np.uint64(11)) * 2.0**-53
+
+
+def _raw(count: int, seed: int, epoch: int) -> np.ndarray:
+    key = np.array([seed & _MASK, epoch & _MASK], np.uint64)
+    return np.asarray(np.random.Philox(key=key).random_raw(count))
 
 
 def seed_of(seed: int | None, generator: Any) -> int:

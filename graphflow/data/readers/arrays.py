@@ -1,0 +1,82 @@
+"""What readers of arrays share: samples that are an image and a class, and rows of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from graphflow import functions as ops
+from graphflow.data.dataset import Dataset
+
+Transform = Callable[[Any], Any]
+
+
+class ImageClasses(Dataset):
+    """Images in one array and their class numbers: what MNIST's and CIFAR's readers have in common.
+
+    ``data`` holds the images, uint8, first dimension N; ``targets`` int64 class numbers, shape (N,).
+    A sample is (image, class): the image a uint8 array of shape (H, W) or (H, W, C), unless a `transform`
+    makes something else of it, the class an int, unless a `target_transform` does.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        data: np.ndarray,
+        targets: np.ndarray,
+        transform: Transform | None,
+        target_transform: Transform | None,
+    ):
+        self.data = data
+        self.targets = targets
+        self.transform = transform
+        self.target_transform = target_transform
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image: Any = self.image(index)
+        target: Any = int(self.targets[index])
+        if self.transform is not None:
+            image = self.transform(image)
+        if self.target_transform is not None:
+            target = self.target_transform(target)
+        return image, target
+
+    def image(self, index: int) -> np.ndarray:
+        """The image itself, in memory of its own."""
+        return np.array(self.data[index])
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Class numbers by names."""
+        return {name: number for number, name in enumerate(self.classes)}
+
+
+class Rows(Dataset):
+    """Samples are tuples of the rows of arrays that share their first size, as tensors."""
+
+    def __init__(self, arrays: tuple[np.ndarray, ...], transform: Transform | None = None):
+        self.arrays = arrays
+        self.transform = transform
+        if transform is None:
+            self.take_batch = self._take_batch
+
+    def __getitem__(self, index: int) -> Any:
+        sample = tuple(ops.from_numpy(_native(array[index])) for array in self.arrays)
+        return sample if self.transform is None else self.transform(sample)
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def _take_batch(self, indices: np.ndarray) -> list[Any]:
+        return [ops.from_numpy(_native(array[indices])) for array in self.arrays]
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    """A copy in the machine's byte order."""
+    return np.array(values, dtype=values.dtype.newbyteorder("="))
