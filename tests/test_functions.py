@@ -180,6 +180,11 @@ def test_clamp_where_lerp_and_friends() -> None:
         same(both(function, x, y), [wanted], rtol=1e-5)
 
 
+def test_long_columns_are_summed_as_exactly_as_rows() -> None:
+    x = np.random.default_rng(0).random((200_000, 3)).astype(np.float32)
+    same(both(lambda x: x.sum(0), x), [x.sum(0, dtype=np.float64).astype(np.float32)], rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint8])
 def test_truncated_quotients_at_the_ends_of_the_range(dtype: type[np.integer[Any]]) -> None:
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max

@@ -117,8 +117,19 @@ def _prod_vjp(g: Node, out: Node, x: Node, dims: tuple[int, ...]) -> tuple[Node]
     return (g * el.where(is_zero, at_zero, elsewhere),)
 
 
+def _numpy_sum(x: np.ndarray, dims: tuple[int, ...]) -> Any:
+    """NumPy adds pairwise along neighbours only; other dimensions, which it adds one by one, come there."""
+    trailing = dims == tuple(range(x.ndim - len(dims), x.ndim))
+    if x.dtype.kind != "f" or trailing:
+        return np.sum(x, axis=dims, keepdims=True, dtype=x.dtype)
+    kept = [d for d in range(x.ndim) if d not in dims]
+    rows = np.ascontiguousarray(np.transpose(x, (*kept, *dims)))
+    total = np.sum(rows, axis=tuple(range(len(kept), x.ndim)), dtype=x.dtype)
+    return total.reshape(reduced_shape(x.shape, dims))
+
+
 sum_: Op = _reduction(
-    "sum", lambda x, dims: np.sum(x, axis=dims, keepdims=True, dtype=x.dtype),
+    "sum", _numpy_sum,
     {"int": "({0} + {1})", "float": "acc_add_{t}({0}, {1})"}, lambda t: 0, lambda g, out, x, dims: (g,),
 )  # fmt: skip
 prod: Op = _reduction(
