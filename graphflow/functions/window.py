@@ -29,7 +29,7 @@ Pads = Sequence[tuple[int, int]]  # before and after, dimension by dimension
 def windows(
     t: Tensor,
     dims: Sequence[int],
-    kernel: Sequence[Extent],
+    kernel: Sequence[int],
     strides: Sequence[int],
     dilations: Sequence[int],
     at: int | None = None,
@@ -39,6 +39,8 @@ def windows(
     """
     shape = t.type_.shape
     place = t.ndim if at is None else at
+    if _are_tiles(t, dims, kernel, strides, dilations):
+        return _tiles(t, dims, kernel, place)
     room = (*shape[:place], *(1 for _ in kernel), *shape[place:])
     wide = (*shape[:place], *kernel, *shape[place:])
     return apply(
@@ -49,6 +51,32 @@ def windows(
         strides=tuple(strides),
         dilations=tuple(dilations),
     )
+
+
+def _are_tiles(
+    t: Tensor, dims: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> bool:
+    """Whether the windows cut everything up without overlap, so that a reshape makes them."""
+    return all(
+        size == step and (dilation == 1 or size == 1) and isinstance(t.type_.shape[d], int)
+        for d, size, step, dilation in zip(dims, kernel, strides, dilations, strict=True)
+    )
+
+
+def _tiles(t: Tensor, dims: Sequence[int], kernel: Sequence[int], place: int) -> Tensor:
+    taps = dict(zip(dims, kernel, strict=True))
+    sizes = [size // taps.get(d, 1) * taps.get(d, 1) for d, size in enumerate(t.type_.shape)]
+    t = cropped(t, [(0, whole - size) for whole, size in zip(sizes, t.type_.shape, strict=True)])
+    split: list[Extent] = []
+    counts, inside = [], []
+    for d, size in enumerate(sizes):
+        counts.append(len(split))
+        split.append(size // taps.get(d, 1))
+        if d in taps:
+            inside.append(len(split))
+            split.append(taps[d])
+    order = (*counts[:place], *inside, *counts[place:])
+    return apply(OPS["permute"], reshaped(t, tuple(split)), dims=order)
 
 
 def overlap_add(
@@ -70,16 +98,31 @@ def overlap_add(
     return reduced("sum", apart, tuple(sorted(taps)), False)
 
 
+def peak_of(t: Tensor, dims: Sequence[int]) -> Tensor:
+    """The maximum over `dims`, whose gradient goes to the first of equal ones."""
+    return reduced("peak", t, tuple(dims), False)
+
+
+def position_of_peak(t: Tensor, dims: Sequence[int]) -> Tensor:
+    """The first maximum's position, counted row-major over `dims`; int64."""
+    return reduced("argmax", t, tuple(dims), False)
+
+
+def steps(size: Extent, axis: int, ndim: int) -> Tensor:
+    """0 … size-1 along one of `ndim` dimensions; int64."""
+    return reshaped(apply(OPS["iota"], size=size), tuple(size if d == axis else 1 for d in range(ndim)))
+
+
 # ---------------------------------------------------------------------------------------------- borders
 
 
-def cropped(t: Tensor, pads: Pads) -> Tensor:
+def cropped(t: Tensor, pads: Sequence[tuple[Extent, Extent]]) -> Tensor:
     """`t` without as many elements as the negative ones among `pads` say; a view."""
-    if all(low >= 0 and high >= 0 for low, high in pads):
+    if all(at_least(low, 0) and at_least(high, 0) for low, high in pads):
         return t
-    starts = tuple(max(-low, 0) for low, _ in pads)
+    starts = tuple(0 if at_least(low, 0) else -low for low, _ in pads)
     sizes = tuple(
-        size - start - max(-high, 0)
+        size - start + (0 if at_least(high, 0) else high)
         for size, start, (_, high) in zip(t.type_.shape, starts, pads, strict=True)
     )
     return apply(OPS["slice"], t, starts=starts, steps=(1,) * t.ndim, sizes=sizes)
@@ -163,6 +206,6 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
 
 __all__ = [
-    "cropped", "filled", "overlap_add", "reflected", "replicated", "unfold", "window_count", "windows",
-    "wrapped",
+    "cropped", "filled", "overlap_add", "peak_of", "position_of_peak", "reflected", "replicated", "steps",
+    "unfold", "window_count", "windows", "wrapped",
 ]  # fmt: skip

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, register
+from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, constant, register
 from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.family import NUMERIC, Kinds, Reduction, by_kind, reduced_shape, require_kind
+from graphflow.compiler.ops.index import iota_along
 from graphflow.dtypes import ALL, DType, bool_, int64
 from graphflow.errors import DTypeError, ShapeError
 
@@ -128,6 +129,18 @@ def _numpy_sum(x: np.ndarray, dims: tuple[int, ...]) -> Any:
     return total.reshape(reduced_shape(x.shape, dims))
 
 
+def _first(g: Node, out: Node, x: Node, dims: tuple[int, ...]) -> tuple[Node]:
+    """The first of equal winners takes the whole cotangent, as in PyTorch's pooling."""
+    ndim, place, below = len(x.shape), None, constant(1, int64)
+    for d in reversed(dims):
+        along = iota_along(x.shape[d], d, ndim) * below
+        place = along if place is None else place + along
+        below = below * constant(x.shape[d], int64)
+    if place is None:
+        return (g,)
+    return (el.where(el.eq(place, argmax(x, dims=dims)), g, 0.0),)
+
+
 sum_: Op = _reduction(
     "sum", _numpy_sum,
     {"int": "({0} + {1})", "float": "acc_add_{t}({0}, {1})"}, lambda t: 0, lambda g, out, x, dims: (g,),
@@ -139,6 +152,10 @@ prod: Op = _reduction(
 max_: Op = _reduction(
     "max", lambda x, dims: np.max(x, axis=dims, keepdims=True),
     {"int": "select({1} > {0}, {1}, {0})", "float": "acc_max_{t}({0}, {1})"}, _lowest, _share, empty=False,
+)  # fmt: skip
+peak: Op = _reduction(
+    "peak", lambda x, dims: np.max(x, axis=dims, keepdims=True), max_.lowering.combine, _lowest, _first,
+    empty=False,
 )  # fmt: skip
 min_: Op = _reduction(
     "min", lambda x, dims: np.min(x, axis=dims, keepdims=True),

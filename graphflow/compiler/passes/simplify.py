@@ -233,7 +233,7 @@ def sum_of_broadcast(node: Node) -> Node | None:
     return OPS["sum"](rest, dims=left) if left else rest
 
 
-@rule("max", "min", "any", "all", "prod")
+@rule("max", "peak", "min", "any", "all", "prod")
 def reduce_nothing(node: Node) -> Node | None:
     """A reduction over dimensions of size 1."""
     x = node.inputs[0]
@@ -261,7 +261,7 @@ def split_reductions(graph: Graph) -> Graph:
 _SPLIT = RuleSet()
 
 
-@_SPLIT.rule("sum", "prod", "max", "min", "any", "all")
+@_SPLIT.rule("sum", "prod", "max", "peak", "min", "any", "all")
 def _split(node: Node) -> Node | None:
     x = node.inputs[0]
     dims = tuple(d for d in sorted(node.attrs["dims"]) if x.shape[d] != 1)
