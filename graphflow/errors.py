@@ -57,3 +57,7 @@ class NaNError(GraphflowError, FloatingPointError):
 
 class VerifyError(GraphflowError, AssertionError):
     """A graph that breaks one of the IR's invariants; always a mistake inside graphflow."""
+
+
+class UnrollWarning(UserWarning):
+    """A Python loop inside a compiled function that makes its graph very long."""

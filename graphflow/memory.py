@@ -88,9 +88,9 @@ _LEAVES: weakref.WeakKeyDictionary[Trace, dict[Node, Tensor]] = weakref.WeakKeyD
 
 def grad_table(trace: Trace) -> GradTable:
     """The gradients of a trace's handles."""
-    return _GRADS.setdefault(trace, GradTable())
+    return _GRADS.setdefault(trace.root, GradTable())
 
 
 def leaves_of(trace: Trace) -> dict[Node, Tensor]:
     """The handle that each node of a trace is the value of, for those that want a gradient."""
-    return _LEAVES.setdefault(trace, {})
+    return _LEAVES.setdefault(trace.root, {})

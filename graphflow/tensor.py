@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from graphflow.aliasing import Alias
 from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, Op, TensorType
 from graphflow.compiler.location import user_loc
-from graphflow.compiler.trace import Trace, current_trace
+from graphflow.compiler.trace import Trace, current_trace, leak
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import GradientError, TraceError
@@ -210,11 +210,9 @@ class Tensor(Interop):
     def _traced_node(self, trace: Trace) -> Node:
         """This value as a node of `trace`."""
         if self._array is None:
-            if self._trace is not trace:
-                self._leaked()
             if self._alias is not None:
                 self._refresh(self._alias, trace)
-            return self._node  # type: ignore[return-value]
+            return trace.read(self._node, self._trace) or self._leaked()  # type: ignore[arg-type]
         if self._node is not None and self._node.op.name == "const":
             return self._node
         node = trace.node_of(self._key(), self, self.type_, self.name)
@@ -253,11 +251,8 @@ class Tensor(Interop):
         self._node, self._node_version = node, version
         return node
 
-    def _leaked(self) -> None:
-        made = f" made at {self._node.loc}" if self._node is not None and self._node.loc else ""
-        name = self._trace.name if self._trace is not None else "a compiled function"
-        instead = "return it from the function instead of storing it"
-        raise TraceError(f"a traced value of {name}{made} is used outside of it; {instead}{where_called()}")
+    def _leaked(self) -> NoReturn:
+        raise TraceError(leak(self._node, self._trace) + where_called())
 
     def _require_not_traced(self, what: str, instead: str) -> None:
         if self._array is None or current_trace() is not None:
@@ -269,7 +264,7 @@ class Tensor(Interop):
         """The array, or an error that says what to do while tracing."""
         trace = current_trace()
         if self._array is None:
-            if trace is None or self._trace is not trace:
+            if trace is None or trace.read(self._node, self._trace) is None:  # type: ignore[arg-type]
                 self._leaked()
             raise TraceError(
                 f"{what} needs the numbers of a value only being traced; {instead}{where_called()}"
@@ -382,7 +377,7 @@ class Tensor(Interop):
         if current_trace() is None:
             if self._array is None:
                 self._leaked()
-            return Tensor(self._array, self._storage)  # type: ignore[arg-type]
+            return Tensor(self._array, self._storage)
         return apply(OPS["detach"], self)
 
     __hash__ = object.__hash__
@@ -420,7 +415,7 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
     """One primitive on tensors: computed now, or added to the current trace."""
     trace = current_trace()
     if trace is not None:
-        with ir.at(ir.current_loc() or user_loc()):
+        with ir.at(ir.current_loc() or trace.located()):
             node = ir.make_node(op, tuple(t._traced_node(trace) for t in tensors), attrs)
             # Only now is it known whether a view still requires grad: its memory may have been changed.
             wants_grad = any(t._requires_grad for t in tensors)

@@ -34,7 +34,7 @@ class Loc:
 
 
 @functools.cache
-def _is_users(file: str) -> bool:
+def is_users(file: str) -> bool:
     """Whether a file is neither graphflow's nor Python's own: ``copy.deepcopy`` is nobody's line."""
     own = file.startswith((_PACKAGE, "<frozen "))
     return not own and (not file.startswith(_LIBRARY) or "site-packages" in file)
@@ -47,7 +47,7 @@ def user_loc() -> Loc | None:
         code = frame.f_code
         if code.co_filename == _COMMAND:
             return None
-        if _is_users(code.co_filename):
+        if is_users(code.co_filename):
             return Loc(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
     return None
@@ -58,7 +58,7 @@ def raised_at(traceback: TracebackType | None) -> Loc | None:
     found = None
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        if _is_users(code.co_filename):
+        if is_users(code.co_filename):
             found = Loc(code.co_filename, traceback.tb_lineno, code.co_name)
         traceback = traceback.tb_next
     return found

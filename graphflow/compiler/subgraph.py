@@ -55,6 +55,25 @@ def close(name: str, args: Sequence[Node], outputs: Sequence[Node]) -> tuple[Gra
     return graph, tuple(captured)
 
 
+def close_branches(
+    name: str, captured: Sequence[Node], branches: Sequence[Sequence[Node]]
+) -> tuple[list[Graph], tuple[Node, ...]]:
+    """Sub-graphs that compute `branches` from the outside nodes `captured`, and those of them that are read.
+
+    Everything else is computed inside, also what doesn't depend on anything: only if the branch is taken.
+    """
+    reached = set(toposort([node for outputs in branches for node in outputs], stop=set(captured)))
+    outside = tuple(node for node in captured if node in reached and node.op.name != "const")
+    graphs = []
+    for number, outputs in enumerate(branches):
+        args = [
+            input_node(str(n.attrs.get("name", f"captured{i}")), n.type, n.loc) for i, n in enumerate(outside)
+        ]
+        inside = substitute(outputs, dict(zip(outside, args, strict=True)))
+        graphs.append(Graph(f"{name}{number}", tuple(args), (), tuple(inside)))
+    return graphs, outside
+
+
 def inline(graph: Graph, operands: Sequence[Node]) -> list[Node]:
     """The sub-graph's outputs with `operands` in the place of its arguments."""
     return substitute(graph.outputs, dict(zip(graph.args, operands, strict=True)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,8 @@ from graphflow.compiler.ir import (
     input_node,
     toposort,
 )
-from graphflow.compiler.location import raised_at
+from graphflow.compiler.location import Loc, raised_at
+from graphflow.compiler.unrolling import Rounds
 from graphflow.dims import Dim, evaluate
 from graphflow.errors import GraphflowError, ShapeError, TraceError
 
@@ -67,6 +68,8 @@ class Trace(Constraints):
         self.needs: dict[Size, Exception] = {}
         self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
         self.levels: list[Any] = []  # every vmap that the function is inside of, outermost first
+        self.parent: Trace | None = None  # the trace around, for bodies of loops and branches
+        self._rounds = Rounds()
         self.elements: set[Node] = set()  # stand-ins for arguments of functions traced within
 
     def add_arg(self, name: str, type_: TensorType) -> Node:
@@ -80,8 +83,28 @@ class Trace(Constraints):
         state = self.states.get(key)
         if state is None:
             node = input_node(self._state_name(name), type_)
-            state = self.states[key] = State(handle, node, node)
-        return state.current
+            self.states[key] = State(handle, node, node)
+        return self.state_node(key)
+
+    def state_node(self, key: Hashable) -> Node:
+        """The node that a state holds now."""
+        return self.states[key].current
+
+    def read(self, node: Node, owner: Trace | None) -> Node | None:
+        """A traced value of `owner`, as this trace sees it; None where it can't."""
+        return node if owner is self else None
+
+    def located(self) -> Loc | None:
+        """The user's line, which asks for an operation now; warns where a long loop is being unrolled."""
+        return self._rounds.user_loc()
+
+    @property
+    def root(self) -> Trace:
+        """The outermost trace around this one."""
+        trace: Trace = self
+        while trace.parent is not None:
+            trace = trace.parent
+        return trace
 
     def _state_name(self, name: str | None) -> str:
         taken = {s.node.attrs["name"] for s in self.states.values()} | {a.attrs["name"] for a in self.args}
@@ -190,6 +213,44 @@ class Trace(Constraints):
                 )
 
 
+class Scope(Trace):
+    """The body of a loop or branch inside `parent`: what is computed in it must not leave it.
+
+    ``captured`` are the nodes from outside that it read, ``rebound`` the keys of states that it changed.
+    """
+
+    def __init__(self, parent: Trace, name: str, rebound: Iterable[Hashable] = ()):
+        super().__init__(name, parent.hints)
+        self.parent: Trace = parent
+        self.args, self.states, self.weak = parent.args, parent.states, parent.weak
+        self.guards, self.needs, self.static_reads = parent.guards, parent.needs, parent.static_reads
+        self.levels, self.elements, self._rounds = parent.levels, parent.elements, parent._rounds
+        self.captured: dict[Node, None] = {}
+        self.rebound: dict[Hashable, None] = dict.fromkeys(rebound)
+
+    def state_node(self, key: Hashable) -> Node:
+        """`Trace.state_node`; one from outside is captured."""
+        if key in self.rebound:
+            return self.states[key].current
+        node = self.parent.state_node(key)
+        self.captured[node] = None
+        return node
+
+    def rebind(self, key: Hashable, node: Node) -> None:
+        """`Trace.rebind`, until whoever opened the scope puts states back."""
+        self.rebound[key] = None
+        super().rebind(key, node)
+
+    def read(self, node: Node, owner: Trace | None) -> Node | None:
+        """`Trace.read`; one from outside is captured."""
+        if owner is self:
+            return node
+        found = self.parent.read(node, owner)
+        if found is not None:
+            self.captured[found] = None
+        return found
+
+
 def _solve(size: Dim, number: int) -> tuple[str | None, int]:
     """The symbol and its value for which a size linear in it equals `number`; (None, 0) if there is none."""
     symbols = size.symbols()
@@ -261,3 +322,17 @@ def _complete(problem: GraphflowError, attempt: Trace) -> None:
     told = attempt.told(text)
     loc = None if "\n  at " in text else raised_at(problem.__traceback__)
     problem.args = (f"{text}{told}" + (f"\n  at {loc.describe()}" if loc else ""), *problem.args[1:])
+
+
+def leak(node: Node | None, owner: Trace | None) -> str:
+    """What is wrong with a value of `owner` where it is used now."""
+    made = f" made at {node.loc}" if node is not None and node.loc else ""
+    name = owner.name if owner is not None else "a compiled function"
+    trace = current_trace()
+    if node is not None and trace is not None and trace.read(node, owner) is not None:
+        return (
+            f"a traced value of {name}{made} is changed in place inside the body of {trace.name}; make it a "
+            "carry or an operand, and return its new value"
+        )
+    instead = "return it from the function instead of storing it"
+    return f"a traced value of {name}{made} is used outside of it; {instead}"

@@ -178,8 +178,8 @@ class _Planner:
             readers = self.readers.get(state, [])
             others = [u for u in readers if u is not unit]
             late = any(self.needs.needs(u, unit) for u in others)
-            apart = unit in readers and not self._reads_in_place(unit, state, base)
-            if late or apart or unit.kind == "control":
+            inside = unit.kind == "control"
+            if late or inside or (unit in readers and not self._reads_in_place(unit, state, base)):
                 copies.append((base, states[number]))
             else:
                 self.buffer_of[base] = states[number]
