@@ -1,5 +1,6 @@
 """Optimizers: PyTorch's ``torch.optim``."""
 
+from graphflow.optim import lr_scheduler
 from graphflow.optim.adagrad import Adadelta, Adagrad
 from graphflow.optim.adam import Adam, AdamW
 from graphflow.optim.adam_kin import Adamax, NAdam, RAdam
@@ -23,4 +24,5 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "lr_scheduler",
 ]

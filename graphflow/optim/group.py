@@ -12,6 +12,9 @@ from graphflow.tensor import Tensor, advance_epoch, concrete, no_grad
 
 Rate = Tensor | tuple[Tensor, ...]
 
+# What no step reads: the parameters stand for themselves, the rest is what schedulers keep in the groups.
+_UNREAD = frozenset({"params", "initial_lr", "min_lr", "max_lr", "base_momentum", "max_momentum"})
+
 
 class ParamGroup(MutableMapping[str, Any]):
     """Options by name, beside the list of tensors under ``"params"``.
@@ -54,7 +57,7 @@ class ParamGroup(MutableMapping[str, Any]):
     def structure(self) -> Iterator[tuple[str, Hashable]]:
         """What a step's graph depends on, as (what, value) pairs: all but the values of rates that are on."""
         yield "'s parameters", tuple(map(id, self._plain["params"]))
-        yield from ((f"[{name!r}]", repr(v)) for name, v in self._plain.items() if name != "params")
+        yield from ((f"[{name!r}]", repr(v)) for name, v in self._plain.items() if name not in _UNREAD)
         yield from ((f"[{name!r}] != 0", active) for name, active in self._active.items())
 
     def __getitem__(self, name: str) -> Any:

@@ -37,6 +37,7 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self.param_groups: list[ParamGroup] = []
         self._splits = 0
+        self.has_stepped = False
         given: list[Any] = list(params)
         if not given:
             raise ValueError("optimizer got an empty parameter list")
@@ -88,6 +89,7 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         depends_on(self, self._structure)
+        self.has_stepped = True
         with no_grad():
             for group in self.param_groups:
                 pairs = [(p, p.grad) for p in group["params"]]
