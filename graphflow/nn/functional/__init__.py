@@ -20,6 +20,7 @@ from graphflow.nn.functional.adaptive import (
     adaptive_max_pool3d,
 )
 from graphflow.nn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
+from graphflow.nn.functional.batch import batch_norm, instance_norm, local_response_norm
 from graphflow.nn.functional.binary import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -115,6 +116,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "batch_norm",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -146,12 +148,14 @@ __all__ = [
     "hardtanh_",
     "hinge_embedding_loss",
     "huber_loss",
+    "instance_norm",
     "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
     "leaky_relu_",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "lp_pool1d",
