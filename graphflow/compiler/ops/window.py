@@ -90,6 +90,25 @@ def _attrs(dims: Ints, taps: Ints, strides: Ints, dilations: Ints) -> dict[str, 
     return {"dims": dims, "taps": taps, "strides": strides, "dilations": dilations}
 
 
+def _behind_batch(dims: Ints) -> Ints:
+    return tuple(d + 1 for d in dims)
+
+
+def _batch_slide(
+    out: Node,
+    size: Size,
+    batched: tuple[bool, ...],
+    x: Node,
+    dims: Ints,
+    taps: Ints,
+    strides: Ints,
+    dilations: Ints,
+) -> Node:
+    return slide(
+        x, dims=_behind_batch(dims), taps=_behind_batch(taps), strides=strides, dilations=dilations
+    )
+
+
 slide: Op = register(Op(
     "slide", "view", _infer_slide, _numpy_slide, _slide_vjp,
     lambda rng: [
@@ -107,6 +126,7 @@ slide: Op = register(Op(
     ],
     View(_slide_index), 1,
     "out[o, k] = x[o * stride + k * dilation, k] for dims (0,) and taps (1,), and so on.",
+    batch=_batch_slide,
 ))  # fmt: skip
 
 
@@ -151,6 +171,23 @@ def _unslide_vjp(
     return (slide(g, dims=dims, taps=taps, strides=strides, dilations=dilations),)
 
 
+def _batch_unslide(
+    out: Node,
+    size: Size,
+    batched: tuple[bool, ...],
+    x: Node,
+    dims: Ints,
+    taps: Ints,
+    strides: Ints,
+    dilations: Ints,
+    sizes: tuple[Size, ...],
+) -> Node:
+    return unslide(
+        x, dims=_behind_batch(dims), taps=_behind_batch(taps), strides=strides, dilations=dilations,
+        sizes=sizes,
+    )  # fmt: skip
+
+
 unslide: Op = register(Op(
     "unslide", "unslide", _infer_unslide, _numpy_unslide, _unslide_vjp,
     lambda rng: [
@@ -167,4 +204,5 @@ unslide: Op = register(Op(
     ],
     None, 1,
     "Zeros with out[o * stride + k * dilation, k] = x[o, k] for dims (0,) and taps (1,), and so on.",
+    batch=_batch_unslide,
 ))  # fmt: skip
