@@ -8,7 +8,7 @@ import os
 import sys
 import sysconfig
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _COMMAND = _PACKAGE + "cli.py"
@@ -41,16 +41,27 @@ def is_users(file: str) -> bool:
 
 
 def user_loc() -> Loc | None:
-    """The innermost frame of the user's code; what started the command ``graphflow`` isn't that."""
-    frame = sys._getframe(1)
+    """The innermost line of the user's code; what started the command ``graphflow`` isn't that."""
+    frames = user_frames(sys._getframe(1))
+    return None if frames is None else at_frame(frames[0])
+
+
+def user_frames(inner: FrameType) -> tuple[FrameType, FrameType] | None:
+    """From `inner` outwards: the innermost frame of the user's code, and the frame that it called."""
+    frame = inner.f_back
     while frame is not None:
-        code = frame.f_code
-        if code.co_filename == _COMMAND:
+        file = frame.f_code.co_filename
+        if file == _COMMAND:
             return None
-        if is_users(code.co_filename):
-            return Loc(code.co_filename, frame.f_lineno, code.co_name)
-        frame = frame.f_back  # type: ignore[assignment]
+        if is_users(file):
+            return frame, inner
+        inner, frame = frame, frame.f_back
     return None
+
+
+def at_frame(frame: FrameType) -> Loc:
+    """The line that a frame is at."""
+    return Loc(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 def raised_at(traceback: TracebackType | None) -> Loc | None:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from types import CodeType, FrameType
 
-from graphflow.compiler.location import Loc, is_users
+from graphflow.compiler.location import Loc, at_frame, user_frames
 from graphflow.errors import UnrollWarning
 
 MANY = 200  # copies of one source line in a graph
@@ -27,18 +27,15 @@ class Rounds:
 
     def user_loc(self) -> Loc | None:
         """The innermost of the user's lines, counted."""
-        inner = sys._getframe(1)
-        frame = inner.f_back
-        while frame is not None:
-            code = frame.f_code
-            if is_users(code.co_filename):
-                loc = Loc(code.co_filename, frame.f_lineno, code.co_name)
-                if inner is not self._last:
-                    self._last = inner
-                    self._count((code, frame.f_lasti), loc)
-                return loc
-            inner, frame = frame, frame.f_back
-        return None
+        frames = user_frames(sys._getframe(1))
+        if frames is None:
+            return None
+        frame, called = frames
+        loc = at_frame(frame)
+        if called is not self._last:
+            self._last = called
+            self._count((frame.f_code, frame.f_lasti), loc)
+        return loc
 
     def _count(self, call: tuple[CodeType, int], loc: Loc) -> None:
         count = self._counts[call] = self._counts.get(call, 0) + 1
