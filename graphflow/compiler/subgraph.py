@@ -28,13 +28,15 @@ def close(name: str, args: Sequence[Node], outputs: Sequence[Node]) -> tuple[Gra
 
     What doesn't depend on `args` is computed outside, once: it becomes an argument of the sub-graph after
     `args`, in the order of the returned nodes. Expressions of constants alone stay inside, where they cost
-    nothing to pass.
+    nothing to pass, and so do transposes and reshapes, which would be copies outside.
     """
     inside = set(args)
     closed: set[Node] = set()
     captured: dict[Node, Node] = {}
 
     def capture(node: Node) -> None:
+        while node.op.name in ("permute", "reshape"):
+            node = node.inputs[0]
         if node not in inside and node not in closed and node not in captured:
             captured[node] = input_node(
                 str(node.attrs.get("name", f"captured{len(captured)}")), node.type, node.loc
