@@ -10,12 +10,14 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from graphflow.compiler import interpret, ir
+from graphflow import several
+from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, TensorType, TupleType
 from graphflow.compiler.trace import Trace, current_trace, tracing
 from graphflow.errors import TraceError
 from graphflow.memory import grad_table
-from graphflow.tensor import Tensor, apply, constant, is_grad_enabled, no_grad, record
+from graphflow.several import apply_several
+from graphflow.tensor import Tensor, apply, constant, no_grad
 
 
 class ReplayedTrace(Trace):
@@ -125,27 +127,11 @@ def _apply(node: Node, operands: Sequence[Any]) -> Any:
 def _apply_several(node: Node, operands: Sequence[Tensor]) -> list[Tensor]:
     """An operation with several results."""
     trace = current_trace()
-    wants_grad = is_grad_enabled() and any(t._requires_grad for t in operands)
-    types = node.type.items
-    if trace is not None:
-        nodes = [t._traced_node(trace) for t in operands]
-        if OPS.get(node.op.name) is node.op:
-            whole = node.op(*nodes, **node.attrs)
-            parts = [OPS["project"](whole, index=i) for i in range(len(types))]
-        else:  # the call of a compiled function, or of the user's own, becomes part of this one
-            parts = node.op.lowering(nodes)
-        flows = [wants_grad and t.dtype.is_floating_point for t in types]
-        return [
-            Tensor.of_node(p if f or not p.dtype.is_floating_point else OPS["detach"](p), trace, f)
-            for p, f in zip(parts, flows, strict=True)
-        ]
-    event = ir.unshared_node(node.op, tuple(t._history() for t in operands), dict(node.attrs))
-    values = interpret.apply(event, [t._array for t in operands], {})
-    results = [Tensor(v) for v in values]
-    for i, result in enumerate(results) if wants_grad else ():
-        if result.dtype.is_floating_point:
-            record(result, ir.unshared_node(OPS["project"], (event,), {"index": i}))
-    return results
+    if trace is None or OPS.get(node.op.name) is node.op:
+        return apply_several(node.op, *operands, **node.attrs)
+    # the call of a compiled function, or of the user's own, becomes part of this one
+    parts = node.op.lowering([t._traced_node(trace) for t in operands])
+    return several.projected(parts, trace, operands)
 
 
 __all__ = ["ReplayedTrace", "eagerly", "replay"]

@@ -28,3 +28,51 @@ class min(Extremes):
     """What ``graphflow.min`` gives along a dimension."""
 
     __slots__ = ()
+
+
+class cummax(Extremes):
+    """What ``graphflow.cummax`` gives."""
+
+    __slots__ = ()
+
+
+class cummin(Extremes):
+    """What ``graphflow.cummin`` gives."""
+
+    __slots__ = ()
+
+
+class sort(Extremes):
+    """What ``graphflow.sort`` gives."""
+
+    __slots__ = ()
+
+
+class topk(Extremes):
+    """What ``graphflow.topk`` gives."""
+
+    __slots__ = ()
+
+
+class kthvalue(Extremes):
+    """What ``graphflow.kthvalue`` gives."""
+
+    __slots__ = ()
+
+
+class median(Extremes):
+    """What ``graphflow.median`` gives."""
+
+    __slots__ = ()
+
+
+class nanmedian(Extremes):
+    """What ``graphflow.nanmedian`` gives."""
+
+    __slots__ = ()
+
+
+class mode(Extremes):
+    """What ``graphflow.mode`` gives."""
+
+    __slots__ = ()

@@ -20,6 +20,7 @@ from graphflow.engine import compile_graph
 from registry import ALL_OPS, case_for, samples_of, type_of
 
 TENSORS = [op for op in ALL_OPS if op.kind not in ("control", "project")]  # of tensors, giving a tensor
+SYMBOLIC = ("elementwise", "reduction", "contract", "routine")
 ELEMENTWISE = [op for op in ALL_OPS if op.kind == "elementwise"]
 N = Dim.symbol("n")
 
@@ -65,7 +66,7 @@ def _symbolic(graph: Graph) -> Graph | None:
         return None
     (size,) = {a.shape[0] for a in graph.args}
     node = graph.outputs[0]
-    if not isinstance(size, int) or size < 2 or node.op.kind not in ("elementwise", "reduction", "contract"):
+    if not isinstance(size, int) or size < 2 or node.op.kind not in SYMBOLIC:
         return None
     args = tuple(input_node(a.attrs["name"], TensorType(a.dtype, (N, *a.shape[1:]))) for a in graph.args)
     return Graph(graph.name, args, (), (node.op(*args, **node.attrs),))

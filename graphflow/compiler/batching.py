@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphflow.compiler.ir import OPS, Node, Size
+from graphflow.compiler.ir import OPS, Node, Size, TupleType
 
 
 def aligned(x: Node, ndim: int) -> Node:
@@ -55,5 +55,14 @@ def along_dim(
     return out.op(*all_batched(size, batched, operands), dim=dim + 1, **attrs)
 
 
+def routine(out: Node, size: Size, batched: Sequence[bool], /, *operands: Node, **attrs: Any) -> Any:
+    """Routines run over all leading dimensions anyway."""
+    made = out.op(*all_batched(size, batched, operands), **attrs)
+    if not isinstance(out.type, TupleType):
+        return made
+    count = len(out.type.items)
+    return [OPS["project"](made, index=i) for i in range(count)], [True] * count
+
+
 # What ops of a kind have unless they say otherwise.
-BY_KIND = {"elementwise": elementwise, "reduction": reduction}
+BY_KIND = {"elementwise": elementwise, "reduction": reduction, "routine": routine}

@@ -95,7 +95,7 @@ class Parameters:
 
 def kernel_name(nodes: list[Node], limit: int = 4) -> str:
     """``add_tanh_sum``: the ops in it, most telling ones when there are many."""
-    dull = {"reshape", "expand", "permute", "cast", "alias", "slice", "const", "iota", "detach"}
+    dull = {"reshape", "expand", "permute", "cast", "alias", "slice", "const", "iota", "detach", "project"}
     names: list[str] = []
     for node in nodes:
         name = node.op.name

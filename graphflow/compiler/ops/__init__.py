@@ -4,15 +4,18 @@ from graphflow.compiler.ops import (
     call,
     contract,
     control,
+    cumulative,
     elementwise,
     family,
     index,
     movement,
+    order,
     random,
     reduce,
     window,
 )
 
 __all__ = [
-    "call", "contract", "control", "elementwise", "family", "index", "movement", "random", "reduce", "window",
+    "call", "contract", "control", "cumulative", "elementwise", "family", "index", "movement", "order",
+    "random", "reduce", "window",
 ]  # fmt: skip

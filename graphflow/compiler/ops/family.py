@@ -46,6 +46,23 @@ class Reduction:
     arg: bool = False  # the result is the index of the winning element; combine is then a comparison
 
 
+@dataclass(frozen=True)
+class Routine:
+    """A procedure over whole rows or matrices, run once for each index of the leading (batch) dimensions.
+
+    ``signature`` names operands, results and their last dimensions, as in ``"a[n n] b[n k] -> x[n k]"``. The
+    text that ``body(node)`` gives knows those as pointers and sizes; memory is row-major, and ``{t}`` in the
+    text stands for the suffix of the first operand's dtype. ``scratch`` declares memory of the routine's own
+    in the same notation, ``"order:i64[n] work[n n]"``, of the first operand's dtype unless said otherwise.
+    ``cost`` is a rough count of instructions for each element of the largest operand, given its sizes.
+    """
+
+    signature: str
+    body: Callable[[Node], str]
+    scratch: str = ""
+    cost: Callable[..., int | Dim] = lambda *sizes: 4
+
+
 def by_kind(value: str | Mapping[str, str]) -> Mapping[str, str]:
     """One text for every dtype kind, or the given table."""
     return {"bool": value, "int": value, "float": value} if isinstance(value, str) else value

@@ -10,8 +10,11 @@ import numpy as np
 
 from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, constant, register
 from graphflow.compiler.ops import elementwise as el
+from graphflow.compiler.ops.cumulative import cumprod, shifted
 from graphflow.compiler.ops.family import NUMERIC, Kinds, Reduction, by_kind, reduced_shape, require_kind
 from graphflow.compiler.ops.index import iota_along
+from graphflow.compiler.ops.movement import permute, reshape
+from graphflow.dims import product
 from graphflow.dtypes import ALL, DType, bool_, int64
 from graphflow.errors import DTypeError, ShapeError
 
@@ -109,13 +112,17 @@ def _share(g: Node, out: Node, x: Node, dims: tuple[int, ...]) -> tuple[Node]:
 
 
 def _prod_vjp(g: Node, out: Node, x: Node, dims: tuple[int, ...]) -> tuple[Node]:
-    # The product of the others without dividing by zero: with one zero only its own element has a gradient.
-    is_zero = el.eq(x, 0.0)
-    zeros = sum_(el.cast(is_zero, dtype=x.dtype), dims=dims)
-    rest = prod(el.where(is_zero, 1.0, x), dims=dims)
-    at_zero = el.where(el.eq(zeros, 1.0), rest, 0.0)
-    elsewhere = el.where(el.eq(zeros, 0.0), rest / el.where(is_zero, 1.0, x), 0.0)
-    return (g * el.where(is_zero, at_zero, elsewhere),)
+    """Every element gets the product of the others: those before it times those behind it, no division."""
+    kept = [d for d in range(len(x.shape)) if d not in dims]
+    order = (*kept, *dims)
+    moved = permute(x, dims=order)
+    size = product(x.shape[d] for d in dims)
+    row = reshape(moved, shape=(*(x.shape[d] for d in kept), size))
+    places = iota_along(size, len(kept), len(kept) + 1)
+    before = el.where(el.eq(places, 0), 1, shifted(cumprod(row), 1))
+    behind = el.where(el.eq(places, constant(size, int64) - 1), 1, shifted(cumprod(row, reverse=True), -1))
+    others = reshape(before * behind, shape=moved.shape)
+    return (g * permute(others, dims=tuple(int(d) for d in np.argsort(order))),)
 
 
 def _numpy_sum(x: np.ndarray, dims: tuple[int, ...]) -> Any:

@@ -92,7 +92,7 @@ class _Fuser:
                     self._store_behind(operand)
             elif kind == "project":
                 self._store(node)
-            elif kind in ("scatter", "control"):  # read by flat position: a view has to be copied
+            elif kind in ("scatter", "control", "routine"):  # read by flat position: a view has to be copied
                 for operand in node.inputs:
                     self._store(strip_reshapes(operand))
             if node.op.name == "reshape" and splits(node):
@@ -218,7 +218,7 @@ class _Fuser:
     def _add(self, node: Node) -> None:
         needed = self._needed(node)
         kind = node.op.kind
-        if kind == "control":
+        if kind == "control" or kind == "routine":
             self._put(node, self._new_unit(kind, ()), (), needed)
         elif kind == "project":
             self._put(node, self.unit_of[node.inputs[0]], (), [])

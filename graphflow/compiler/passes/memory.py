@@ -189,11 +189,13 @@ class _Planner:
 
     def _reads_in_place(self, unit: Unit, state: Node, target: Node) -> bool:
         """Whether the unit reads the state only at the element that it writes in the same breath."""
+        if unit.kind not in ("map", "contract", "row", "fold"):
+            return False
         here = flat_index(unit.placement[target], target.shape)
         # One element of each row is read once, before the row's results are written; elements of the row
         # itself would be read again by every pass.
         again = unit.kind == "row" and any(f"a{a}" in here.terms for a in unit.reduced)
-        if unit.kind not in ("map", "contract", "row", "fold") or again:
+        if again:
             return False
         for node in unit.nodes:
             for access in reads(

@@ -16,8 +16,9 @@ class Unit:
 
     ``kind``: ``map``; ``row`` (``reduced`` are the last axes); ``column`` (``reduced`` is a run before the
     last kept axes); ``fold`` (the only axis is reduced, once); ``contract`` (the first node is the matrix
-    product, the rest its epilogue); ``scatter``; ``cat``; ``control`` (a loop or branch, then those of its
-    results that are used; it has no domain and becomes many kernels).
+    product, the rest its epilogue); ``scatter``; ``cat``; ``routine`` (an op over whole rows or matrices,
+    then those of its results that are used); ``control`` (a loop or branch, then those of its results that
+    are used; it has no domain and becomes many kernels).
     """
 
     number: int
