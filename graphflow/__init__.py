@@ -8,8 +8,20 @@ from graphflow.api import CompiledFunction, CompiledGraph, compile, export, load
 from graphflow.autograd.function import custom_function
 from graphflow.derivatives import hessian, jacfwd, jacobian, jacrev, jvp, linearize, vjp
 from graphflow.dtypes import DType as dtype
+from graphflow.dtypes import (
+    bfloat16,
+    finfo,
+    float16,
+    float32,
+    float64,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 from graphflow.dtypes import bool_ as bool
-from graphflow.dtypes import float32, float64, int8, int16, int32, int64, uint8
 from graphflow.functions import *  # noqa: F403
 from graphflow.gradfn import Size
 from graphflow.modes import concrete, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
@@ -34,6 +46,7 @@ __version__ = _version("graphflow")
 
 float = float32
 double = float64
+half = float16
 long = int64
 int = int32
 short = int16
@@ -47,6 +60,7 @@ __all__ = [
     "TensorSpec",
     "__version__",
     "autograd",
+    "bfloat16",
     "bool",
     "compile",
     "concrete",
@@ -61,7 +75,9 @@ __all__ = [
     "enable_grad",
     "errors",
     "export",
+    "finfo",
     "float",
+    "float16",
     "float32",
     "float64",
     "func",
@@ -69,7 +85,9 @@ __all__ = [
     "get_num_threads",
     "get_rng_state",
     "grad",
+    "half",
     "hessian",
+    "iinfo",
     "inf",
     "initial_seed",
     "int",

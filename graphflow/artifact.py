@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors import numpy as safetensors
 
+from graphflow import tensorfile
 from graphflow.compiler.codec import decode, encode
 from graphflow.compiler.interpret import bind_symbols
 from graphflow.compiler.ir import Graph
@@ -52,7 +52,7 @@ def write_artifact(
     meta = _check_meta(meta)
     body = {
         GRAPH: _to_json(encode(graph)),
-        WEIGHTS: safetensors.save(
+        WEIGHTS: tensorfile.to_bytes(
             {name: np.asarray(states[name], order="C") for name in _names(graph.states)}
         ),
     }
@@ -90,7 +90,7 @@ def _read(data: bytes) -> tuple[Graph, dict[str, np.ndarray], dict[str, Any]]:
     if manifest["args"] != _names(graph.args) or manifest["states"] != _names(graph.states):
         _fail("the manifest and the graph name different arguments or states")
     try:
-        states = safetensors.load(entries[WEIGHTS])
+        states = tensorfile.from_bytes(entries[WEIGHTS])
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise FormatError(f"the weights can't be read: {error}") from error
     try:

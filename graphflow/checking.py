@@ -9,12 +9,13 @@ import numpy as np
 
 from graphflow.compiler import interpret
 from graphflow.compiler.ir import Graph, Node, toposort
+from graphflow.dtypes import finfo, holds_floats
 from graphflow.engine import Engine
 from graphflow.errors import CheckError, NaNError
 from graphflow.runtime.program import Command
 
 UPDATE = "_update"  # in the labels of commands that only copy values into their states
-_RELATIVE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-12}
+_RELATIVE = {"float16": 1e-3, "bfloat16": 1e-2, "float32": 1e-5, "float64": 1e-12}
 _ROUNDING = 4  # inputs are shaken by so many units in the last place
 _ALLOWED = 16.0  # a kernel may differ by so many times what the shaking changes
 
@@ -48,7 +49,7 @@ class CheckedEngine(Engine):
         status = [np.zeros_like(self.status)] if self.checks else []
         outputs = self.executor.run_stepwise(args, [*again, *status], before=bench.before, after=bench.after)
         for a, b in zip(results, [*outputs, *again], strict=True):
-            if not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
+            if not np.array_equal(a, b, equal_nan=holds_floats(a)):
                 raise CheckError(
                     f"{self.graph.name}: kernels that run at the same time give other results than one after "
                     "another; this is a mistake in graphflow"
@@ -100,15 +101,13 @@ class _Bench:
 
     def _shaken(self, known: Mapping[Node, np.ndarray]) -> list[dict[Node, np.ndarray]]:
         """The values read, moved by a rounding error: up, down, and anyhow."""
-        signs = {
-            n: self.rng.choice([-1.0, 1.0], (2, *a.shape)) for n, a in known.items() if a.dtype.kind == "f"
-        }
+        signs = {n: self.rng.choice([-1.0, 1.0], (2, *a.shape)) for n, a in known.items() if holds_floats(a)}
         found = []
         with np.errstate(all="ignore"):
             for factor, row in ((1.0, 0), (-1.0, 0), (1.0, 1)):
                 moved = dict(known)
                 for node, sign in signs.items():
-                    step = factor * _ROUNDING * np.finfo(known[node].dtype).eps
+                    step = factor * _ROUNDING * finfo(known[node].dtype).eps
                     moved[node] = (known[node] * (1 + step * sign[row])).astype(known[node].dtype)
                 found.append(moved)
         return found
@@ -135,23 +134,25 @@ class _Bench:
 
 def _spread(value: np.ndarray, others: Sequence[np.ndarray]) -> np.ndarray:
     """How far an element may be off: by what rounding of the inputs does to it, and to all in the mean."""
-    if value.dtype.kind != "f":
+    if not holds_floats(value):
         return np.asarray(np.any([other != value for other in others], axis=0))
     with np.errstate(all="ignore"):
-        moved = np.max([np.abs(other.astype(np.float64) - value) for other in others], axis=0)
+        moved = np.max(
+            [np.abs(other.astype(np.float64) - value.astype(np.float64)) for other in others], axis=0
+        )
         moved = np.where(np.isfinite(moved), moved, 0.0)
         mean = np.sqrt(np.mean(moved**2)) if moved.size else 0.0
-        relative = _RELATIVE[value.dtype] * np.abs(value.astype(np.float64))
-        smallest = float(np.finfo(value.dtype).smallest_normal)
+        relative = _RELATIVE[value.dtype.name] * np.abs(value.astype(np.float64))
+        smallest = finfo(value.dtype).smallest_normal
         allowed = np.where(np.isfinite(relative), relative, 0.0) + _ALLOWED * (moved + mean) + smallest
         return np.asarray(allowed)
 
 
 def _differs(got: np.ndarray, expected: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    if got.dtype.kind != "f":
+    if not holds_floats(got):
         return np.asarray((got != expected) & ~allowed)
     with np.errstate(all="ignore"):
-        apart = np.abs(got.astype(np.float64) - expected) > allowed
+        apart = np.abs(got.astype(np.float64) - expected.astype(np.float64)) > allowed
         same = (got == expected) | (np.isnan(got) & np.isnan(expected))
         return np.asarray(~same & (apart | ~np.isfinite(got) | ~np.isfinite(expected)))
 
@@ -161,7 +162,7 @@ def _differs(got: np.ndarray, expected: np.ndarray, allowed: np.ndarray) -> np.n
 
 def _has_nan(value: Any) -> bool:
     parts = value if isinstance(value, tuple) else (value,)
-    return any(p.dtype.kind == "f" and bool(np.isnan(p).any()) for p in parts)
+    return any(holds_floats(p) and bool(np.isnan(p).any()) for p in parts)
 
 
 def _refuse_nan(graph: Graph, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:

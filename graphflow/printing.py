@@ -73,12 +73,13 @@ class ElementFormat:
     """
 
     def __init__(self, shown: np.ndarray):
-        self.floating = shown.dtype.kind == "f"
+        self.floating = dtypes.holds_floats(shown)
         self.whole = True
         self.scientific = False
         values = shown.reshape(-1)
         if self.floating:
-            values = values[np.isfinite(values) & (values != 0)].astype(np.float64)
+            values = values.astype(np.float64)
+            values = values[np.isfinite(values) & (values != 0)]
             if values.size:
                 self._choose_notation(np.abs(values))
         # Zeros, NaN and infinities don't widen the columns: PyTorch measures the other numbers only.

@@ -132,19 +132,23 @@ def _joined(high: Tensor, bits: int, low: Tensor) -> Tensor:
 
 
 def _fraction(words: Sequence[Tensor], dtype: DType) -> Tensor:
-    """Uniform in [0, 1): 24 bits of one word for float32, 53 bits of two for float64."""
-    if dtype is float32:
-        return apply(OPS["mul"], cast(_shifted(words[0], 8), dtype), scalar(2.0**-24, dtype))
+    """Uniform in [0, 1), as many bits as the dtype has: of one word, for float64 of two."""
+    if dtype is not float64:
+        bits = {"float16": 11, "bfloat16": 8}.get(dtype.name, 24)
+        whole = cast(_shifted(words[0], 32 - bits), float32)
+        return cast(apply(OPS["mul"], whole, scalar(2.0**-bits, float32)), dtype)
     whole = _joined(_shifted(words[0], 5), 26, _shifted(words[1], 6))
     return apply(OPS["mul"], cast(whole, dtype), scalar(2.0**-53, dtype))
 
 
 def _uniform(shape: tuple[Extent, ...], dtype: DType, generator: Generator | None) -> Tensor:
-    return _fraction(_words(shape, 1 if dtype is float32 else 2, generator), dtype)
+    return _fraction(_words(shape, 2 if dtype is float64 else 1, generator), dtype)
 
 
 def _normal(shape: tuple[Extent, ...], dtype: DType, generator: Generator | None) -> Tensor:
     """Standard normal by the Box-Muller transform (1958), one value a counter."""
+    if dtype.is_half:
+        return cast(_normal(shape, float32, generator), dtype)
     if dtype is float32:
         words = _words(shape, 2, generator)
         radius_part = cast(
@@ -361,6 +365,8 @@ def random_(
     """
     if to is None:
         limits = {
+            "float16": 2**11 + 1,
+            "bfloat16": 2**8 + 1,
             "float32": 2**24 + 1,
             "float64": 2**53 + 1,
             "bool": 2,

@@ -324,7 +324,7 @@ HUGE = b'{"steps":{"dtype":"I64","shape":[4611686018427387904],"data_offsets":[0
 
 
 def weights(**tensors: np.ndarray) -> bytes:
-    return artifact.safetensors.save(tensors)
+    return artifact.tensorfile.to_bytes(tensors)
 
 
 @pytest.mark.parametrize(

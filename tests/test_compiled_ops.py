@@ -14,7 +14,18 @@ from graphflow.compiler.ir import OPS, Graph, Node, Op, TensorType, TupleType, i
 from graphflow.compiler.ops.control import items
 from graphflow.compiler.ops.movement import slice_
 from graphflow.dims import Dim
-from graphflow.dtypes import ALL, FLOATS, DType, float32, float64, int32, int64
+from graphflow.dtypes import (
+    ALL,
+    FLOATS,
+    HALVES,
+    DType,
+    float32,
+    float64,
+    holds_floats,
+    int32,
+    int64,
+    is_half,
+)
 from graphflow.engine import compile_graph
 
 from registry import ALL_OPS, case_for, samples_of, type_of
@@ -26,7 +37,7 @@ N = Dim.symbol("n")
 
 # What the functions of `vecmath` may be off by, relative to the result (their measured errors are below 4
 # ULP).
-ROUNDING = {"float32": 2e-6, "float64": 1e-14}
+ROUNDING = {"float16": 2.5e-4, "bfloat16": 2e-3, "float32": 2e-6, "float64": 1e-14}
 
 
 def compare(graph: Graph, arrays: Sequence[np.ndarray], spread: float = 0.0) -> None:
@@ -40,10 +51,12 @@ def compare(graph: Graph, arrays: Sequence[np.ndarray], spread: float = 0.0) -> 
     for ours, theirs in zip(actual, expected, strict=True):
         assert ours.dtype == theirs.dtype
         assert ours.shape == theirs.shape
-        if theirs.dtype.kind != "f":
+        if not holds_floats(theirs):
             np.testing.assert_array_equal(ours, theirs)
             continue
         rounding = ROUNDING[theirs.dtype.name]
+        if is_half(theirs):  # what they sum is summed in float32
+            ours, theirs, spread = ours.astype(float), theirs.astype(float), spread / 1000
         np.testing.assert_allclose(ours, theirs, rtol=4 * rounding, atol=spread * rounding)
 
 
@@ -169,7 +182,7 @@ UNSIGNED_ZEROS = frozenset(["maximum", "minimum", "floor_divide", "sign"])
 
 
 @pytest.mark.parametrize("to", ALL, ids=str)
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("dtype", (*HALVES, *FLOATS), ids=str)
 def test_casts_of_special_values(dtype: DType, to: DType) -> None:
     with np.errstate(over="ignore"):
         values = np.array([*HARD, 255.9, -129.0, 2.0**31, -(2.0**40), 2.0**63, 1e19]).astype(dtype.numpy)

@@ -11,13 +11,14 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from graphflow.compiler.location import Loc, user_loc
+from graphflow.compiler.reference import widened
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import DTypeError, GradientError, GraphflowError, ShapeError, TraceError
@@ -119,10 +120,21 @@ class Op:
 OPS: dict[str, Op] = {}
 
 
+# Kinds of ops that only move elements or hold whole graphs.
+_MOVING = {"view", "reshape", "cat", "pad", "gather", "input", "const", "generator", "control", "project"}
+
+
+def computes(op: Op) -> bool:
+    """Whether the op does arithmetic, which for elements of 16 bits is done in float32 and rounded once."""
+    return op.kind not in _MOVING and op.name not in ("cast", "detach", "alias")
+
+
 def register(op: Op) -> Op:
     """Adds `op` to the registry, the only list of ops there is."""
     if op.name in OPS:
         raise GraphflowError(f"the op {op.name!r} is declared twice")
+    if computes(op):
+        op = replace(op, numpy=widened(op.numpy))
     OPS[op.name] = op
     return op
 
@@ -274,7 +286,10 @@ def lift(values: Sequence[Node | int | float | bool]) -> tuple[Node, ...]:
 
 def constant(value: Size | float, dtype: DType) -> Node:
     """A 0-d constant; `value` is converted to `dtype` the way NumPy does. A symbolic size stays symbolic."""
-    if not isinstance(value, Dim):
+    if dtype.is_half and not isinstance(value, Dim):
+        with np.errstate(over="ignore"):
+            value = float(dtype.numpy.type(np.float32(value)))
+    elif not isinstance(value, Dim):
         value = dtype.numpy.type(value).item()
     return make_node(OPS["const"], (), {"value": value, "dtype": dtype})
 

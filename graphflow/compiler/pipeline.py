@@ -18,6 +18,7 @@ from graphflow.compiler.passes.fuse import fuse
 from graphflow.compiler.passes.memory import Layout, lay_out
 from graphflow.compiler.passes.simplify import simplify, split_reductions
 from graphflow.compiler.passes.unit import Fused
+from graphflow.compiler.passes.widen import widen
 from graphflow.compiler.verify import verify
 from graphflow.config import settings
 from graphflow.dims import Dim
@@ -38,7 +39,7 @@ Pass = Callable[[Graph], Graph]
 
 always_verify = False  # tests set it, so that every pass is checked on every graph
 
-PASSES: tuple[Pass, ...] = (simplify, split_reductions, simplify)
+PASSES: tuple[Pass, ...] = (widen, simplify, split_reductions, simplify)
 
 # Gives the object code and metadata for a digest, calling the function only when nobody has made it before.
 Compile = Callable[[str, Callable[[], tuple[bytes, dict[str, object]]]], tuple[bytes, object]]

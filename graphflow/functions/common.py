@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def is_operand(value: object) -> bool:
 
 def of_array(array: np.ndarray, name: str = "from_numpy") -> Tensor:
     """A tensor on an array's own memory; DTypeError for element types graphflow doesn't have."""
-    if array.dtype.kind not in "biuf" or array.dtype.name not in _NAMES:
+    if array.dtype.name not in _NAMES:
         hint = "; strings have to be encoded as numbers first" if array.dtype.kind in "US" else ""
         raise error(
             DTypeError,
@@ -73,7 +74,7 @@ def operand(value: Any, name: str, argument: str = "other") -> Tensor | bool | i
         return value
     if isinstance(value, np.ndarray):
         return of_array(value, name)
-    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+    if isinstance(value, np.generic) and (value.dtype.kind in "biuf" or dtypes.is_bfloat16(value.dtype)):
         return value.item()  # type: ignore[no-any-return]
     raise error(
         DTypeError, name, f"argument {argument!r} must be a Tensor or a number, not {type(value).__name__}"
@@ -163,6 +164,44 @@ def promoted(name: str, *values: Any, floating: bool = False) -> list[Tensor]:
     if floating and dtype.kind != "float":
         dtype = float32
     return [in_dtype(v, dtype) for v in found]
+
+
+def applied(op: str, name: str, *values: Any, floating: bool = False) -> Tensor:
+    """A primitive on operands in their common dtype.
+
+    What meets a tensor of 16-bit floats and isn't one itself (a number, a 0-d tensor of another dtype) takes
+    part in float32, as in PyTorch, and isn't rounded before.
+    """
+    found = [operand(v, name, "input" if i == 0 else "other") for i, v in enumerate(values)]
+    dtype = result_dtype(*found)
+    if floating and dtype.kind != "float":
+        dtype = float32
+    if dtype.is_half and any(not (isinstance(v, Tensor) and v.dtype is dtype) for v in found):
+        return cast(apply(OPS[op], *(in_dtype(v, float32) for v in found)), dtype)
+    return apply(OPS[op], *(in_dtype(v, dtype) for v in found))
+
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+
+def rounded_once(body: Body) -> Body:
+    """Lets a composition of several ops run in float32 on 16-bit floats, and rounds only what it gives.
+
+    Its tensors are its positional arguments.
+    """
+
+    @functools.wraps(body)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        dtype = next((a.dtype for a in args if isinstance(a, Tensor) and a.dtype.is_half), None)
+        if dtype is None or result_dtype(*(a for a in args if isinstance(a, Tensor))) is not dtype:
+            return body(*args, **kwargs)
+        wide = [cast(a, float32) if isinstance(a, Tensor) and a.dtype is dtype else a for a in args]
+        found = body(*wide, **kwargs)
+        if isinstance(found, tuple):
+            return tuple(cast(v, dtype) if v.dtype is float32 else v for v in found)
+        return cast(found, dtype) if found.dtype is float32 else found
+
+    return call  # type: ignore[return-value]
 
 
 def as_float(value: Any, name: str) -> Tensor:

@@ -66,6 +66,8 @@ def _conversion(name: str, dtype: DType) -> Callable[[Tensor], Tensor]:
 
 _conversion("float", dtypes.float32)
 _conversion("double", dtypes.float64)
+_conversion("half", dtypes.float16)
+_conversion("bfloat16", dtypes.bfloat16)
 _conversion("long", dtypes.int64)
 _conversion("int", dtypes.int32)
 _conversion("short", dtypes.int16)
@@ -74,6 +76,7 @@ _conversion("byte", dtypes.uint8)
 _conversion("bool", dtypes.bool_)
 
 _TYPE_NAMES = {
+    "float16": "HalfTensor", "bfloat16": "BFloat16Tensor",
     "float32": "FloatTensor", "float64": "DoubleTensor", "int64": "LongTensor", "int32": "IntTensor",
     "int16": "ShortTensor", "int8": "CharTensor", "uint8": "ByteTensor", "bool": "BoolTensor",
 }  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from graphflow.compiler.ir import OPS
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim
-from graphflow.dtypes import DType, float32, float64, int64
+from graphflow.dtypes import ALL, DType, float32, float64, int64
 from graphflow.errors import DeviceError, DTypeError, ShapeError, TraceError
 from graphflow.functions.common import (
     Extent,
@@ -83,7 +83,7 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
         array = np.array(data)
     except (ValueError, TypeError) as problem:
         raise error(ShapeError, "tensor", f"the nested sequences don't form a rectangle: {problem}") from None
-    if array.dtype.kind not in "biuf" or array.dtype.name not in _STORED:
+    if array.dtype.name not in _STORED:
         raise error(
             DTypeError,
             "tensor",
@@ -106,7 +106,7 @@ def _require_fits(array: np.ndarray, dtype: DType) -> None:
         )
 
 
-_STORED = {"bool", "uint8", "int8", "int16", "int32", "int64", "float32", "float64"}
+_STORED = {dtype.name for dtype in ALL}
 
 
 def _converted(array: np.ndarray, dtype: DType) -> np.ndarray:
@@ -385,7 +385,7 @@ def linspace(
 ) -> Tensor:
     """`steps` evenly spaced values from `start` to `end`, both included."""
     wanted = _or_default(dtype)
-    inner = wanted if wanted.kind == "float" else float64
+    inner = float64 if wanted.kind != "float" else float32 if wanted.is_half else wanted
     first, last = (float(v) for v in (start, end))
     count = unwrap(steps)
     if isinstance(count, int) and count < 0:

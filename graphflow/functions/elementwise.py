@@ -11,6 +11,7 @@ from graphflow.dtypes import bool_, int64
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import (
     Operand,
+    applied,
     as_float,
     cast,
     copied,
@@ -19,6 +20,7 @@ from graphflow.functions.common import (
     promoted,
     require_float,
     result_dtype,
+    rounded_once,
     scalar,
     tensor_arg,
 )
@@ -45,8 +47,19 @@ def _scaled(name: str, other: Tensor, alpha: Any) -> Tensor:
 @public()
 def add(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     """``input + alpha * other``; on bools, logical or."""
-    a, b = promoted("add", input, other)
-    return apply(OPS["add"], a, _scaled("add", b, alpha))
+    return _sum_of("add", "add", input, other, alpha)
+
+
+def _sum_of(name: str, op: str, input: Operand, other: Operand, alpha: Operand) -> Tensor:
+    """``input ± alpha * other``, rounded once."""
+    if isinstance(alpha, (int, float)) and not isinstance(alpha, bool) and alpha == 1:
+        return applied(op, name, input, other)
+    return _weighted_sum(*promoted(name, input, other), name=name, op=op, alpha=alpha)
+
+
+@rounded_once
+def _weighted_sum(a: Tensor, b: Tensor, *, name: str, op: str, alpha: Operand) -> Tensor:
+    return apply(OPS[op], a, _scaled(name, b, alpha))
 
 
 def _refuse_bools(name: str, *values: Any) -> None:
@@ -62,22 +75,20 @@ def _refuse_bools(name: str, *values: Any) -> None:
 def sub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     """``input - alpha * other``; DTypeError on bools."""
     _refuse_bools("sub", input, other)
-    a, b = promoted("sub", input, other)
-    return apply(OPS["sub"], a, _scaled("sub", b, alpha))
+    return _sum_of("sub", "sub", input, other, alpha)
 
 
 @public(backward=lambda input, other, **_: f"RsubBackward{0 if isinstance(other, Tensor) else 1}")
 def rsub(input: Operand, other: Operand, *, alpha: Operand = 1) -> Tensor:
     """``other - alpha * input``."""
     _refuse_bools("rsub", input, other)
-    b, a = promoted("rsub", input, other)
-    return apply(OPS["sub"], a, _scaled("rsub", b, alpha))
+    return _sum_of("rsub", "sub", other, input, alpha)
 
 
 @public(aliases=("multiply",))
 def mul(input: Operand, other: Operand) -> Tensor:
     """``input * other``; on bools, logical and."""
-    return apply(OPS["mul"], *promoted("mul", input, other))
+    return applied("mul", "mul", input, other)
 
 
 @public(aliases=("divide",))
@@ -86,15 +97,20 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
     quotient.
     """
     if rounding_mode is None:
-        return apply(OPS["div"], *promoted("div", input, other, floating=True))
+        return applied("div", "div", input, other, floating=True)
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode != "trunc":
         raise error(ShapeError, "div", f"rounding_mode is None, 'trunc' or 'floor', not {rounding_mode!r}")
     a, b = promoted("div", input, other)
     if a.dtype.kind == "float":
-        return apply(OPS["trunc"], apply(OPS["div"], a, b))
+        return _truncated_quotient(a, b)
     return _int_trunc_divide(*_countable("div", a, b))
+
+
+@rounded_once
+def _truncated_quotient(a: Tensor, b: Tensor) -> Tensor:
+    return apply(OPS["trunc"], apply(OPS["div"], a, b))
 
 
 def _int_trunc_divide(a: Tensor, b: Tensor) -> Tensor:
@@ -130,7 +146,9 @@ def true_divide(input: Operand, other: Operand) -> Tensor:
 @public()
 def floor_divide(input: Operand, other: Operand) -> Tensor:
     """``input / other`` rounded down, in the operands' dtype. Division of integers by zero gives 0."""
-    return apply(OPS["floor_divide"], *_countable("floor_divide", *promoted("floor_divide", input, other)))
+    if result_dtype(operand(input, "floor_divide", "input"), operand(other, "floor_divide")) is bool_:
+        raise error(DTypeError, "floor_divide", "has no meaning for two bools; convert one with .int()")
+    return applied("floor_divide", "floor_divide", input, other)
 
 
 def _by_operand(name: str) -> Callable[..., str]:
@@ -151,6 +169,11 @@ def fmod(input: Operand, other: Operand) -> Tensor:
     if not a.dtype.is_floating_point:
         rest = apply(OPS["remainder"], a, b)
         return apply(OPS["where"], _floors_below(a, b, rest), apply(OPS["sub"], rest, b), rest)
+    return _fmod(a, b)
+
+
+@rounded_once
+def _fmod(a: Tensor, b: Tensor) -> Tensor:
     # |a| mod |b| is exact, where a - trunc(a / b) * b would lose digits.
     rest = apply(OPS["remainder"], apply(OPS["abs"], a), apply(OPS["abs"], b))
     zero = scalar(0, a.dtype)
@@ -256,7 +279,12 @@ def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
     """``input + weight * (end - input)``, exact at weight 0 and 1."""
     a = require_float(tensor_arg(input, "lerp"), "lerp")
     b = require_float(tensor_arg(end, "lerp", "end"), "lerp")
-    w = in_dtype(operand(weight, "lerp", "weight"), a.dtype)
+    return _lerp(a, b, operand(weight, "lerp", "weight"))
+
+
+@rounded_once
+def _lerp(a: Tensor, b: Tensor, weight: Operand) -> Tensor:
+    w = in_dtype(weight, a.dtype)
     step = apply(OPS["sub"], b, a)
     low = apply(OPS["add"], a, apply(OPS["mul"], w, step))
     high = apply(OPS["sub"], b, apply(OPS["mul"], step, apply(OPS["sub"], scalar(1, a.dtype), w)))
@@ -268,8 +296,12 @@ def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
 @public()
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Operand = 1) -> Tensor:
     """``input + value * tensor1 * tensor2``."""
-    a, b, c = promoted("addcmul", input, tensor1, tensor2)
-    return apply(OPS["add"], a, apply(OPS["mul"], _scaled("addcmul", b, value), c))
+    return _added("mul", *promoted("addcmul", input, tensor1, tensor2), name="addcmul", value=value)
+
+
+@rounded_once
+def _added(op: str, a: Tensor, b: Tensor, c: Tensor, *, name: str, value: Operand) -> Tensor:
+    return apply(OPS["add"], a, apply(OPS[op], _scaled(name, b, value), c))
 
 
 @public()
@@ -277,7 +309,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Operand =
     """``input + value * tensor1 / tensor2``; DTypeError on integers."""
     a, b, c = promoted("addcdiv", input, tensor1, tensor2)
     require_float(a, "addcdiv")
-    return apply(OPS["add"], a, apply(OPS["div"], _scaled("addcdiv", b, value), c))
+    return _added("div", a, b, c, name="addcdiv", value=value)
 
 
 # -------------------------------------------------------------------------------------------- float functions

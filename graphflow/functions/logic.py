@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from graphflow import dtypes
 from graphflow.compiler.ir import OPS
 from graphflow.dtypes import float64
 from graphflow.errors import DTypeError
@@ -138,7 +137,7 @@ def nan_to_num(
     t = tensor_arg(input, "nan_to_num")
     if t.dtype.kind != "float":
         return copied(t)
-    largest = float(np.finfo(t.dtype.numpy).max)
+    largest = dtypes.finfo(t.dtype).max
     high = scalar(largest if posinf is None else posinf, t.dtype)
     low = scalar(-largest if neginf is None else neginf, t.dtype)
     found = apply(OPS["where"], apply(OPS["isnan"], t), scalar(nan, t.dtype), t)

@@ -25,6 +25,7 @@ from graphflow.functions.common import (
     of_size,
     require_float,
     reshaped,
+    rounded_once,
     scalar,
     tensor_arg,
     without,
@@ -82,6 +83,7 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any =
     return _mean(t, dims_arg(dim, t.ndim, "mean"), keepdim)
 
 
+@rounded_once
 def _mean(t: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     return apply(OPS["div"], reduced("sum", t, dims, keepdim), of_size(_count(t, dims), t.dtype))
 
@@ -112,6 +114,7 @@ def _var_arguments(
     return dim, _correction(unbiased, correction)
 
 
+@rounded_once
 def _var_mean(t: Tensor, dims: tuple[int, ...], correction: float, keepdim: bool) -> tuple[Tensor, Tensor]:
     mean_kept = _mean(t, dims, True)
     difference = apply(OPS["sub"], t, mean_kept)
@@ -148,7 +151,13 @@ def std(
     """The standard deviation over `dim`, the square root of `var`."""
     dim, correction = _var_arguments("std", dim, unbiased, correction)
     t = require_float(tensor_arg(input, "std"), "std")
-    return apply(OPS["sqrt"], _var_mean(t, dims_arg(dim, t.ndim, "std"), correction, keepdim)[0])
+    return _std_mean(t, dims_arg(dim, t.ndim, "std"), correction, keepdim)[0]
+
+
+@rounded_once
+def _std_mean(t: Tensor, dims: tuple[int, ...], correction: float, keepdim: bool) -> tuple[Tensor, Tensor]:
+    variance, mean_kept = _var_mean(t, dims, correction, keepdim)
+    return apply(OPS["sqrt"], variance), mean_kept
 
 
 @public()
@@ -170,8 +179,11 @@ def std_mean(
     correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The standard deviation and the mean over `dim`."""
-    variance, center = var_mean(input, dim, unbiased, keepdim, correction=correction)
-    return apply(OPS["sqrt"], variance), center
+    dim, correction = _var_arguments("std_mean", dim, unbiased, correction)
+    t = require_float(tensor_arg(input, "std_mean"), "std_mean")
+    dims = dims_arg(dim, t.ndim, "std_mean")
+    deviation, mean_kept = _std_mean(t, dims, correction, keepdim)
+    return deviation, _dropped(mean_kept, dims, keepdim)
 
 
 @public(backward="LinalgVectorNormBackward0")
@@ -193,6 +205,11 @@ def norm(
     order = 2.0 if p in ("fro", None) else p
     if not isinstance(order, (int, float)):
         raise error(ShapeError, "norm", f"p is a number or 'fro', not {p!r}")
+    return _norm(t, float(order), dims, keepdim)
+
+
+@rounded_once
+def _norm(t: Tensor, order: float, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     if order == 2:
         return _safe_root(
             reduced("sum", apply(OPS["mul"], t, t), dims, keepdim), lambda x: apply(OPS["sqrt"], x)
@@ -399,6 +416,11 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     dims = dims_arg(dim, t.ndim, "softmax")
     if _empty_along(t, dims):
         return apply(OPS["exp"], apply(OPS["sub"], t, t))
+    return _softmax(t, dims)
+
+
+@rounded_once
+def _softmax(t: Tensor, dims: tuple[int, ...]) -> Tensor:
     powers = apply(OPS["exp"], _shifted(t, dims))
     return apply(OPS["div"], powers, apply(OPS["sum"], powers, dims=dims))
 
@@ -410,6 +432,11 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     dims = dims_arg(dim, t.ndim, "log_softmax")
     if _empty_along(t, dims):
         return apply(OPS["sub"], t, t)
+    return _log_softmax(t, dims)
+
+
+@rounded_once
+def _log_softmax(t: Tensor, dims: tuple[int, ...]) -> Tensor:
     shifted = _shifted(t, dims)
     total = apply(OPS["sum"], apply(OPS["exp"], shifted), dims=dims)
     return apply(OPS["sub"], shifted, apply(OPS["log"], total))
@@ -420,7 +447,11 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """``log(sum(exp(input)))`` over `dim`, in a form that doesn't overflow; -inf for no elements."""
     t = tensor_arg(input, "logsumexp")
     t = t if t.dtype.kind == "float" else cast(t, float32)
-    dims = dims_arg(dim, t.ndim, "logsumexp")
+    return _logsumexp(t, dims_arg(dim, t.ndim, "logsumexp"), keepdim)
+
+
+@rounded_once
+def _logsumexp(t: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     if _empty_along(t, dims):
         return apply(OPS["log"], reduced("sum", apply(OPS["exp"], t), dims, keepdim))
     largest = apply(OPS["detach"], apply(OPS["max"], t, dims=dims))

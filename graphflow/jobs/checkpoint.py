@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
 
 from graphflow.errors import FormatError
+from graphflow.tensorfile import from_bytes, to_bytes
 
 _KEY = "graphflow.checkpoint"
 _VERSION = 1
@@ -62,7 +62,7 @@ def load(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_KEY)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no iteration here
+        arrays = from_bytes(path.read_bytes())
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{path}: is not a whole checkpoint: {error}") from None
     if text is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Any, ClassVar, TypedDict
 
 from graphflow import functions as ops
-from graphflow.dtypes import DType, float64
+from graphflow.dtypes import DType, float32, float64
 from graphflow.errors import ShapeError
 from graphflow.optim.group import ParamGroup, is_rate
 from graphflow.tensor import Tensor, advance_epoch, concrete, depends_on, enable_grad, no_grad
@@ -291,8 +291,11 @@ def _new_counter(start: float) -> Tensor:
 
 
 def cast(scalars: Sequence[Tensor], dtype: DType) -> list[Tensor]:
-    """Coefficients, computed in float64, as 0-d tensors of the parameter's dtype."""
-    return [s.to(dtype) for s in scalars]
+    """Coefficients, computed in float64, as 0-d tensors of the dtype that arithmetic on the parameter is
+    done in.
+    """
+    wanted = float32 if dtype.is_half else dtype
+    return [s.to(wanted) for s in scalars]
 
 
 class Implementation(TypedDict, total=False):

@@ -75,7 +75,7 @@ class SGD(Optimizer):
         direction = self._decayed(group, p, grad)
         if share is not None:
             held = self._moment(p, "momentum_buffer")
-            added = direction * share.to(p.dtype) if isinstance(share, Tensor) else direction
+            added = direction * cast([share], p.dtype)[0] if isinstance(share, Tensor) else direction
             average = momentum * held + added
             held.copy_(average)
             direction = direction + momentum * average if group["nesterov"] else average

@@ -20,6 +20,8 @@ SUFFIX: Mapping[str, str] = {
     "int16": "i16",
     "int32": "i32",
     "int64": "i64",
+    "float16": "f16",
+    "bfloat16": "bf16",
     "float32": "f32",
     "float64": "f64",
 }

@@ -58,9 +58,9 @@ KERNEL_TRAILING = (("lo", "i64"), ("hi", "i64"), ("scratch", "u8*"))
 class Function:
     """A kernel in Python text.
 
-    `params` are (name, type) pairs, taken in order from the argument block, one 64-bit word each; `trailing`
-    is what follows the block in the C signature. Types are ``i64`` and pointers: ``f32* f64* i64* i32* i16*
-    i8* u8* b8*`` (a bool is stored as a byte). With `noalias`, no two pointer params overlap.
+    `params` are (name, type) pairs, in order in the argument block, one 64-bit word each; `trailing` follows
+    the block in the C signature. Types are ``i64`` and pointers such as ``f32*`` (see `vecmath_scalars`; a
+    bool is a byte). With `noalias`, no two pointer params overlap.
     """
 
     name: str
@@ -84,8 +84,16 @@ class _PointerType(types.Type):
     """Numba's view of a `vecmath_scalars.Pointer`."""
 
     def __init__(self, element: scalars.Scalar) -> None:
-        self.pointer = scalars.Pointer(element)
+        self.pointer, self.value = scalars.Pointer(element), scalars.Pointer(element).value
         super().__init__(name=f"graphflow.pointer({element.code})")
+
+
+class _HalfType(types.Type):
+    """Numba's view of a 16-bit float: its bits."""
+
+    def __init__(self, code: str) -> None:
+        self.value = ll.IntType(16)
+        super().__init__(name=f"graphflow.half({code})")
 
 
 class _RangeType(types.Type):
@@ -109,9 +117,10 @@ _STEP = types.Pair(types.int64, types.boolean)
 
 
 @register_default(_PointerType)
-class _PointerModel(PrimitiveModel):
-    def __init__(self, manager: Any, kind: _PointerType) -> None:
-        super().__init__(manager, kind, kind.pointer.value)
+@register_default(_HalfType)
+class _PlainModel(PrimitiveModel):
+    def __init__(self, manager: Any, kind: _PointerType | _HalfType) -> None:
+        super().__init__(manager, kind, kind.value)
 
 
 @register_default(_RangeType)
@@ -126,11 +135,11 @@ class _RangeIteratorModel(PrimitiveModel):
         super().__init__(manager, kind, ll.PointerType(_RANGE_LAYOUT))
 
 
+_ALL, _KINDS = scalars.SCALARS.values(), {"f": "float", "i": "int", "u": "uint"}
 _NUMBA_SCALARS: dict[scalars.Scalar, types.Type] = {
-    s: types.boolean
-    if s.kind == "b"
-    else getattr(types, {"f": "float", "i": "int", "u": "uint"}[s.kind] + str(s.bits))
-    for s in scalars.SCALARS.values()
+    **{s: getattr(types, n + str(s.bits)) for s in _ALL for k, n in _KINDS.items() if s.kind == k},
+    **{s: _HalfType(s.code) for s in _ALL if s.kind == "h"},
+    scalars.BOOL: types.boolean,
 }
 _OUR_SCALARS = {theirs: ours for ours, theirs in _NUMBA_SCALARS.items()}
 

@@ -15,6 +15,7 @@ import llvmlite.ir as ll
 
 from graphflow.compiler.codegen import (
     vecmath_exp,
+    vecmath_half,
     vecmath_helpers,
     vecmath_scalars,
     vecmath_tables,
@@ -24,7 +25,15 @@ from graphflow.compiler.codegen import (
 from graphflow.compiler.codegen.vecmath_text import F32, F64, Code, Format, Maker
 
 # The modules whose text decides what comes out, for digests.
-_MODULES = (vecmath_exp, vecmath_helpers, vecmath_scalars, vecmath_tables, vecmath_text, vecmath_trig)
+_MODULES = (
+    vecmath_exp,
+    vecmath_half,
+    vecmath_helpers,
+    vecmath_scalars,
+    vecmath_tables,
+    vecmath_text,
+    vecmath_trig,
+)
 SOURCES = ("vecmath", *(module.__name__.rpartition(".")[2] for module in _MODULES))
 
 _LLVM = {

@@ -18,10 +18,15 @@ from typing import Any
 
 import llvmlite.ir as ll
 
+from graphflow.compiler.codegen import vecmath_half
+
 
 @dataclass(frozen=True)
 class Scalar:
-    """A number type. `kind` is f(loat), i(nteger, signed), u(nsigned) or b(ool)."""
+    """A number type. `kind` is f(loat), i(nteger, signed), u(nsigned), b(ool) or h(alf).
+
+    Halves (float16, bfloat16) are bit patterns that only convert to float32 and back.
+    """
 
     code: str
     kind: str
@@ -29,7 +34,7 @@ class Scalar:
 
     @property
     def value(self) -> ll.Type:
-        """The LLVM type of a value in a register."""
+        """The LLVM type of a value in a register (a half's bits are an integer)."""
         if self.kind == "f":
             return ll.FloatType() if self.bits == 32 else ll.DoubleType()
         return ll.IntType(1 if self.kind == "b" else self.bits)
@@ -84,6 +89,8 @@ SCALARS: dict[str, Scalar] = {
     for s in (
         Scalar("b8", "b", 8),
         *(Scalar(f"{k}{bits}", k, bits) for k in "iu" for bits in (8, 16, 32, 64)),
+        Scalar("f16", "h", 16),
+        Scalar("bf16", "h", 16),
         Scalar("f32", "f", 32),
         Scalar("f64", "f", 64),
     )
@@ -128,6 +135,8 @@ def promote(a: Type, b: Type) -> Scalar | None:
         return None
     if a == b:
         return a
+    if "h" in (a.kind, b.kind):
+        return None
     rank = {"b": 0, "u": 1, "i": 1, "f": 2}
     if rank[a.kind] != rank[b.kind]:
         return a if rank[a.kind] > rank[b.kind] else b
@@ -154,12 +163,18 @@ def convert(b: ll.IRBuilder, value: ll.Value, source: Type, to: Scalar) -> ll.Va
     """`value` as a `to`. Floats become integers by truncation, out of range by saturation, NaN by 0."""
     if isinstance(source, Literal):
         number = source.number
+        if to.kind == "h":
+            return convert(b, ll.Constant(F32.value, float(number)), F32, to)
         if to.kind == "f":
             return ll.Constant(to.value, float(number))
         return ll.Constant(to.value, number != 0 if to.kind == "b" else number)
     assert isinstance(source, Scalar)
     if source == to:
         return value
+    if source.kind == "h":
+        return convert(b, vecmath_half.widened(b, value, source.code), F32, to)
+    if to.kind == "h":
+        return vecmath_half.narrowed(b, convert(b, value, source, F32), to.code)
     if to.kind == "b":
         zero = ll.Constant(source.value, 0)
         return b.fcmp_unordered("!=", value, zero) if source.kind == "f" else b.icmp_signed("!=", value, zero)
@@ -348,7 +363,8 @@ _operator(operator.rshift, operator.irshift)((_shift_type, _shift(left=False)))
 
 def _compare(sign: str) -> tuple[Resolve, Emit]:
     def resolve(args: tuple[Type, ...]) -> Type | None:
-        return None if promote(args[0], args[1]) is None else BOOL
+        met = promote(args[0], args[1])
+        return None if met is None or met.kind == "h" else BOOL
 
     def emit(b: ll.IRBuilder, types: tuple[Any, ...], values: list[ll.Value]) -> ll.Value:
         met, (x, y) = both(b, types, values)

@@ -22,6 +22,7 @@ from graphflow.compiler.ir import (
 from graphflow.compiler.ops.family import FLOAT, require_kind, require_same
 from graphflow.compiler.ops.movement import permute, reshape
 from graphflow.dims import product
+from graphflow.dtypes import HALVES
 from graphflow.errors import DTypeError, ShapeError
 
 
@@ -62,11 +63,15 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
         ((0, 4), (4, 3)),
         ((3, 0), (0, 2)),
     ]
-    return [
+    found = [
         Sample((rng.standard_normal(a).astype(t), rng.standard_normal(b).astype(t)), gradient=t == "float64")
         for t in ("float32", "float64")
         for a, b in shapes
     ]
+    for half in HALVES:
+        pair = (rng.standard_normal(s).astype(half.numpy) for s in shapes[1])
+        found.append(Sample(tuple(pair), gradient=False))
+    return found
 
 
 def _batch_matmul(out: Node, size: Size, batched: tuple[bool, bool], a: Node, b: Node) -> Node:

@@ -18,7 +18,7 @@ from graphflow.compiler.ops.family import (
     require_same,
 )
 from graphflow.dims import Dim
-from graphflow.dtypes import ALL, DType, bool_, by_name
+from graphflow.dtypes import ALL, FLOATS, DType, bool_, by_name, holds_floats, rounded
 from graphflow.errors import DTypeError, ShapeError
 
 
@@ -254,7 +254,7 @@ def _where_samples(rng: np.random.Generator) -> list[Sample]:
     for dtype in ALL:
         x, y = ((rng.standard_normal(s) * 4).astype(dtype.numpy) for s in ((3, 4), (4,)))
         found.append(
-            Sample((rng.integers(0, 2, (3, 1)).astype(bool), x, y), gradient=dtype.is_floating_point)
+            Sample((rng.integers(0, 2, (3, 1)).astype(bool), x, y), gradient=dtype in FLOATS)
         )
     return found
 
@@ -273,8 +273,10 @@ where: Op = register(Op(
 
 def _numpy_cast(x: np.ndarray, dtype: DType) -> Any:
     with np.errstate(all="ignore"):
-        if x.dtype.kind == "f" and dtype.kind == "int":
+        if holds_floats(x) and dtype.kind == "int":
             return _float_to_int(x, dtype)
+        if dtype.is_half and x.dtype != dtype.numpy:
+            return rounded(x, dtype)
         return x.astype(dtype.numpy)
 
 

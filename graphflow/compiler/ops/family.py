@@ -113,7 +113,7 @@ def _elementwise_samples(
         return [
             Sample(tuple(draw(rng, dtype, shape) for shape in group), gradient=dtype in FLOATS)
             for dtype in dtypes
-            for group in (shapes if dtype in FLOATS else shapes[:3])
+            for group in (shapes if dtype in FLOATS else shapes[1:2] if dtype.is_half else shapes[:3])
         ]
 
     return samples

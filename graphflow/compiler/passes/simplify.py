@@ -104,10 +104,12 @@ def small_powers(node: Node) -> Node | None:
 
 @rule("cast")
 def drop_cast(node: Node) -> Node | None:
-    """A cast to the dtype it has, or a constant's."""
+    """A cast to the dtype it has, there and back through a wider one, or a constant's."""
     x = node.inputs[0]
     if x.dtype is node.dtype:
         return x
+    if x.op.name == "cast" and x.inputs[0].dtype is node.dtype and node.dtype.is_half:
+        return x.inputs[0] if x.dtype.kind == "float" and not x.dtype.is_half else None
     if x.op.name == "cast" and x.dtype is int64 and x.inputs[0].dtype.name == "bool":
         return OPS["cast"](x.inputs[0], dtype=node.dtype)
     return None
