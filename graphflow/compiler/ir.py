@@ -121,12 +121,12 @@ OPS: dict[str, Op] = {}
 
 
 # Kinds of ops that only move elements or hold whole graphs.
-_MOVING = {"view", "reshape", "cat", "pad", "gather", "input", "const", "generator", "control", "project"}
+_MOVING = {"view", "reshape", "cat", "pad", "gather", "input", "const", "control", "call", "project"}
 
 
 def computes(op: Op) -> bool:
     """Whether the op does arithmetic, which for elements of 16 bits is done in float32 and rounded once."""
-    return op.kind not in _MOVING and op.name not in ("cast", "detach", "alias")
+    return op.kind not in _MOVING and op.name not in ("cast", "detach", "alias", "iota", "random_bits")
 
 
 def register(op: Op) -> Op:
