@@ -20,6 +20,7 @@ from graphflow.compiler.ir import OPS, Graph, Node
 from graphflow.compiler.passes.control import Region, Shared, Step, lower
 from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.fuse import fuse
+from graphflow.compiler.passes.order import ordered
 from graphflow.compiler.passes.unit import Fused, Unit
 from graphflow.dtypes import DType, int64
 from graphflow.runtime.program import Buffer
@@ -207,8 +208,11 @@ class _Planner:
 
     def _ordered(self) -> list[Unit]:
         """Units in dependency order, those that write states as late as possible (so next to each other)."""
-        position = {u: i for i, u in enumerate(self.fused.units)}
-        return self.needs.sorted(lambda unit: (unit in self.writers, position[unit]))
+        found = {unit: self._reads(unit) & self.fused.stored for unit in self.fused.units}
+        return ordered(self.needs, self.writers, found, self._is_temporary)
+
+    def _is_temporary(self, node: Node) -> bool:
+        return self.buffers[self.buffer_of[node]].role == "temp"
 
     # -------------------------------------------------------------------------------------- kernels
 
