@@ -35,6 +35,7 @@ from graphflow.random import (
     seed,
     set_rng_state,
 )
+from graphflow.recompute import checkpoint
 from graphflow.runtime.device import Device as device
 from graphflow.runtime.threads import get_num_threads, set_num_threads
 from graphflow.specs import TensorSpec
@@ -62,6 +63,7 @@ __all__ = [
     "autograd",
     "bfloat16",
     "bool",
+    "checkpoint",
     "compile",
     "concrete",
     "cuda",
@@ -116,7 +118,8 @@ __all__ = [
     "set_rng_state",
     "short",
     "trace",
-    "uint8", "utils",
+    "uint8",
+    "utils",
     "value_and_grad",
     "vjp",
     "vmap",

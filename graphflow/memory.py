@@ -4,6 +4,7 @@ leaves.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
@@ -26,6 +27,13 @@ class Storage:
         self.version = 0
 
 
+class _Region(threading.local):
+    saved: set[int] | None = None
+
+
+_REGION = _Region()
+
+
 class Saved:
     """The concrete value of an eager node, for backward to use if nobody has overwritten it meanwhile."""
 
@@ -33,9 +41,32 @@ class Saved:
 
     def __init__(self, array: np.ndarray, storage: Storage, leaf: weakref.ref[Tensor] | None = None):
         self.array, self.storage, self.version, self.leaf = array, storage, storage.version, leaf
+        if _REGION.saved is not None:
+            _REGION.saved.add(id(self))
 
 
 SAVED: weakref.WeakKeyDictionary[Node, Saved] = weakref.WeakKeyDictionary()
+
+
+class Region:
+    """Tells which values were saved since it was entered."""
+
+    def __enter__(self) -> Region:
+        self._outer, _REGION.saved = _REGION.saved, set()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._saved = _REGION.saved or set()
+        if self._outer is not None:
+            self._outer |= self._saved
+        _REGION.saved = self._outer
+
+    def has(self, node: Node) -> bool:
+        """Whether the node's value was saved in here, and by an operation that can be done again."""
+        saved = SAVED.get(node)
+        return (
+            saved is not None and id(saved) in self._saved and bool(node.inputs) and node.op.name != "project"
+        )
 
 
 # Advanced by everything that compiled variants depend on and that changes rarely: flags, a replaced array,

@@ -39,7 +39,7 @@ def _backward(
     if self._array is None and self._trace is not trace:
         self._leaked()
     seed = _seed(self, gradient)
-    leaves = _reachable_leaves([self], trace)
+    leaves = _reachable_leaves([self], trace)[::-1]  # from the end, so that little is held at a time
     grads = _differentiate([self], [seed], [n for n, _ in leaves], create_graph)
     with no_grad() if not create_graph else enable_grad():
         for (_, leaf), g in zip(leaves, grads, strict=True):
@@ -181,11 +181,10 @@ def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) 
             require_unchanged(node, saved)
             known[node] = saved.array
     fresh: dict[Node, Any] = {}
-    values = interpret.evaluate(roots, known, {}, fresh.__setitem__)
-    if keep:
-        for node, value in fresh.items():
-            if isinstance(value, np.ndarray):
-                SAVED[node] = Saved(value, Storage())
+    values = interpret.evaluate(roots, known, {}, fresh.__setitem__ if keep else None)
+    for node, value in fresh.items():
+        if isinstance(value, np.ndarray):
+            SAVED[node] = Saved(value, Storage())
     # Every gradient gets memory of its own: rules may hand out a saved value, a view, or one array twice.
     taken = {id(v) for v in known.values()}
     for i, value in enumerate(values):

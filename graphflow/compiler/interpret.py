@@ -59,15 +59,22 @@ def evaluate(
 ) -> list[Any]:
     """Values of `roots`, given values of some nodes (at least every input they need).
 
-    Nodes already in `values` are not computed again. `on_node` is called with every node computed.
+    Nodes already in `values` are not computed again. `on_node` is called with every node computed. Values
+    nobody reads any more are let go.
     """
     known: dict[Node, Any] = dict(values)
-    for node in toposort(roots, stop=set(known)):
+    order = toposort(roots, stop=set(known))
+    last = {source: node for node in order for source in node.inputs}  # who reads a value last
+    kept = set(roots)
+    for node in order:
         if node in known:
             continue
         known[node] = apply(node, [known[i] for i in node.inputs], symbols or {})
         if on_node:
             on_node(node, known[node])
+        for source in node.inputs:
+            if last[source] is node and source not in kept:
+                known.pop(source, None)
     return [known[r] for r in roots]
 
 

@@ -23,12 +23,15 @@ from graphflow.compiler.passes import autodiff
 from graphflow.dims import Dim
 
 
-def close(name: str, args: Sequence[Node], outputs: Sequence[Node]) -> tuple[Graph, tuple[Node, ...]]:
+def close(
+    name: str, args: Sequence[Node], outputs: Sequence[Node], draws: bool = False
+) -> tuple[Graph, tuple[Node, ...]]:
     """A sub-graph computing `outputs` from `args`, and the outside nodes it reads besides them.
 
     What doesn't depend on `args` is computed outside, once: it becomes an argument of the sub-graph after
     `args`, in the order of the returned nodes. Expressions of constants alone stay inside, where they cost
-    nothing to pass, and so do transposes and reshapes, which would be copies outside.
+    nothing to pass, and so do transposes and reshapes, which would be copies outside. With `draws`, so do
+    random numbers: their generator's place is passed instead.
     """
     inside = set(args)
     closed: set[Node] = set()
@@ -45,7 +48,7 @@ def close(name: str, args: Sequence[Node], outputs: Sequence[Node]) -> tuple[Gra
     for node in toposort(outputs, stop=inside):
         if node in inside:
             continue
-        if any(i in inside for i in node.inputs):
+        if any(i in inside for i in node.inputs) or (draws and node.op.kind == "generator" and node.inputs):
             inside.add(node)
             for source in node.inputs:
                 capture(source)
