@@ -55,6 +55,11 @@ def draw(shape: tuple[Size, ...], make: Callable[[tuple[Size, ...]], list[Tensor
             f"randomness flags on vmap, or draw outside of it{where_called()}"
         )
     different = [level for level in levels if level.randomness == "different"]
+    if any(level.trace is not trace for level in different):
+        raise TraceError(
+            "vmap: random numbers that differ from element to element can't be drawn inside the body of a "
+            f"loop or branch; draw them before, one for every round, and pass them in{where_called()}"
+        )
     drawn = make((*(level.size for level in different), *shape))
     for level in different:
         drawn = [level.element(whole) for whole in drawn]
@@ -202,11 +207,10 @@ class _Call:
 
     def _require_unbatched_states(self, trace: Trace, before: dict[Any, Node], level: Level) -> None:
         """Tensors that aren't arguments have room for one value, not for one per element."""
-        touched = [
-            (s.node, s.current) for key, s in trace.states.items() if s.current is not before.get(key, s.node)
-        ]
-        _, flags = batch([new for _, new in touched], level.batches, level.size)
-        for (node, _), flag in zip(touched, flags, strict=True):
+        touched = [s for key, s in trace.states.items() if s.current is not before.get(key, s.node)]
+        found, flags = batch([s.current for s in touched], level.batches, level.size)
+        for state, new, flag in zip(touched, found, flags, strict=True):
+            node, state.current = state.node, new  # what a loop gave is what the batch's loop gives now
             if flag:
                 raise GradientError(
                     f"vmap({_name(self.func)}): {node.attrs['name']}, {node.type}, is changed in place by a "

@@ -216,3 +216,37 @@ def test_compiled_functions_and_modules_inside() -> None:
 def test_errors_say_what_is_wrong(call: Callable[[Any], Any], message: str) -> None:
     with pytest.raises((ValueError, IndexError, TypeError, TraceError), match=message):
         call(gf.tensor(X))
+
+
+def test_loops_inside_and_outside() -> None:
+    def steps(a: Any) -> Any:
+        return gf.scan(lambda c, x: (c * x.sin() + a.sum(), c * 2), a[0], a)[1]
+
+    def branch(a: Any) -> Any:
+        return gf.cond(a.sum() > 0, lambda q: q.sin(), lambda q: q * a.sum(), a)
+
+    def halve(a: Any) -> Any:
+        return gf.while_loop(lambda x: x.abs().sum() > 0.1, lambda x: x * 0.5, a)
+
+    x = gf.tensor(X)
+    for f in (steps, branch, halve, gf.grad(lambda a: steps(a).sum())):
+        expected = gf.stack([f(row) for row in x]).numpy()
+        for call in (gf.vmap(f), gf.compile(gf.vmap(f))):
+            np.testing.assert_allclose(call(x).numpy(), expected)
+    rows = gf.compile(lambda x: gf.scan(lambda c, r: (c, gf.vmap(gf.grad(gf.sin))(r)), x[0], x)[1])(x)
+    np.testing.assert_allclose(rows.numpy(), np.cos(X))
+
+
+def test_random_numbers_in_loops() -> None:
+    def noisy(a: Any) -> Any:
+        return gf.scan(lambda c, y: (c, y * 0 + gf.rand(())), a[0], a)[1]
+
+    for wrap in (lambda f: f, gf.compile):
+        gf.manual_seed(2)
+        same = wrap(lambda x: gf.vmap(noisy, randomness="same")(x))(gf.tensor(X))
+        following = gf.rand(1)
+        gf.manual_seed(2)
+        np.testing.assert_allclose(same[3].numpy(), gf.rand(4).numpy())
+        assert (same == same[0]).all() and following.item() == gf.rand(1).item()
+        with pytest.raises(TraceError, match="inside the body of a loop"):
+            wrap(lambda x: gf.vmap(noisy, randomness="different")(x))(gf.tensor(X))
