@@ -2,6 +2,7 @@
 
 from graphflow.nn import functional, init
 from graphflow.nn.activation import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Softmax2d, Softmin, Tanh
+from graphflow.nn.attention import MultiheadAttention
 from graphflow.nn.batch import (
     BatchNorm1d,
     BatchNorm2d,
@@ -86,6 +87,13 @@ from graphflow.nn.pooling import (
 )
 from graphflow.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from graphflow.nn.shape import Flatten, Unflatten
+from graphflow.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "CELU",
@@ -162,6 +170,7 @@ __all__ = [
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "PairwiseDistance",
@@ -188,6 +197,11 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",

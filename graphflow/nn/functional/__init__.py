@@ -20,6 +20,7 @@ from graphflow.nn.functional.adaptive import (
     adaptive_max_pool3d,
 )
 from graphflow.nn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
+from graphflow.nn.functional.attention import multi_head_attention_forward, scaled_dot_product_attention
 from graphflow.nn.functional.batch import batch_norm, instance_norm, local_response_norm
 from graphflow.nn.functional.binary import (
     binary_cross_entropy,
@@ -170,6 +171,7 @@ __all__ = [
     "max_pool3d_with_indices",
     "mish",
     "mse_loss",
+    "multi_head_attention_forward",
     "multi_margin_loss",
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
@@ -186,6 +188,7 @@ __all__ = [
     "rms_norm",
     "rrelu",
     "rrelu_",
+    "scaled_dot_product_attention",
     "selu",
     "selu_",
     "sigmoid",
