@@ -44,3 +44,31 @@ class FeatureAlphaDropout(Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """Same shape as `input`."""
         return F.feature_alpha_dropout(input, self.p, self.training, self.inplace)
+
+
+class Dropout1d(Dropout):
+    """While training, zeros each channel of (N, C, L) or (C, L) with probability `p`, dividing the others by
+    1-p.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as `input`."""
+        return F.dropout1d(input, self.p, self.training, self.inplace)
+
+
+class Dropout2d(Dropout):
+    """While training, zeros each channel of (N, C, H, W) with probability `p`, dividing the others by 1-p."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as `input`."""
+        return F.dropout2d(input, self.p, self.training, self.inplace)
+
+
+class Dropout3d(Dropout):
+    """While training, zeros each channel of (N, C, D, H, W) or (C, D, H, W) with probability `p`, dividing
+    the others by 1-p.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape as `input`."""
+        return F.dropout3d(input, self.p, self.training, self.inplace)

@@ -37,8 +37,9 @@ from graphflow.nn.functional.conv import (
     conv_transpose3d,
 )
 from graphflow.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
-from graphflow.nn.functional.dropout import dropout
+from graphflow.nn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
 from graphflow.nn.functional.embedding import embedding, one_hot
+from graphflow.nn.functional.image import channel_shuffle, fold, pixel_shuffle, pixel_unshuffle, unfold
 from graphflow.nn.functional.inplace import (
     celu_,
     elu_,
@@ -105,6 +106,7 @@ from graphflow.nn.functional.regression import (
     poisson_nll_loss,
     smooth_l1_loss,
 )
+from graphflow.nn.functional.resize import interpolate, upsample
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -123,6 +125,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "celu",
     "celu_",
+    "channel_shuffle",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -133,10 +136,14 @@ __all__ = [
     "cosine_similarity",
     "cross_entropy",
     "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
     "elu",
     "elu_",
     "embedding",
     "feature_alpha_dropout",
+    "fold",
     "gaussian_nll_loss",
     "gelu",
     "glu",
@@ -150,6 +157,7 @@ __all__ = [
     "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -180,6 +188,8 @@ __all__ = [
     "one_hot",
     "pad",
     "pairwise_distance",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "poisson_nll_loss",
     "prelu",
     "relu",
@@ -206,4 +216,6 @@ __all__ = [
     "threshold_",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
+    "unfold",
+    "upsample",
 ]

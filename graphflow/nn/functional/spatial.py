@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphflow.dims import Dim
+from graphflow.dims import Dim, divide
 from graphflow.dtypes import DType
 from graphflow.errors import DTypeError, ShapeError
-from graphflow.functions.common import tensor_arg
+from graphflow.functions.common import pinned, tensor_arg
 from graphflow.functions.registry import error
 from graphflow.tensor import Tensor
 
@@ -60,6 +60,12 @@ def same_dtype(name: str, input: Tensor, **others: Tensor | None) -> DType:
                 f"input type ({input.dtype}) and {argument} type ({other.dtype}) should be the same",
             )  # fmt: skip
     return input.dtype
+
+
+def quotient(size: Extent, factor: int, why: str) -> Extent | None:
+    """``size / factor``, None if that isn't whole; where a symbol leaves it open, the symbol is fixed."""
+    exact = divide(size, factor)
+    return divide(pinned(size, why), factor) if exact is None else exact
 
 
 def channels_last(t: Tensor) -> Tensor:
