@@ -1,9 +1,9 @@
-"""Views while tracing: which memory a handle would share, so that in-place changes reach everyone who sees
-it.
+"""Views: which memory a handle shares, or would share, so that in-place changes reach everyone who sees it.
 
-Nodes are values and share nothing. A view's handle therefore remembers the handle that owns the memory and
-the steps from there. Reading it takes the steps again when the owner has changed; writing it computes the
-owner's new value.
+Outside a trace the memory is there, and only histories have to follow: see `histories`. While tracing, nodes
+are values and share nothing. A view's handle therefore remembers the handle that owns the memory and the
+steps from there. Reading it takes the steps again when the owner has changed; writing it computes the owner's
+new value.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ Step = tuple[Op, Mapping[str, Any]]
 class Alias:
     """How a handle sees another one's memory.
 
-    `owner` is a handle without an alias of its own, `seen` the node it held when the view was last read.
-    `certain` is False where it depends on strides whether the view shares memory at all.
+    `owner` is a handle without an alias of its own, `seen` the node it held when the view was last read in a
+    trace. `certain` is False where it depends on strides whether the view shares memory at all, and outside a
+    trace for views through which no gradient flows.
     """
 
     owner: Any
     steps: tuple[Step, ...]
-    seen: Node
+    seen: Node | None
     certain: bool
 
     @property

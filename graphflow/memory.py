@@ -21,10 +21,21 @@ if TYPE_CHECKING:
 class Storage:
     """Memory that handles share, with a version that every in-place change advances."""
 
-    __slots__ = ("__weakref__", "version")
+    __slots__ = ("__weakref__", "_views", "version")
 
     def __init__(self) -> None:
         self.version = 0
+        self._views: weakref.WeakSet[Tensor] | None = None
+
+    def add_view(self, view: Tensor) -> None:
+        """Notes a handle that takes its history from its owner's."""
+        if self._views is None:
+            self._views = weakref.WeakSet()
+        self._views.add(view)
+
+    def views(self) -> list[Tensor]:
+        """The handles noted that are still alive."""
+        return list(self._views or ())
 
 
 class _Region(threading.local):

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from graphflow import aliasing, dtypes
+from graphflow import aliasing, dtypes, histories
 from graphflow.aliasing import Alias
 from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, Op, TensorType
@@ -64,7 +64,7 @@ class Tensor(Interop):
         self._node: Node | None = None
         self._node_version = 0
         self._trace: Trace | None = None
-        self._alias: Alias | None = None  # only traced views have one
+        self._alias: Alias | None = None
         self._requires_grad = False
         self._leaf = True
         self._grad: Tensor | None = None
@@ -154,7 +154,8 @@ class Tensor(Interop):
             raise GradientError("requires_grad can only be turned off on leaf tensors; use .detach()")
         if requires_grad != self._requires_grad:
             self._requires_grad = requires_grad
-            self._node_version = -1 if self._array is not None else self._node_version
+            if self._array is not None:
+                self._node_version, self._alias = -1, None
             if self._array is None and self._leaf and requires_grad:
                 leaves_of(self._trace)[self._node] = self  # type: ignore[index,arg-type]
             advance_epoch()
@@ -180,9 +181,11 @@ class Tensor(Interop):
     @property
     def grad_fn(self) -> GradFn | None:
         """The operation that made this tensor, when a gradient flows through it."""
-        if self.is_leaf or self._node is None:
+        if self.is_leaf:
             return None
-        return GradFn(self._node)
+        if self._array is not None and self._alias is not None:
+            return GradFn(self._history())
+        return GradFn(self._node) if self._node is not None else None
 
     @property
     def data(self) -> Tensor:
@@ -196,7 +199,7 @@ class Tensor(Interop):
         if self._array is None or value._array is None:
             self._require_not_traced("assigning to .data", "use copy_() under no_grad()")
         self._array, self._storage = value._array, value._storage
-        self._node, self._node_version = None, -1
+        self._node, self._node_version, self._alias = None, -1, None
         advance_epoch()
 
     # ------------------------------------------------------------------------------------------ nodes
@@ -240,11 +243,13 @@ class Tensor(Interop):
         if self._node is not None and self._node_version == version:
             return self._node
         if not self.is_leaf:
-            raise GradientError(
-                "a tensor needed for a gradient has been modified by an in-place operation on a view that "
-                "shares "
-                "its memory; .clone() it before changing it"
-            )
+            if self._alias is None:
+                raise GradientError(
+                    "a tensor needed for a gradient has been modified by an in-place operation on memory "
+                    "that it shares, where gradients aren't recorded; .clone() it before changing it"
+                )
+            self._node, self._node_version = histories.taken_again(self), version
+            return self._node
         node = ir.input_node(self.name or "leaf", self.type_)
         leaf = weakref.ref(self) if self._requires_grad else None
         SAVED[node] = Saved(self._array, self._storage, leaf)
@@ -292,29 +297,11 @@ class Tensor(Interop):
             return self._assign_traced(value, trace)
         if self._array is None:
             self._leaked()
-        source = value._array
-        assert source is not None and self._array is not None
         if not self._array.flags.writeable:
             raise GradientError(
                 "this tensor's memory is read-only or repeats elements (expand); .clone() it first"
             )
-        records = MODE.grad_enabled
-        if records and value._requires_grad and self._node is not None and self._node in SAVED:
-            # The new value's history may need the old one, which is about to be overwritten.
-            saved = SAVED[self._node]
-            if saved.version == saved.storage.version:
-                SAVED[self._node] = Saved(self._array.copy(), Storage(), saved.leaf)
-        np.copyto(self._array, source)
-        self._storage.version += 1
-        if records and value._requires_grad:
-            node = value._history()
-            self._node, self._requires_grad, self._leaf = node, True, False
-            self._node_version = self._storage.version
-            SAVED[node] = Saved(self._array, self._storage)
-        elif records and self._requires_grad:  # overwritten with something that has no history
-            self._node, self._requires_grad, self._leaf = None, False, True
-        elif self._requires_grad and self._leaf:
-            self._node_version = -1
+        histories.overwrite(self, value, where_called)
         return self
 
     def _assign_traced(self, value: Tensor, trace: Trace, cut: bool = False) -> Tensor:
@@ -441,9 +428,12 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
             value = np.asarray(op.numpy(*arrays, **attrs), type_.dtype.numpy)
     except IndexError as error:
         raise IndexError(f"{op.name}: {error}{where_called()}") from None
-    shares = aliasing.is_view(op) and np.may_share_memory(value, arrays[0])
-    storage = tensors[0]._storage if shares else None
-    result = Tensor(value, storage)
+    if aliasing.is_view(op) and np.may_share_memory(value, arrays[0]):
+        result = Tensor(value, tensors[0]._storage)
+        if type_.dtype.is_floating_point:
+            histories.see(result, tensors[0], op, attrs, wants_grad and not MODE.grad_enabled)
+    else:
+        result = Tensor(value)
     if wants_grad and MODE.grad_enabled and type_.dtype.is_floating_point and op.name != "detach":
         with ir.at(ir.current_loc() or user_loc()):
             record(result, ir.unshared_node(op, tuple(t._history() for t in tensors), attrs))
@@ -452,7 +442,7 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
 
 def _aliased(source: Tensor, trace: Trace, op: Op, attrs: dict[str, Any], node: Node) -> Alias:
     """The alias of a view just made of `source`."""
-    outer = source._alias
+    outer = source._alias if source._array is None else None
     owner = source if outer is None else outer.owner
     return aliasing.extended(outer, owner, owner._traced_node(trace), op, attrs, node)
 

@@ -287,3 +287,91 @@ def test_a_history_is_not_cut_off_silently(change: Any) -> None:
 
     with pytest.raises(GradientError, match=r"under no_grad\(\) or through detach\(\)"):
         f(gf.ones(3, requires_grad=True))
+
+
+def _write_row(x: gf.Tensor) -> gf.Tensor:
+    b = gf.zeros(2, 3, dtype=gf.float64)
+    b[0].copy_(x)
+    b[1][1:].add_(x[:2] * b[0, 1].clone())
+    return (b * b).sum()
+
+
+def _write_owner(x: gf.Tensor) -> gf.Tensor:
+    v = gf.zeros(3, dtype=gf.float64)
+    view = v[1:]
+    v.add_(x)
+    return (view * view).sum()
+
+
+def _write_history(x: gf.Tensor) -> gf.Tensor:
+    v = x * 1
+    view, back = v[1:], v.flip(0)
+    view.mul_(2)
+    return (v * v * back).sum() + (view**3).sum()
+
+
+def _write_twice(x: gf.Tensor) -> gf.Tensor:
+    v = gf.ones(3, 3, dtype=gf.float64)
+    t, row = v.t(), v[1]
+    t[1].mul_(x)
+    row.view(3, 1)[0].zero_()
+    t[:, 1].add_(x.exp())
+    return (v * t * row).sum()
+
+
+def _write_the_same(x: gf.Tensor) -> gf.Tensor:
+    b = gf.zeros(3, dtype=gf.float64)
+    b.copy_(x)
+    b.mul_(2)
+    b[1:].copy_(b[:2].clone() * x[0])
+    return (b * x).sum()
+
+
+@pytest.mark.parametrize(
+    "function", [_write_row, _write_owner, _write_history, _write_twice, _write_the_same]
+)
+def test_gradients_reach_everyone_who_sees_what_was_written(function: Any) -> None:
+    x = np.array([0.5, -1.5, 2.0])
+    found = []
+    for f in (function, gf.compile(function)):
+        leaf = gf.tensor(x, requires_grad=True)
+        f(leaf).backward()
+        assert leaf.grad is not None
+        found.append(leaf.grad.numpy())
+    steps = np.eye(3) * 1e-6
+    expected = [(function(gf.tensor(x + s)).item() - function(gf.tensor(x - s)).item()) / 2e-6 for s in steps]
+    np.testing.assert_allclose(found, [expected] * 2, rtol=1e-7, atol=1e-7)
+
+
+def test_buffers_require_grad_once_something_was_written_through_a_view() -> None:
+    x = gf.ones(3, requires_grad=True)
+    b = gf.zeros(2, 3)
+    row, other = b[0], b.view(6)
+    row.copy_(x)
+    assert b.requires_grad and row.requires_grad and other.requires_grad and not b.is_leaf
+    assert b.grad_fn is not None and other.grad_fn is not None and other.grad_fn.name() == "ReshapeBackward0"
+    with gf.no_grad():
+        free = gf.zeros(2)
+        free[:1].copy_(x[:1])
+    assert not free.requires_grad
+
+
+def test_gradients_that_a_view_cant_carry_are_told() -> None:
+    x = gf.ones(3, requires_grad=True)
+    with pytest.raises(GradientError, match="a view of a leaf tensor"):
+        x[0].mul_(2)
+    with gf.no_grad():
+        x[0].mul_(2)
+        view = x[1:]
+    with pytest.raises(GradientError, match="made under no_grad"):
+        view.copy_(x[:2] * 1)
+    view.fill_(7)
+    assert x.tolist() == [2, 7, 7]
+    y = x * 1
+    y.detach()[0].zero_()
+    with pytest.raises(GradientError, match="where gradients aren't recorded"):
+        y.sum().backward()
+    saved = x.exp()
+    saved[1:].zero_()
+    with pytest.raises(GradientError, match="modified by an in-place operation"):
+        saved.sum().backward()

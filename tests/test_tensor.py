@@ -339,16 +339,11 @@ def test_gradients_flow_through_writes_to_views() -> None:
 
         return gf.grad(loss)(x)  # type: ignore[no-any-return]
 
-    with pytest.raises(
-        GradientError, match="shares its memory"
-    ):  # at once, views of y would have lost their history
-        y = leaf(1.0, 2.0) * 1
-        y.view(-1)[:1] = leaf(3.0)
-        y.sum().backward()
     x = RNG.standard_normal((2, 4))
     wanted = np.zeros((2, 4))
     wanted[1] = 8 * x[1] + 4 * x[1] ** 3
     np.testing.assert_allclose(traced(function, x)[0], wanted)
+    np.testing.assert_allclose(function(gf.tensor(x)).numpy(), wanted)
 
 
 def test_memory_that_may_be_shared_is_not_guessed_about() -> None:

@@ -18,6 +18,7 @@ from graphflow.compiler.ir import OPS, Graph, Node, TensorType, broadcast_shapes
 from graphflow.compiler.subgraph import close, zeros
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.errors import DTypeError, GradientError, ShapeError
+from graphflow.histories import views_follow
 from graphflow.modes import enable_grad, is_grad_enabled, no_grad
 from graphflow.replay import escaping
 from graphflow.tensor import Tensor, apply, record, where_called
@@ -147,6 +148,11 @@ class _Call:
         self._require_marked([t._storage.version != v for t, v in zip(self.tensors, versions, strict=True)])
         if not self.records:
             return self.build(outputs)
+        if any(t._alias is not None for t in self.ctx._dirty):
+            raise GradientError(
+                f"{self.name}.forward changes a view in place, and the gradient can't reach the tensor "
+                f"that it is a view of; .clone() it first{where_called()}"
+            )
         made = [o for o in outputs if isinstance(o, Tensor)]
         event = EagerCall(self, made)
         node = ir.unshared_node(event.op, tuple(histories), {})
@@ -160,6 +166,8 @@ class _Call:
             result = output if dirty else Tensor(output._array, output._storage)
             index = next(i for i, o in enumerate(made) if o is output)
             record(result, ir.unshared_node(OPS["project"], (node,), {"index": index}))
+            if dirty:
+                views_follow(result)
             assert result._node is not None
             event.recorded[index] = result._node
             results.append(result)

@@ -100,6 +100,8 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         source = expanded(source, self.type_.shape)
     except ShapeError:
         raise error(ShapeError, "copy_", f"{source.type_} can't be broadcast to {self.type_}") from None
+    if source is src and not source.is_traced and current_trace() is None:
+        source = source.reshape(source.type_.shape)  # a node of its own, which may be overwritten
     return self._assign(source)
 
 
