@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from graphflow.compiler.interpret import concrete
-from graphflow.compiler.ir import OPS, Graph, Node, Shape, Size, TensorType, constant, input_node
+from graphflow.compiler.ir import OPS, Graph, Node, Shape, Size, TensorType, constant, input_node, substitute
+from graphflow.compiler.ops.control import items
 from graphflow.compiler.passes.autodiff import vjp
+from graphflow.compiler.subgraph import close
 from graphflow.dims import Dim, product
 from graphflow.dtypes import DType, bool_, float32, float64, int32, int64
 
@@ -108,7 +110,8 @@ class Generator:
         for _ in range(self.random.randrange(3)):
             shape = tuple(self.pick(self.sizes[1:]) for _ in range(self.random.randrange(3)))
             self.pool.append(self.input(shape, self.dtype, state=True))
-        steps = [getattr(self, f"_{name}") for name, weight in STEPS.items() for _ in range(weight)]
+        weights = {**STEPS, **CONTROL} if self.chance(12) else STEPS
+        steps = [getattr(self, f"_{name}") for name, weight in weights.items() for _ in range(weight)]
         while nodes > 0:
             nodes -= 1
             made = self.pick(steps)(self.value())
@@ -361,6 +364,45 @@ class Generator:
             else uniform + x
         )
 
+    def _inside(self, *names_and_values: Node) -> tuple[list[Node], Node]:
+        """A few steps from new inputs like those given, with values around; the inputs and the last value."""
+        outer, args = self.pool, [input_node(f"in{i}", v.type) for i, v in enumerate(names_and_values)]
+        self.pool = [*outer[-2:], *args]
+        weights = {**STEPS, **CONTROL}
+        steps = [getattr(self, f"_{name}") for name, weight in weights.items() for _ in range(weight)]
+        for _ in range(1 + self.random.randrange(3)):
+            made = self.pick(steps)(self.value())
+            if made is not None and small(made.shape):
+                self.pool.append(made)
+        last, self.pool = self.pool[-1], outer
+        return args, last
+
+    def _loop(self, x: Node) -> Node | None:
+        sequences = [v for v in self.pool if v.shape and v.shape[0] in (N, 3, 4)]
+        if not sequences:
+            return None
+        xs = self.pick(sequences)
+        element = input_node("element", TensorType(xs.dtype, xs.shape[1:]))
+        (carry, read), last = self._inside(x, element)
+        total = OPS["sum"](last, dims=tuple(range(len(last.shape)))) if last.shape else last
+        new = OPS["tanh"](carry * 0.7 + OPS["reshape"](total, shape=()) * 0.1)
+        body, captured = close("body", [carry, read], [new, last])
+        attrs = {"carries": 1, "sequences": 1, "length": xs.shape[0], "reverse": self.chance(30)}
+        final, stacked = items(OPS["scan"](x, xs, *captured, body=body, **attrs))
+        return stacked if self.chance(50) else final
+
+    def _branch(self, x: Node) -> Node:
+        then = self._inside(x)
+        (arg,), last = self._inside(x)
+        first = substitute([then[1]], {then[0][0]: arg})[0]
+        sums = [OPS["sum"](v, dims=tuple(range(len(v.shape)))) if v.shape else v for v in (first, last)]
+        outputs = [arg * 0.5 + OPS["tanh"](OPS["reshape"](s, shape=())) for s in sums]
+        both, captured = close("branch", [arg], outputs)
+        branches = [Graph(f"branch{i}", both.args, (), (o,)) for i, o in enumerate(both.outputs)]
+        total = OPS["sum"](x, dims=tuple(range(len(x.shape)))) if x.shape else x
+        flag = OPS["gt"](OPS["reshape"](total, shape=()), 0.1)
+        return items(OPS["cond"](flag, x, *captured, then=branches[0], otherwise=branches[1]))[0]
+
 
 STEPS = {
     "unary": 5,
@@ -374,6 +416,8 @@ STEPS = {
     "positions": 2,
     "noise": 1,
 }
+CONTROL = {"loop": 2, "branch": 1}  # in some graphs: their bodies have kernels of their own
+
 
 UNARY: list[Callable[[Node], Node]] = [
     lambda x: OPS["tanh"](x),

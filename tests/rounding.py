@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from graphflow.compiler.interpret import apply, bind_symbols
+from graphflow.compiler.interpret import Closure, apply, bind_symbols, concrete
 from graphflow.compiler.ir import Graph, Node, toposort
 from graphflow.dtypes import float32
 
@@ -46,16 +48,40 @@ def rounds(node: Node) -> bool:
 def noisy(graph: Graph, arrays: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
     """Values of the roots where every rounded result is off by a few units in the last place."""
     symbols = bind_symbols(graph.inputs, arrays)
-    known: dict[Node, np.ndarray] = dict(zip(graph.inputs, arrays, strict=True))
-    for node in toposort(graph.roots):
+    return _noisy(graph.roots, dict(zip(graph.inputs, arrays, strict=True)), symbols, rng)
+
+
+@dataclass(frozen=True)
+class _NoisyClosure(Closure):
+    """A sub-graph whose rounded results are off, too."""
+
+    rng: np.random.Generator
+
+    def __call__(self, *arrays: np.ndarray) -> list[Any]:
+        known = dict(zip(self.graph.args, arrays, strict=True))
+        return _noisy(self.graph.outputs, known, self.symbols, self.rng)
+
+
+def _noisy(
+    roots: Sequence[Node], known: dict[Node, Any], symbols: Mapping[str, int], rng: np.random.Generator
+) -> list[Any]:
+    for node in toposort(roots, stop=set(known)):
         if node in known:
             continue
-        value = apply(node, [known[i] for i in node.inputs], symbols)
+        operands = [known[i] for i in node.inputs]
+        if node.op.kind == "control":
+            attrs = {
+                k: _NoisyClosure(v, symbols, rng) if isinstance(v, Graph) else concrete(v, symbols)
+                for k, v in node.attrs.items()
+            }
+            known[node] = tuple(np.asarray(v) for v in node.op.numpy(*operands, **attrs))
+            continue
+        value = apply(node, operands, symbols)
         if rounds(node):
             noise = rng.uniform(-1, 1, value.shape) * NOISE[node.dtype.name]
             value = (value * (1 + noise)).astype(value.dtype)
         known[node] = value
-    return [known[r] for r in graph.roots]
+    return [known[r] for r in roots]
 
 
 def tolerances(

@@ -85,6 +85,18 @@ def test_gradients(reverse: bool) -> None:
     compare(Graph("grad", graph.args, (), outputs), *arrays)
 
 
+def test_a_gradient_runs_the_forward_loop_once() -> None:
+    """Though only the last carry is used, and the gradient wants those before each step."""
+    graph = decay(4)
+    last = graph.outputs[0]
+    grads = vjp([sum_(el.sin(last), dims=(0, 1))], [constant(1.0, float64)], graph.args)
+    both = Graph("grad", graph.args, (), (last, *(g for g in grads if g is not None)))
+    rng = np.random.default_rng(4)
+    engine = compare(both, *(rng.standard_normal(s) for s in ((2, 3), (4, 2, 3), (3, 3))))
+    loops = [c for c in engine.compiled.program.commands if c.control and c.control.kind == "loop"]
+    assert len(loops) == 2
+
+
 def test_carries_that_change_places_stay_or_count() -> None:
     a, b, fixed, n, x = arg("a"), arg("b"), arg("fixed"), arg("n", (), int64), arg("x")
     results = (b, a + b, fixed, n + 1, a * x, constant(2.0, float64))
