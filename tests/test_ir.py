@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import weakref
 
 import graphflow.compiler.ops
@@ -28,7 +29,7 @@ from graphflow.compiler.ir import (
     toposort,
     users,
 )
-from graphflow.compiler.location import Loc, user_loc
+from graphflow.compiler.location import Loc, at_frame
 from graphflow.dims import Dim
 from graphflow.dtypes import bool_, float32, float64, int64, uint8
 from graphflow.errors import DTypeError, GraphflowError, ShapeError
@@ -132,7 +133,7 @@ def test_a_constant_needs_a_value_of_its_dtype(value: object, dtype: object) -> 
 
 def test_errors_name_op_operands_and_line() -> None:
     x, y = f32("x", 2, 3), f32("y", 4)
-    with ir.at(user_loc()), pytest.raises(ShapeError) as raised:
+    with ir.at(at_frame(sys._getframe())), pytest.raises(ShapeError) as raised:
         x + y
     message = str(raised.value)
     assert message.startswith("add: shapes (2, 3) and (4) don't broadcast")

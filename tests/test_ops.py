@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from graphflow.compiler.interpret import concrete, evaluate, run_graph
 from graphflow.compiler.ir import BadSample, Op, TensorType, at
-from graphflow.compiler.location import user_loc
+from graphflow.compiler.location import at_frame
 from graphflow.compiler.parser import parse
 from graphflow.compiler.schema import attribute_kinds, check_attributes
 from graphflow.compiler.verify import verify
@@ -93,8 +94,7 @@ def _bad_samples() -> list[tuple[Op, BadSample]]:
 @pytest.mark.parametrize(("op", "bad"), _bad_samples(), ids=lambda v: getattr(v, "name", ""))
 def test_refusal_names_op_operands_and_line(op: Op, bad: BadSample) -> None:
     operands, _, _ = operands_for(bad.inputs)
-    loc = user_loc()
-    assert loc is not None
+    loc = at_frame(sys._getframe())
     with at(loc), pytest.raises(bad.error) as raised:
         op(*operands, **bad.attrs)
     message = str(raised.value)
