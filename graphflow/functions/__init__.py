@@ -36,7 +36,8 @@ from graphflow.functions.elementwise import (
     trunc,
 )
 from graphflow.functions.index import (
-    gather, index_add, index_select, masked_select, nonzero, one_hot, scatter_add, take, take_along_dim,
+    gather, index_add, index_put, index_select, masked_select, nonzero, one_hot, scatter_add, take,
+    take_along_dim,
 )
 from graphflow.functions.linalg import (
     addmm, addmv, baddbmm, bmm, dot, outer as ger, matmul, mm, mv, outer,
@@ -169,6 +170,7 @@ __all__ = [
     "histc",
     "hstack",
     "index_add",
+    "index_put",
     "index_select",
     "is_floating_point",
     "is_tensor",

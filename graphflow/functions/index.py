@@ -25,7 +25,7 @@ from graphflow.functions.common import (
 )
 from graphflow.functions.registry import error, public
 from graphflow.functions.shape import flatten
-from graphflow.functions.subscript import getitem
+from graphflow.functions.subscript import getitem, written
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
@@ -169,6 +169,26 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
         src = apply(OPS["mul"], src, in_dtype(operand(alpha, "index_add", "alpha"), src.dtype))
     added = apply(OPS["put_add"], src, positions, dim=axis, size=t.type_.shape[axis])
     return apply(OPS["add"], t, added)
+
+
+def _index_key(name: str, indices: Any) -> tuple[Any, ...]:
+    if not isinstance(indices, (tuple, list)):
+        raise error(
+            DTypeError, name, f"indices has to be a tuple of index tensors, not {type(indices).__name__}"
+        )
+    return tuple(slice(None) if i is None else i for i in indices)
+
+
+@public()
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """`input` with ``out[indices] = values``; with `accumulate`, values of one place are all added to it."""
+    t = tensor_arg(input, "index_put")
+    source = tensor_arg(values, "index_put", "values")
+    if source.dtype is not t.dtype:
+        raise error(
+            DTypeError, "index_put", f"input and values need one dtype, got {t.dtype} and {source.dtype}"
+        )
+    return written(t, _index_key("index_put", indices), source, bool(accumulate))
 
 
 @public()

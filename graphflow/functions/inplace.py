@@ -7,7 +7,6 @@ from typing import Any
 
 from graphflow.compiler.ir import format_shape
 from graphflow.compiler.trace import current_trace
-from graphflow.dtypes import bool_
 from graphflow.errors import DTypeError, GradientError, ShapeError
 from graphflow.functions import choose, logic
 from graphflow.functions import elementwise as el
@@ -122,15 +121,11 @@ def zero_(self: Tensor) -> Tensor:
 
 @public(name="__setitem__", function=False)
 def setitem(self: Tensor, key: Any, value: Operand) -> None:
-    """``x[key] = value``: integers, slices, ``None`` and ``...``, or a bool mask of this tensor's leading
-    dimensions.
+    """``x[key] = value``: integers, slices, ``None``, ``...``, masks and integer tensors, the last of several
+    writes to a place winning.
     """
-    if isinstance(key, Tensor) and key.dtype is bool_ and not (isinstance(value, Tensor) and value.ndim):
-        _set_masked(self, key, value)
-        return
-    parsed = parse(key, self.type_.shape)
     if current_trace() is None and not _carries_gradient(self, value):
-        _write_memory(self, parsed, value)
+        _write_memory(self, parse(key, self.type_.shape), value)
     else:
         self._assign(written(self, key, value))
 
@@ -160,11 +155,3 @@ def _write_memory(self: Tensor, parsed: Basic, value: Operand) -> None:
         )
     memory[tuple(positions)] = source
     box._storage.version += 1
-
-
-def _set_masked(self: Tensor, mask: Tensor, value: Operand) -> None:
-    shape, leading = self.type_.shape, mask.type_.shape
-    if leading != shape[: len(leading)]:
-        raise error(ShapeError, "setitem", f"the mask {mask.type_} doesn't match the tensor {self.type_}")
-    wide = mask.reshape((*leading, *(1,) * (len(shape) - len(leading))))
-    self._assign(choose.where(wide, fitted(value, (), self, "setitem"), self))

@@ -52,7 +52,7 @@ class Basic:
 
 
 def _items(key: Any, ndim: int) -> list[Any]:
-    """The index as a list of one item a dimension (and None for new ones), the ellipsis spelt out."""
+    """The index as a list of items, the ellipsis spelt out; a mask stands for all of its dimensions."""
     items = list(key) if isinstance(key, tuple) else [key]
     items = [_as_item(i) for i in items]
     if sum(i is Ellipsis for i in items) > 1:
@@ -62,7 +62,7 @@ def _items(key: Any, ndim: int) -> list[Any]:
         raise error(IndexRangeError, "index", f"too many indices for a tensor of dimension {ndim}: {taken}")
     fill = [slice(None)] * (ndim - taken)
     at = next((n for n, i in enumerate(items) if i is Ellipsis), None)
-    return _expanded_masks(items + fill if at is None else items[:at] + fill + items[at + 1 :])
+    return items + fill if at is None else items[:at] + fill + items[at + 1 :]
 
 
 def _consumes(item: Any) -> int:
@@ -71,15 +71,51 @@ def _consumes(item: Any) -> int:
     return item.ndim if isinstance(item, Tensor) and item.dtype is bool_ else 1
 
 
-def _expanded_masks(items: list[Any]) -> list[Any]:
+def is_mask(item: Any) -> bool:
+    """Whether an item of an index is a bool tensor."""
+    return isinstance(item, Tensor) and item.dtype is bool_
+
+
+@dataclass
+class _Chosen:
+    """A 0-d mask: a new dimension, of one element or of none."""
+
+    count: int
+
+
+def _expanded_masks(items: list[Any], shape: tuple[Extent, ...]) -> list[Any]:
     """Bool masks as the positions of their True elements, one index tensor for each of their dimensions."""
     found: list[Any] = []
+    dim = 0
     for item in items:
-        if isinstance(item, Tensor) and item.dtype is bool_ and item.ndim and current_trace() is None:
+        if not is_mask(item):
+            dim += _consumes(item)
+            found.append(item)
+            continue
+        _require_mask_shape(item, shape, dim)
+        dim += item.ndim
+        if item.is_traced or current_trace() is not None:
+            raise error(
+                TraceError, "index",
+                "a bool mask selects a number of elements that depends on values, which a compiled function "
+                "can't have; use gf.where(mask, x, 0) and sum, or x[mask] = value for writing",
+            )  # fmt: skip
+        if item.ndim:
             found += [Tensor(position) for position in item.numpy().nonzero()]
         else:
-            found.append(item)
+            found.append(_Chosen(int(item.item())))
     return found
+
+
+def _require_mask_shape(mask: Tensor, shape: tuple[Extent, ...], dim: int) -> None:
+    covered = shape[dim : dim + mask.ndim]
+    for size, there in zip(mask.type_.shape, covered, strict=True):
+        if isinstance(size, int) and isinstance(there, int) and size != there:
+            raise error(
+                IndexRangeError, "index",
+                f"the mask's shape {format_shape(mask.type_.shape)} doesn't match the tensor's "
+                f"{format_shape(covered)} at dimension {dim}",
+            )  # fmt: skip
 
 
 def _as_item(item: Any) -> Any:
@@ -87,9 +123,7 @@ def _as_item(item: Any) -> Any:
     if item is None or isinstance(item, (slice, EllipsisType, SymbolicSize)):
         return item
     if isinstance(item, (bool, np.bool_)):
-        raise error(
-            DTypeError, "index", "a Python bool can't be an index; use None for a new dimension, or gf.where"
-        )
+        return of_array(np.asarray(bool(item)))
     if isinstance(item, (list, np.ndarray, range)):
         array = np.asarray(item)
         item = of_array(array.astype(np.int64) if array.size == 0 else array, "index")
@@ -165,8 +199,12 @@ def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
     kept: list[Extent] = []
     advanced: list[tuple[int, Tensor]] = []
     dim = 0
-    for item in _items(key, len(shape)):
+    for item in _expanded_masks(_items(key, len(shape)), shape):
         if item is None:
+            kept.append(1)
+            continue
+        if isinstance(item, _Chosen):
+            advanced.append((len(kept), Tensor(np.zeros(item.count, np.int64))))
             kept.append(1)
             continue
         size = shape[dim]
@@ -174,13 +212,6 @@ def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
             start, step, count = _slice(item, size)
             kept.append(count)
         elif isinstance(item, Tensor):
-            if item.dtype is bool_:
-                raise error(
-                    TraceError, "index",
-                    "a bool mask selects a number of elements that depends on values, which a compiled "
-                    "function can't "
-                    "have; use gf.where(mask, x, 0) and sum, or x[mask] = value for writing",
-                )  # fmt: skip
             advanced.append((len(kept), item))
             start, step, count = 0, 1, size
             kept.append(size)
@@ -302,15 +333,55 @@ def check_range(index: Tensor, size: Extent, dim: int) -> None:
 # ---------------------------------------------------------------------------------------------- writing
 
 
-def written(t: Tensor, key: Any, value: Operand) -> Tensor:
-    """`t` with ``t[key] = value`` done, as a new tensor; gradients flow to both."""
+def written(t: Tensor, key: Any, value: Operand, add: bool = False) -> Tensor:
+    """`t` with ``t[key] = value`` (with `add`, ``t[key] += value`` for every occurrence of a place) done, as
+    a new tensor; gradients flow to both.
+    """
+    items = _items(key, t.ndim)
+    if current_trace() is not None and any(map(is_mask, items)):
+        return _written_where(t, items, value, add)
     parsed = parse(key, t.type_.shape)
     if parsed.advanced:
-        return _written_at_tensors(t, parsed, value)
+        return _written_at_tensors(t, parsed, value, add)
     box = fitted(value, parsed.shape, t, "setitem")
+    if add:
+        box = apply(OPS["add"], basic(t, parsed), box)
     if parsed.shape == () and t.ndim == 0:
         return box
     return put_box(t, parsed, box)
+
+
+def _written_where(t: Tensor, items: list[Any], value: Operand, add: bool) -> Tensor:
+    """Writing by a mask whose values aren't known: a choice for every element."""
+    at = next(n for n, item in enumerate(items) if is_mask(item))
+    mask, before, after = items[at], items[:at], items[at + 1 :]
+    if any(isinstance(item, Tensor) for item in (*before, *after)):
+        raise error(
+            TraceError, "setitem",
+            "a compiled function can write by one mask together with integers, slices, None and ..., not "
+            "with other index tensors; combine masks with & and use gf.where",
+        )  # fmt: skip
+    _require_mask_shape(mask, t.type_.shape, sum(map(_consumes, before)))
+    parsed = parse((*before, *(slice(None),) * mask.ndim, *after), t.type_.shape)
+    lead = sum(item is None or isinstance(item, slice) for item in before)
+    rest = len(parsed.shape) - lead - mask.ndim
+    wide = reshaped(mask, (*(1,) * lead, *mask.type_.shape, *(1,) * rest))
+    source = operand(value, "setitem", "value")
+    if isinstance(source, Tensor) and source.ndim > rest:
+        shape = source.type_.shape
+        place = source.ndim - rest - 1  # the dimension that runs over the chosen elements
+        if shape[place] != 1:
+            raise error(
+                TraceError, "setitem",
+                f"{source.type_} has a value for each chosen element, and how many those are depends on the "
+                "mask's values; in a compiled function the value has to fit every element: use "
+                "gf.where(mask, value, x) with values of x's shape, or gf.masked_scatter",
+            )  # fmt: skip
+        source = reshaped(source, (*shape[:place], *(1,) * mask.ndim, *shape[place + 1 :]))
+    box = basic(t, parsed)
+    new = fitted(source, parsed.shape, t, "setitem")
+    changed = apply(OPS["where"], wide, apply(OPS["add"], box, new) if add else new, box)
+    return changed if parsed.shape == () and t.ndim == 0 else put_box(t, parsed, changed)
 
 
 def put_box(t: Tensor, parsed: Basic, box: Tensor) -> Tensor:
@@ -320,37 +391,28 @@ def put_box(t: Tensor, parsed: Basic, box: Tensor) -> Tensor:
     return apply(OPS["where"], hit, apply(OPS["pad"], reshaped(box, parsed.sizes), **placed), t)
 
 
-def _written_at_tensors(t: Tensor, parsed: Basic, value: Operand) -> Tensor:
-    """``t[..., index, ...] = value`` where every element asks which write, the last of several, is meant for
-    it.
-    """
+def _written_at_tensors(t: Tensor, parsed: Basic, value: Operand, add: bool) -> Tensor:
+    """``t[..., index, ...] = value``, where the last of several writes to a place wins, or all are added."""
     box = basic(t, parsed)
     if len(parsed.advanced) == 1:
         flat, (dim, index) = box, parsed.advanced[0]
         check_range(index, flat.type_.shape[dim], dim)
-        size = of_size(flat.type_.shape[dim], int64)
-        index = apply(
-            OPS["where"], apply(OPS["lt"], index, scalar(0, int64)), apply(OPS["add"], index, size), index
-        )
     else:
         flat, dim, index = flat_position(box, parsed.advanced)
-    shape, rank = flat.type_.shape, index.ndim
+    shape = flat.type_.shape
     rows, count = shape[dim], product(index.type_.shape)
     source = fitted(value, (*shape[:dim], *index.type_.shape, *shape[dim + 1 :]), t, "setitem")
-    source = reshaped(source, (*shape[:dim], count, *shape[dim + 1 :]))
     if count == 0 or rows == 0:
         return copied(t)
-    writes = apply(
-        OPS["eq"],
-        reshaped(apply(OPS["iota"], size=rows), (rows, 1)),
-        reshaped(index, (1, count)) if rank else index,
-    )
-    order = apply(OPS["add"], apply(OPS["iota"], size=count), scalar(1, int64))
-    winner = apply(OPS["max"], apply(OPS["mul"], cast(writes, int64), order), dims=(1,))
-    hit = reshaped(apply(OPS["gt"], winner, scalar(0, int64)), (rows, *(1,) * (len(shape) - dim - 1)))
-    last = apply(
-        OPS["maximum"], apply(OPS["sub"], reshaped(winner, (rows,)), scalar(1, int64)), scalar(0, int64)
-    )
+    if add:
+        changed = apply(OPS["add"], flat, apply(OPS["put_add"], source, index, dim=dim, size=rows))
+        return put_box(t, parsed, _unmerged(changed, box, parsed))
+    source = reshaped(source, (*shape[:dim], count, *shape[dim + 1 :]))
+    # Taking from 0, 1, … counts negative positions from the front and checks that they exist.
+    places = apply(OPS["take"], apply(OPS["iota"], size=rows), reshaped(index, (count,)), dim=0)
+    winner = apply(OPS["last_places"], places, size=rows)
+    hit = reshaped(apply(OPS["ge"], winner, scalar(0, int64)), (rows, *(1,) * (len(shape) - dim - 1)))
+    last = apply(OPS["maximum"], winner, scalar(0, int64))
     changed = apply(OPS["where"], hit, apply(OPS["take"], source, last, dim=dim), flat)
     return put_box(t, parsed, _unmerged(changed, box, parsed))
 
@@ -377,6 +439,9 @@ def fitted(value: Any, shape: tuple[Extent, ...], like: Tensor, name: str) -> Te
     extra = source.ndim - len(shape)
     if extra > 0 and all(s == 1 for s in source.type_.shape[:extra]):
         source = reshaped(source, source.type_.shape[extra:])
+    for size, room in zip(reversed(source.type_.shape), reversed(shape), strict=False):
+        if room == 1:
+            pinned(size, f"the shape of a value for {name}")
     try:
         return expanded(source, shape)
     except ShapeError:

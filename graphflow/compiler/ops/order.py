@@ -9,6 +9,7 @@ import numpy as np
 from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, equal_size, register
 from graphflow.compiler.ops.cumulative import require_row
 from graphflow.compiler.ops.family import Routine, require_same
+from graphflow.dims import Dim
 from graphflow.dtypes import ALL, int64
 from graphflow.errors import DTypeError, ShapeError
 
@@ -214,4 +215,43 @@ mode_place: Op = register(Op(
     ],
     Routine("x[n] order[n] -> y[one]", lambda node: _MODE), 2,
     "A position of the smallest of the most frequent elements along the last dimension, given their order.",
+))  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------- last places
+
+
+def _infer_last_places(index: TensorType, size: int | Dim) -> TensorType:
+    require_row(index)
+    if index.dtype is not int64:
+        raise DTypeError(f"the index has to be int64, got {index.dtype}")
+    return TensorType(int64, (*index.shape[:-1], size))
+
+
+def _numpy_last_places(index: np.ndarray, size: int) -> Any:
+    result = np.full((*index.shape[:-1], size), -1, np.int64)
+    for at in np.ndindex(index.shape[:-1]):
+        for j, place in enumerate(index[at]):
+            result[at][place] = j
+    return result
+
+
+_LAST_PLACES = """
+for i in range(0, n):
+    y[i] = i64(-1)
+for j in range(0, m):
+    y[index[j]] = j
+"""
+
+
+last_places: Op = register(Op(
+    "last_places", "routine", _infer_last_places, _numpy_last_places, None,
+    lambda rng: [
+        Sample((rng.integers(0, n, s),), {"size": n}, gradient=False)
+        for s, n in (((7,), 5), ((2, 3), 9), ((0,), 3), ((4, 1), 1))
+    ],
+    lambda rng: [BadSample((np.ones(3),), {"size": 4}, DTypeError, "has to be int64")],
+    Routine("index[m] -> y[n]", lambda node: _LAST_PLACES), 1,
+    "For each of 0 … size-1 the last position along the last dimension where the index has it, or -1. The "
+    "index must be within that range.",
 ))  # fmt: skip
