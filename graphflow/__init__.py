@@ -38,6 +38,7 @@ from graphflow.random import (
 from graphflow.recompute import checkpoint
 from graphflow.runtime.device import Device as device
 from graphflow.runtime.threads import get_num_threads, set_num_threads
+from graphflow.saving import load, save
 from graphflow.specs import TensorSpec
 from graphflow.tensor import Tensor
 from graphflow.transforms import grad, value_and_grad
@@ -103,6 +104,7 @@ __all__ = [
     "jacrev",
     "jvp",
     "linearize",
+    "load",
     "load_graph",
     "long",
     "manual_seed",
@@ -111,6 +113,7 @@ __all__ = [
     "no_grad",
     "optim",
     "pi",
+    "save",
     "seed",
     "set_grad_enabled",
     "set_num_threads",

@@ -30,6 +30,7 @@ from graphflow.jobs.signals import Stopped, StopWish
 from graphflow.nn import functional as F
 from graphflow.nn.module import Module
 from graphflow.optim import Optimizer
+from graphflow.tensorfile import write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -325,7 +326,7 @@ class _Run:
         path = self.config.output / METRICS
         if path.exists():
             kept = [line for line in _whole_lines(path) if json.loads(line)["epoch"] <= self.position.epoch]
-            checkpoint.write_atomically(path, "".join(kept).encode())
+            write_atomically(path, "".join(kept).encode())
 
 
 class _Asked(Exception):

@@ -14,6 +14,7 @@ from typing import Any
 import graphflow as gf
 import numpy as np
 import pytest
+from graphflow import tensorfile
 from graphflow.errors import FormatError, JobError
 from graphflow.job import CHECKPOINT, METRICS, MODEL, Outcome, train
 from graphflow.jobs import checkpoint
@@ -296,14 +297,14 @@ def test_a_damaged_checkpoint_is_told(place: Path, damage: str) -> None:
 
 def test_a_failed_write_leaves_the_old_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = place / "file"
-    checkpoint.write_atomically(target, b"old")
+    tensorfile.write_atomically(target, b"old")
 
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.write_atomically(target, b"new")
+        tensorfile.write_atomically(target, b"new")
     assert target.read_bytes() == b"old"
     assert [p.name for p in place.glob("file*")] == ["file"]
 

@@ -7,7 +7,6 @@ whole checkpoint: the old one or the new one. Loading reads numbers and text and
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from graphflow.errors import FormatError
-from graphflow.tensorfile import from_bytes, to_bytes
+from graphflow.tensorfile import from_bytes, to_bytes, write_atomically
 
 _KEY = "graphflow.checkpoint"
 _VERSION = 1
@@ -29,25 +28,6 @@ class Checkpoint:
 
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces the file at `path` as a whole, also when the machine stops in the middle."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Layers, losses and what networks are built from: PyTorch's ``torch.nn``."""
 
-from graphflow.nn import functional, init
+from graphflow.nn import functional, init, utils
 from graphflow.nn.activation import GELU, LogSoftmax, ReLU, Sigmoid, Softmax, Softmax2d, Softmin, Tanh
 from graphflow.nn.attention import MultiheadAttention
 from graphflow.nn.batch import (
@@ -260,4 +260,5 @@ __all__ = [
     "ZeroPad3d",
     "functional",
     "init",
+    "utils",
 ]

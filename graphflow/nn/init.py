@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from graphflow import functions as ops
+from graphflow.dtypes import float64
 from graphflow.random import Generator, rand, randn
 from graphflow.tensor import Tensor, no_grad
 
@@ -101,6 +104,86 @@ def kaiming_normal_(
 ) -> Tensor:
     """Normal with standard deviation gain / sqrt(fan); He et al., ICCV 2015. `a` is leaky_relu's slope."""
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
+
+
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Normal with the given mean and standard deviation, cut off outside [a, b]. ValueError unless a < b."""
+    if not a < b:
+        raise ValueError(f"trunc_normal_: expected a < b, got a={a} and b={b}")
+    low, high = (a - mean) / std, (b - mean) / std
+    # Where the density is largest, and how far from there less than 2^-60 of the mass is left to be drawn.
+    top = min(max(0.0, low), high)
+    low, high = max(low, -math.sqrt(top * top + 84)), min(high, math.sqrt(top * top + 84))
+    found = np.empty(tensor.numel())
+    missing = np.arange(found.size)
+    while missing.size:
+        if low <= -0.5 and high >= 0.5:
+            drawn = randn(missing.size, dtype=float64, generator=generator).numpy()
+            accepted = (drawn >= low) & (drawn <= high)
+        else:
+            uniform = rand((2, missing.size), dtype=float64, generator=generator).numpy()
+            drawn = uniform[0] * (high - low) + low
+            accepted = uniform[1] < np.exp((top * top - drawn * drawn) / 2)
+        found[missing[accepted]] = drawn[accepted]
+        missing = missing[~accepted]
+    value = np.clip(found * std + mean, a, b)
+    return _fill(tensor, ops.tensor(value, dtype=tensor.dtype).reshape(tensor.shape))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """The convolution weight (3-d to 5-d) that hands each input channel through; ValueError otherwise.
+
+    With `groups` each group of output channels does.
+    """
+    if tensor.ndim not in (3, 4, 5):
+        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+    outputs, inputs, *kernel = tensor.shape
+    if outputs % groups:
+        raise ValueError("dim 0 must be divisible by groups")
+    each = outputs // groups
+    value = np.zeros(tuple(tensor.shape))
+    for group in range(groups):
+        for d in range(min(each, inputs)):
+            value[(group * each + d, d, *(k // 2 for k in kernel))] = 1.0
+    return _fill(tensor, ops.tensor(value, dtype=tensor.dtype))
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: Generator | None = None) -> Tensor:
+    """A (semi-)orthogonal matrix of the first dimension by the others, times `gain`; Saxe et al., ICLR 2014.
+
+    ValueError below two dimensions.
+    """
+    if tensor.ndim < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    if tensor.numel() == 0:
+        return tensor
+    rows = tensor.shape[0]
+    columns = tensor.numel() // rows
+    drawn = randn((rows, columns), dtype=float64, generator=generator).numpy()
+    q, r = np.linalg.qr(drawn if rows >= columns else drawn.T)
+    q *= np.sign(np.diag(r))  # makes the distribution uniform: Mezzadri, arXiv:math-ph/0609050
+    value = (q if rows >= columns else q.T) * gain
+    return _fill(tensor, ops.tensor(value, dtype=tensor.dtype).reshape(tensor.shape))
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """Normal with standard deviation `std`, but for a share `sparsity` of each column, which is zero;
+    Martens, ICML 2010. ValueError unless 2-d.
+    """
+    if tensor.ndim != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    rows, columns = tensor.shape
+    value = (randn((rows, columns), dtype=float64, generator=generator) * std).numpy()
+    order = np.argsort(rand((rows, columns), dtype=float64, generator=generator).numpy(), axis=0)
+    np.put_along_axis(value, order[: math.ceil(sparsity * rows)], 0.0, axis=0)
+    return _fill(tensor, ops.tensor(value, dtype=tensor.dtype))
 
 
 def _fill(tensor: Tensor, value: Tensor) -> Tensor:

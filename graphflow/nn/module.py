@@ -406,6 +406,14 @@ class Module:
         """Converts floating-point parameters and buffers to float64."""
         return self.to(dtype="float64")
 
+    def half(self: Self) -> Self:
+        """Converts floating-point parameters and buffers to float16."""
+        return self.to(dtype="float16")
+
+    def bfloat16(self: Self) -> Self:
+        """Converts floating-point parameters and buffers to bfloat16."""
+        return self.to(dtype="bfloat16")
+
     def cpu(self: Self) -> Self:
         """Moves to the CPU."""
         return self.to(device="cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType
@@ -97,15 +96,16 @@ class MultiStepLR(_Factor):
     def __init__(
         self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
     ):
-        self.milestones = Counter(milestones)
+        self.milestones: dict[int, int] = Counter(milestones)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
     def _step_factor(self) -> float:
-        return float(self.gamma ** self.milestones[self.last_epoch])
+        return float(self.gamma ** self.milestones.get(self.last_epoch, 0))
 
     def _total_factor(self) -> float:
-        return float(self.gamma ** bisect_right(sorted(self.milestones.elements()), self.last_epoch))
+        passed = sum(count for epoch, count in self.milestones.items() if epoch <= self.last_epoch)
+        return float(self.gamma**passed)
 
 
 class ConstantLR(_Factor):
