@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from graphflow.autograd.gradients import carrying, node_in, require_unchanged
 from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, input_node
-from graphflow.compiler.passes.autodiff import vjp
-from graphflow.compiler.subgraph import zeros
+from graphflow.compiler.passes.autodiff import vjp, zeros
 from graphflow.compiler.trace import current_trace
 from graphflow.memory import SAVED
 from graphflow.replay import replay

@@ -12,8 +12,8 @@ from graphflow.compiler.ir import OPS, Graph, Node, TensorType, constant, input_
 from graphflow.compiler.location import Loc
 from graphflow.compiler.ops.control import cond, items, scan, while_loop
 from graphflow.compiler.parser import parse
-from graphflow.compiler.passes.autodiff import vjp
-from graphflow.compiler.subgraph import close, inline, pull_back, zeros
+from graphflow.compiler.passes.autodiff import vjp, zeros
+from graphflow.compiler.subgraph import close, inline, pull_back
 from graphflow.compiler.verify import verify
 from graphflow.dims import Dim
 from graphflow.dtypes import bool_, float64, int64

@@ -428,3 +428,21 @@ def test_a_traced_value_has_no_numbers() -> None:
     traced(lambda x: kept.append(x) or x, np.ones(3))  # type: ignore[func-returns-value]
     with pytest.raises(TraceError, match="return it from the function instead of storing it"):
         kept[0] + 1
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_steps_have_zero_gradients(compiled: bool) -> None:
+    def gradient(x: gf.Tensor) -> gf.Tensor:
+        x = x.detach().requires_grad_(True)
+        return gf.autograd.grad((x.floor() + x.round() + gf.sign(x)).sum(), [x])[0]
+
+    x = gf.tensor([1.5, -2.5])
+    assert (gf.compile(gradient) if compiled else gradient)(x).tolist() == [0.0, 0.0]
+    leaf = x.clone().requires_grad_(True)
+    other = gf.ones(2, requires_grad=True)
+    (leaf.ceil() * other).sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.tolist() == [0.0, 0.0]
+    # what isn't reached at all still has none
+    (leaf.detach() * other).sum().backward()
+    assert gf.autograd.grad((leaf.detach() * other).sum(), [leaf], allow_unused=True) == (None,)

@@ -11,8 +11,7 @@ import numpy as np
 from graphflow.autograd.context import FunctionCtx
 from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, Op, TupleType
-from graphflow.compiler.passes.autodiff import vjp
-from graphflow.compiler.subgraph import zeros
+from graphflow.compiler.passes.autodiff import vjp, zeros
 from graphflow.compiler.trace import Trace, current_trace, tracing
 from graphflow.errors import GradientError
 from graphflow.functions.create import zeros_like

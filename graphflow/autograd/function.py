@@ -15,7 +15,8 @@ from graphflow.autograd.context import FunctionCtx
 from graphflow.autograd.events import EagerCall
 from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Graph, Node, TensorType, broadcast_shapes, input_node
-from graphflow.compiler.subgraph import close, zeros
+from graphflow.compiler.passes.autodiff import zeros
+from graphflow.compiler.subgraph import close
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.errors import DTypeError, GradientError, ShapeError
 from graphflow.histories import views_follow

@@ -18,7 +18,7 @@ import numpy as np
 from graphflow.compiler import interpret, ir
 from graphflow.compiler.ir import OPS, Node
 from graphflow.compiler.location import user_loc
-from graphflow.compiler.passes.autodiff import is_differentiable, vjp
+from graphflow.compiler.passes.autodiff import is_differentiable, vjp, with_zeros
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.errors import GradientError
 from graphflow.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
@@ -106,7 +106,7 @@ def _differentiate(
     trace = current_trace()
     nodes = [node_in(t, trace) for t in outputs]
     with ir.at(user_loc()):
-        grads = vjp(nodes, [node_in(s, trace) for s in seeds], wrt)
+        grads = with_zeros(nodes, wrt, vjp(nodes, [node_in(s, trace) for s in seeds], wrt))
     wanted = [g for g in grads if g is not None]
     flows = carrying(wanted, trace) if create_graph else [False] * len(wanted)
     if trace is not None:

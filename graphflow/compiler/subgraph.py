@@ -7,13 +7,11 @@ from typing import Any
 
 from graphflow import dims
 from graphflow.compiler.ir import (
-    OPS,
     Graph,
     Node,
     Size,
     TensorType,
     at,
-    constant,
     input_node,
     make_node,
     substitute,
@@ -117,12 +115,6 @@ def _sized(value: Any, symbols: Mapping[str, Size]) -> Any:
         )
         return Graph(value.name, args, (), tuple(_sized_outputs(value, args, symbols)))
     return value
-
-
-def zeros(type_: TensorType) -> Node:
-    """A node of zeros (False for bool)."""
-    zero = constant(0, type_.dtype)
-    return OPS["expand"](zero, shape=type_.shape) if type_.shape else zero
 
 
 def pull_back(graph: Graph, received: Mapping[int, Node]) -> list[Node | None]:

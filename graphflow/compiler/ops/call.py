@@ -31,8 +31,9 @@ from graphflow.compiler.ops.control import project
 from graphflow.compiler.ops.family import Elementwise, by_kind
 from graphflow.compiler.ops.movement import View
 from graphflow.compiler.ops.reduce import sum_
+from graphflow.compiler.passes.autodiff import zeros
 from graphflow.compiler.passes.batch import Items, batch_graph
-from graphflow.compiler.subgraph import inline, pull_back, zeros
+from graphflow.compiler.subgraph import inline, pull_back
 from graphflow.dtypes import float64
 from graphflow.errors import DTypeError, GradientError, ShapeError
 

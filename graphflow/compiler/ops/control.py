@@ -30,7 +30,8 @@ from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.contract import matmul
 from graphflow.compiler.ops.movement import cat, reshape, slice_
 from graphflow.compiler.ops.reduce import sum_
-from graphflow.compiler.subgraph import pull_back, used, zeros
+from graphflow.compiler.passes.autodiff import zeros
+from graphflow.compiler.subgraph import pull_back, used
 from graphflow.dtypes import DType, bool_, float64, int64
 from graphflow.errors import DTypeError, GradientError, ShapeError
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from graphflow.compiler.ir import OPS, Node, Shape, TensorType, TupleType, at, toposort
+from graphflow.compiler.ir import OPS, Node, Shape, TensorType, TupleType, at, constant, toposort
 from graphflow.errors import GradientError
 
 Cotangent = Node | Mapping[int, Node]
@@ -48,13 +48,8 @@ def vjp(
     Every cotangent has the type of its node. Nodes in `stop` are treated as inputs: nothing behind them is
     visited. GradientError when the path runs through an op that has no gradient rule.
     """
-    order = toposort(outputs, stop=stop | frozenset(wrt) if _are_leaves(wrt) else stop)
+    order, needed = _paths(outputs, wrt, stop)
     targets = set(wrt)
-    needed: set[Node] = set()
-    for node in order:
-        passes_on = node not in stop and node.op.name != "detach" and any(i in needed for i in node.inputs)
-        if is_differentiable(node) and (node in targets or passes_on):
-            needed.add(node)
     totals: dict[Node, list[Cotangent]] = {}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if cotangent is not None and output in needed:
@@ -72,6 +67,40 @@ def vjp(
                 continue
             _push(node, g, needed, totals)
     return [found.get(node) for node in wrt]
+
+
+def _paths(
+    outputs: Sequence[Node], wrt: Sequence[Node], stop: frozenset[Node] = frozenset()
+) -> tuple[list[Node], set[Node]]:
+    """The nodes behind `outputs` in order, and those that depend on `wrt` differentiably."""
+    order = toposort(outputs, stop=stop | frozenset(wrt) if _are_leaves(wrt) else stop)
+    targets = set(wrt)
+    needed: set[Node] = set()
+    for node in order:
+        passes_on = node not in stop and node.op.name != "detach" and any(i in needed for i in node.inputs)
+        if is_differentiable(node) and (node in targets or passes_on):
+            needed.add(node)
+    return order, needed
+
+
+def with_zeros(
+    outputs: Sequence[Node], wrt: Sequence[Node], found: Sequence[Node | None]
+) -> list[Node | None]:
+    """Cotangents as `vjp` gives them, with zeros where an output depends on a node through steps alone, as
+    ``floor``, whose derivative is 0 wherever there is one.
+    """
+    if all(g is not None for g in found):
+        return list(found)
+    _, needed = _paths(outputs, wrt)
+    return [
+        zeros(node.type) if g is None and node in needed else g for node, g in zip(wrt, found, strict=True)
+    ]
+
+
+def zeros(type_: TensorType) -> Node:
+    """A node of zeros (False for bool)."""
+    zero = constant(0, type_.dtype)
+    return OPS["expand"](zero, shape=type_.shape) if type_.shape else zero
 
 
 def _are_leaves(nodes: Sequence[Node]) -> bool:
