@@ -8,30 +8,28 @@ once gives. While a function is traced, the generator is a state of the graph li
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
 from typing import Any
 
+from graphflow import sampling
 from graphflow.compiler.ir import OPS
-from graphflow.compiler.trace import current_trace
 from graphflow.dims import product
-from graphflow.dtypes import DType, float32, float64, int64
-from graphflow.errors import DTypeError, ShapeError, TraceError
+from graphflow.dtypes import DType, finfo, float32, iinfo, int64
+from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import (
     Extent,
     as_dtype,
+    broadcast,
     cast,
-    expanded,
     in_dtype,
     new_shape_args,
     of_size,
     operand,
-    require_float,
     scalar,
     tensor_arg,
 )
 from graphflow.functions.create import finished, tensor
+from graphflow.functions.order import argsort
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply, concrete, no_grad
 from graphflow.vmap import draw
@@ -109,7 +107,7 @@ def set_rng_state(new_state: Tensor) -> None:
 # ---------------------------------------------------------------------------------------------- draws
 
 
-def _words(shape: tuple[Extent, ...], count: int, generator: Generator | None) -> list[Tensor]:
+def words(shape: tuple[Extent, ...], count: int, generator: Generator | None) -> list[Tensor]:
     """`count` (at most 4) random 32-bit words an element, as int64; advances the generator."""
     state = (generator or default_generator).state
 
@@ -123,45 +121,25 @@ def _words(shape: tuple[Extent, ...], count: int, generator: Generator | None) -
         return draw(shape, advance)
 
 
-def _shifted(word: Tensor, bits: int) -> Tensor:
-    return apply(OPS["right_shift"], word, scalar(bits, int64))
+def uniform(shape: tuple[Extent, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    """Uniform numbers in [0, 1)."""
+    return sampling.fraction(words(shape, sampling.words_for(dtype), generator), dtype)
 
 
-def _joined(high: Tensor, bits: int, low: Tensor) -> Tensor:
-    return apply(OPS["add"], apply(OPS["mul"], high, scalar(1 << bits, int64)), low)
+def normal_numbers(shape: tuple[Extent, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    """Standard normal numbers."""
+    return sampling.normal(words(shape, 2 * sampling.words_for(dtype), generator), dtype)
 
 
-def _fraction(words: Sequence[Tensor], dtype: DType) -> Tensor:
-    """Uniform in [0, 1), as many bits as the dtype has: of one word, for float64 of two."""
-    if dtype is not float64:
-        bits = {"float16": 11, "bfloat16": 8}.get(dtype.name, 24)
-        whole = cast(_shifted(words[0], 32 - bits), float32)
-        return cast(apply(OPS["mul"], whole, scalar(2.0**-bits, float32)), dtype)
-    whole = _joined(_shifted(words[0], 5), 26, _shifted(words[1], 6))
-    return apply(OPS["mul"], cast(whole, dtype), scalar(2.0**-53, dtype))
+def exponential(shape: tuple[Extent, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    """Exponential numbers of mean 1."""
+    return sampling.exponential(words(shape, sampling.words_for(dtype), generator), dtype)
 
 
-def _uniform(shape: tuple[Extent, ...], dtype: DType, generator: Generator | None) -> Tensor:
-    return _fraction(_words(shape, 2 if dtype is float64 else 1, generator), dtype)
-
-
-def _normal(shape: tuple[Extent, ...], dtype: DType, generator: Generator | None) -> Tensor:
-    """Standard normal by the Box-Muller transform (1958), one value a counter."""
-    if dtype.is_half:
-        return cast(_normal(shape, float32, generator), dtype)
-    if dtype is float32:
-        words = _words(shape, 2, generator)
-        radius_part = cast(
-            apply(OPS["add"], words[0], scalar(1, int64)), dtype
-        )  # in (0, 1], in steps of 2**-32
-        radius_part = apply(OPS["mul"], radius_part, scalar(2.0**-32, dtype))
-        turn = _fraction(words[1:], dtype)
-    else:
-        words = _words(shape, 4, generator)
-        radius_part = apply(OPS["sub"], scalar(1.0, dtype), _fraction(words[:2], dtype))
-        turn = _fraction(words[2:], dtype)
-    radius = apply(OPS["sqrt"], apply(OPS["mul"], apply(OPS["log"], radius_part), scalar(-2.0, dtype)))
-    return apply(OPS["mul"], radius, apply(OPS["cos"], apply(OPS["mul"], turn, scalar(2 * math.pi, dtype))))
+def uniform_bits(shape: tuple[Extent, ...], generator: Generator | None) -> Tensor:
+    """63 random bits an element."""
+    high, low = words(shape, 2, generator)
+    return sampling.joined(high, 31, sampling.shifted(low, 1))
 
 
 def _float_dtype(dtype: Any, name: str) -> DType:
@@ -181,7 +159,7 @@ def rand(
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
     return finished(
-        _uniform(new_shape_args(size, "rand"), _float_dtype(dtype, "rand"), generator), device, requires_grad
+        uniform(new_shape_args(size, "rand"), _float_dtype(dtype, "rand"), generator), device, requires_grad
     )
 
 
@@ -194,9 +172,8 @@ def randn(
     requires_grad: bool = False,
 ) -> Tensor:
     """Numbers from the standard normal distribution."""
-    return finished(
-        _normal(new_shape_args(size, "randn"), _float_dtype(dtype, "randn"), generator), device, requires_grad
-    )
+    drawn = normal_numbers(new_shape_args(size, "randn"), _float_dtype(dtype, "randn"), generator)
+    return finished(drawn, device, requires_grad)
 
 
 @public(method=False)
@@ -211,7 +188,7 @@ def rand_like(
     """Uniform numbers in [0, 1) in input's shape and dtype."""
     t = tensor_arg(input, "rand_like")
     wanted = _float_dtype(t.dtype if dtype is None else dtype, "rand_like")
-    return finished(_uniform(t.type_.shape, wanted, generator), device, requires_grad)
+    return finished(uniform(t.type_.shape, wanted, generator), device, requires_grad)
 
 
 @public(method=False)
@@ -226,20 +203,32 @@ def randn_like(
     """Standard normal numbers in input's shape and dtype."""
     t = tensor_arg(input, "randn_like")
     wanted = _float_dtype(t.dtype if dtype is None else dtype, "randn_like")
-    return finished(_normal(t.type_.shape, wanted, generator), device, requires_grad)
+    return finished(normal_numbers(t.type_.shape, wanted, generator), device, requires_grad)
 
 
-def _integers(
-    low: int, high: int, shape: tuple[Extent, ...], dtype: DType, generator: Generator | None
-) -> Tensor:
+def integers(
+    low: int, high: int, shape: tuple[Extent, ...], dtype: DType, generator: Generator | None,
+    name: str = "randint",
+) -> Tensor:  # fmt: skip
+    """Integers in [low, high), every one equally likely up to (high - low) / 2**63."""
     if high <= low:
-        raise error(ShapeError, "randint", f"needs low < high, got {low} and {high}")
+        raise error(ShapeError, name, f"needs low < high, got {low} and {high}")
     if high - low > 2**63 - 1:
-        raise error(ShapeError, "randint", f"the range from {low} to {high} is wider than 2**63")
-    words = _words(shape, 2, generator)
-    bits = _joined(words[0], 31, _shifted(words[1], 1))  # 63 bits: the bias is below range / 2**63
-    drawn = apply(OPS["remainder"], bits, scalar(high - low, int64))
+        raise error(ShapeError, name, f"the range from {low} to {high} is wider than 2**63")
+    least, most = _ends(dtype)
+    if low < least or high - 1 > most:
+        raise error(ShapeError, name, f"{dtype} can't hold all integers from {low} to {high - 1}")
+    # the bias of 63 bits is below range / 2**63
+    drawn = apply(OPS["remainder"], uniform_bits(shape, generator), scalar(high - low, int64))
     return cast(apply(OPS["add"], drawn, scalar(low, int64)), dtype)
+
+
+def _ends(dtype: DType) -> tuple[float, float]:
+    """The integers between which a dtype's range lies."""
+    if dtype.kind == "int":
+        facts = iinfo(dtype)
+        return facts.min, facts.max
+    return (0, 1) if dtype.kind == "bool" else (finfo(dtype).min, finfo(dtype).max)
 
 
 @public(method=False)
@@ -261,36 +250,34 @@ def randint(
     if size is None or isinstance(high, (list, tuple)):
         raise error(ShapeError, "randint", "needs a size: randint(low, high, size) or randint(high, size)")
     shape = new_shape_args((tuple(size) if isinstance(size, (list, tuple)) else size,), "randint")
-    return finished(_integers(int(low), int(high), shape, as_dtype(dtype), generator), device, requires_grad)
+    return finished(integers(int(low), int(high), shape, as_dtype(dtype), generator), device, requires_grad)
 
 
 @public(method=False)
-def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any = None) -> Tensor:
+def randint_like(
+    input: Tensor, low: int, high: int | None = None, *, generator: Generator | None = None,
+    dtype: Any = None, device: Any = None, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """Integers in [low, high) (or [0, low)) in input's shape and dtype."""
     t = tensor_arg(input, "randint_like")
     first, last = (0, low) if high is None else (low, high)
-    return _integers(first, last, t.type_.shape, t.dtype if dtype is None else as_dtype(dtype), None)
+    wanted = t.dtype if dtype is None else as_dtype(dtype)
+    drawn = integers(first, last, t.type_.shape, wanted, generator, "randint_like")
+    return finished(drawn, device, requires_grad)
 
 
 @public(method=False)
-def randperm(n: int, *, generator: Generator | None = None, dtype: Any = int64, device: Any = None) -> Tensor:
-    """The integers 0 … n-1 in random order. Not while tracing, where the order would have to be sorted in the
-    graph.
-    """
-    if current_trace() is not None:
-        raise error(
-            TraceError, "randperm", "needs numbers; draw it outside the compiled function and pass it in"
-        )
-    words = _words((int(n),), 2, generator)
-    keys = _joined(words[0], 31, _shifted(words[1], 1)).numpy()
-    return finished(cast(Tensor(keys.argsort(kind="stable")), as_dtype(dtype)), device, False)
-
-
-@public()
-def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """1 with each element's probability, else 0, in input's dtype."""
-    t = require_float(tensor_arg(input, "bernoulli"), "bernoulli").detach()
-    return cast(apply(OPS["lt"], _uniform(t.type_.shape, t.dtype, generator), t), t.dtype)
+def randperm(
+    n: int, *, generator: Generator | None = None, dtype: Any = int64, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """The integers 0 … n-1 in random order: the places of random 63-bit keys in order."""
+    (size,) = new_shape_args((n,), "randperm")
+    wanted = as_dtype(dtype)
+    if isinstance(size, int) and size - 1 > _ends(wanted)[1]:
+        raise error(ShapeError, "randperm", f"{wanted} can't hold all integers up to {size - 1}")
+    order = argsort(uniform_bits((size,), generator))
+    return finished(cast(order, wanted), device, requires_grad)
 
 
 @public(method=False)
@@ -305,77 +292,28 @@ def normal(
     requires_grad: bool = False,
 ) -> Tensor:
     """Normal numbers with given mean and standard deviation: tensors, or numbers and a `size`."""
-    center, spread = operand(mean, "normal", "mean"), operand(std, "normal", "std")
+    center, spread = (
+        v.detach() if isinstance(v, Tensor) else v
+        for v in (operand(mean, "normal", "mean"), operand(std, "normal", "std"))
+    )
+    check_spread(spread, "normal")
     tensors = [v for v in (center, spread) if isinstance(v, Tensor)]
     if size is not None:
         shape = new_shape_args((size,), "normal")
     elif tensors:
         shape = (
-            apply(OPS["add"], *(v.detach() for v in tensors)).type_.shape
+            broadcast(*tensors)
             if len(tensors) == 2
             else tensors[0].type_.shape
         )
     else:
         raise error(ShapeError, "normal", "needs a size when mean and std are numbers")
     wanted = _float_dtype(dtype if dtype is not None or not tensors else tensors[0].dtype, "normal")
-    drawn = apply(OPS["mul"], _normal(shape, wanted, generator), in_dtype(spread, wanted))
+    drawn = apply(OPS["mul"], normal_numbers(shape, wanted, generator), in_dtype(spread, wanted))
     return finished(apply(OPS["add"], drawn, in_dtype(center, wanted)), device, requires_grad)
 
 
-# ---------------------------------------------------------------------------------------------- in place
-
-
-@public(function=False)
-def uniform_(
-    self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
-) -> Tensor:
-    """Fills the tensor with uniform numbers in [from, to)."""
-    require_float(self, "uniform_")
-    drawn = _uniform(self.type_.shape, self.dtype, generator)
-    width = apply(OPS["mul"], drawn, scalar(float(to) - float(from_), self.dtype))
-    return self._assign(apply(OPS["add"], width, scalar(float(from_), self.dtype)))
-
-
-@public(function=False)
-def normal_(
-    self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
-) -> Tensor:
-    """Fills the tensor with normal numbers."""
-    require_float(self, "normal_")
-    drawn = apply(OPS["mul"], _normal(self.type_.shape, self.dtype, generator), in_dtype(std, self.dtype))
-    return self._assign(apply(OPS["add"], drawn, in_dtype(mean, self.dtype)))
-
-
-@public(function=False)
-def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
-    """Fills the tensor with 1 with probability `p`, else 0."""
-    dtype = p.dtype if isinstance(p, Tensor) else float64
-    chance = expanded(in_dtype(operand(p, "bernoulli_", "p"), dtype), self.type_.shape)
-    return self._assign(
-        cast(apply(OPS["lt"], _uniform(self.type_.shape, dtype, generator), chance), self.dtype)
-    )
-
-
-@public(function=False)
-def random_(
-    self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None
-) -> Tensor:
-    """Fills the tensor with integers in [from, to); ``random_(n)`` starts at 0, without bounds up to what
-    fits exactly.
-    """
-    if to is None:
-        limits = {
-            "float16": 2**11 + 1,
-            "bfloat16": 2**8 + 1,
-            "float32": 2**24 + 1,
-            "float64": 2**53 + 1,
-            "bool": 2,
-            "uint8": 256,
-            "int8": 128,
-            "int16": 2**15,
-        }
-        last = limits.get(self.dtype.name, 2**31 if self.dtype.name == "int32" else 2**63 - 1)
-        first, to = (0, from_) if from_ else (0, last)
-    else:
-        first = from_
-    return self._assign(_integers(first, to, self.type_.shape, self.dtype, generator))
+def check_spread(std: Any, name: str) -> None:
+    """ShapeError for a negative standard deviation."""
+    if isinstance(std, (int, float)) and std < 0:
+        raise error(ShapeError, name, f"expects std >= 0.0, but found std {std}")

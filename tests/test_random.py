@@ -29,8 +29,15 @@ def test_normal_numbers_are_box_mullers() -> None:
     gf.manual_seed(5)
     w = words(5, 0, 1000)
     radius = np.sqrt(-2 * np.log((w[0] + 1) * 2.0**-32))
-    wanted = radius * np.cos(2 * np.pi * (w[1] >> 8) * 2.0**-24)
-    np.testing.assert_allclose(gf.randn(1000).numpy(), wanted, rtol=2e-4, atol=2e-6)
+    quarter = (((w[1] & (2**31 - 1)) >> 7) + 1) * 2.0**-24
+    wanted = np.where(w[1] < 2**31, 1, -1) * radius * np.sin(np.pi / 2 * quarter)
+    np.testing.assert_allclose(gf.randn(1000).numpy(), wanted, rtol=1e-6, atol=1e-6)
+    w = words(5, 1000, 1000)
+    radius = np.sqrt(-2 * np.log(((w[0] >> 5) * 2.0**26 + (w[1] >> 6) + 1) * 2.0**-53))
+    quarter = (((w[2] & (2**31 - 1)) >> 5) * 2.0**26 + (w[3] >> 6) + 1) * 2.0**-52
+    wanted = np.where(w[2] < 2**31, 1, -1) * radius * np.sin(np.pi / 2 * quarter)
+    found = gf.randn(1000, dtype=gf.float64).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-13)
 
 
 def test_a_draw_doesnt_depend_on_how_it_is_cut() -> None:

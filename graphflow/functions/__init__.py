@@ -65,8 +65,9 @@ from graphflow.functions.shape import (
 from graphflow.functions.unique import (
     bincount, unique, unique_consecutive,
 )
+from graphflow.draws import bernoulli, multinomial
 from graphflow.random import (
-    bernoulli, normal, rand, rand_like, randint, randint_like, randn, randn_like, randperm,
+    normal, rand, rand_like, randint, randint_like, randn, randn_like, randperm,
 )
 
 __all__ = [
@@ -213,6 +214,7 @@ __all__ = [
     "movedim",
     "msort",
     "mul",
+    "multinomial",
     "multiply",
     "mv",
     "nan_to_num",
