@@ -291,3 +291,8 @@ def test_triplets_with_a_distance_of_ones_own() -> None:
 def test_losses_say_what_does_not_fit(call, error, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=message):
         call(gf.full((2, 3), 0.5))
+
+
+def test_errors_name_the_function_and_the_users_line() -> None:
+    with pytest.raises(ValueError, match=r"^huber_loss: does not support(.|\n)*test_losses\.py:\d+"):
+        F.huber_loss(gf.ones(2), gf.ones(2), delta=-1.0)

@@ -181,7 +181,7 @@ class _Reader:
             raise self.fail(key, f"the key 'name' is missing; there are {', '.join(OPTIMIZERS)}")
         name = self.choice("optimizer.name", value["name"], OPTIMIZERS)
         parameters = list(inspect.signature(OPTIMIZERS[name]).parameters.values())[1:]
-        defaults = {p.name: p.default for p in parameters}
+        defaults = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
         given = {k: v for k, v in value.items() if k != "name"}
         self.only_known("optimizer.", given, defaults)
         options = {k: self.option(f"optimizer.{k}", v, defaults[k]) for k, v in given.items()}

@@ -51,7 +51,7 @@ from graphflow.nn.functional.inplace import (
     threshold_,
 )
 from graphflow.nn.functional.linear import bilinear, linear
-from graphflow.nn.functional.loss import cross_entropy, mse_loss, nll_loss
+from graphflow.nn.functional.loss import cross_entropy, nll_loss
 from graphflow.nn.functional.margin import (
     cosine_embedding_loss,
     hinge_embedding_loss,
@@ -103,6 +103,7 @@ from graphflow.nn.functional.regression import (
     huber_loss,
     kl_div,
     l1_loss,
+    mse_loss,
     poisson_nll_loss,
     smooth_l1_loss,
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
+from graphflow.functions.registry import error
 from graphflow.random import rand
 from graphflow.tensor import Tensor
 
@@ -42,7 +43,9 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     elif approximate == "tanh":
         share = ops.tanh(math.sqrt(2.0 / math.pi) * (input + 0.044715 * input * input * input))
     else:
-        raise ValueError(f"approximate argument must be either none or tanh, got {approximate!r}")
+        raise error(
+            ValueError, "gelu", f"approximate argument must be either none or tanh, got {approximate!r}"
+        )
     result: Tensor = input * 0.5 * (1.0 + share)
     return result
 
@@ -88,7 +91,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     """
     size = input.shape[dim]
     if isinstance(size, int) and size % 2:
-        raise ShapeError(f"Halving dimension must be even, but dimension {dim} is size {size}")
+        raise error(ShapeError, "glu", f"Halving dimension must be even, but dimension {dim} is size {size}")
     first, second = input.chunk(2, dim)
     result: Tensor = first * second.sigmoid()
     return result

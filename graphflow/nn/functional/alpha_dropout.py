@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from graphflow import functions as ops
+from graphflow.functions.registry import error
 from graphflow.nn.functional.activation import written
 from graphflow.random import rand
 from graphflow.tensor import Tensor
@@ -28,7 +29,9 @@ def feature_alpha_dropout(
 
 def _dropped(input: Tensor, p: float, training: bool, inplace: bool, draws: tuple[int, ...]) -> Tensor:
     if not 0 <= p <= 1:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+        raise error(
+            ValueError, "alpha_dropout", f"dropout probability has to be between 0 and 1, but got {p}"
+        )
     if not training or p == 0:
         return input
     if p == 1:

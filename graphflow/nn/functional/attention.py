@@ -6,6 +6,7 @@ import math
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.registry import error
 from graphflow.nn.functional.dropout import dropout
 from graphflow.nn.functional.linear import linear
 from graphflow.nn.functional.reduction import sizes_differ
@@ -31,13 +32,17 @@ def scaled_dot_product_attention(
     those of ``torch.nn.functional.scaled_dot_product_attention``.
     """
     if min(query.ndim, key.ndim, value.ndim) < 2:
-        raise ShapeError(
-            "scaled_dot_product_attention: query, key and value need at least 2 dimensions, got shapes "
-            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
+        raise error(
+            ShapeError,
+            "scaled_dot_product_attention",
+            "query, key and value need at least 2 dimensions, got shapes "
+            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}",
         )
     if attn_mask is not None and is_causal:
-        raise ValueError(
-            "scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
+        raise error(
+            ValueError,
+            "scaled_dot_product_attention",
+            "Explicit attn_mask should not be set when is_causal=True",
         )
     if enable_gqa:
         key, value = (_repeated(t, query.shape[-3]) for t in (key, value))
@@ -57,7 +62,11 @@ def _repeated(t: Tensor, heads: int) -> Tensor:
     """Each head of a key or value as often as it takes to have `heads`."""
     own = t.shape[-3]
     if heads % own:
-        raise ShapeError(f"enable_gqa: {heads} heads of the query aren't a multiple of {own} of key or value")
+        raise error(
+            ShapeError,
+            "scaled_dot_product_attention",
+            f"{heads} heads of the query aren't a multiple of {own} of key or value",
+        )
     wide = t.unsqueeze(-3).expand((*t.shape[:-2], heads // own, *t.shape[-2:]))
     result: Tensor = wide.reshape((*t.shape[:-3], heads, *t.shape[-2:]))
     return result
@@ -67,8 +76,10 @@ def _masked(scores: Tensor, mask: Tensor) -> Tensor:
     if mask.dtype.kind == "bool":
         return ops.where(mask, scores, -math.inf)
     if not mask.dtype.is_floating_point:
-        raise DTypeError(
-            f"an attention mask is bool or floating point, got {mask.dtype}; convert with .bool()"
+        raise error(
+            DTypeError,
+            "scaled_dot_product_attention",
+            f"an attention mask is bool or floating point, got {mask.dtype}; convert with .bool()",
         )
     result: Tensor = scores + mask.to(scores.dtype)
     return result
@@ -115,18 +126,26 @@ def multi_head_attention_forward(
     """
     batched = _check(query, key, value, embed_dim_to_check, num_heads)
     if is_causal and attn_mask is None:
-        raise ValueError("Need attn_mask if specifying the is_causal hint.")
+        raise error(
+            ValueError, "multi_head_attention_forward", "Need attn_mask if specifying the is_causal hint."
+        )
     if use_separate_proj_weight:
         weights = q_proj_weight, k_proj_weight, v_proj_weight
         if any(w is None for w in weights):
-            raise ValueError(
-                "use_separate_proj_weight is True but q_proj_weight, k_proj_weight or v_proj_weight is None"
+            raise error(
+                ValueError,
+                "multi_head_attention_forward",
+                "use_separate_proj_weight is True but q_proj_weight, k_proj_weight or v_proj_weight is None",
             )
         biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
         projected = [linear(t, w, b) for t, w, b in zip((query, key, value), weights, biases, strict=True)]  # type: ignore[arg-type]
     else:
         if in_proj_weight is None:
-            raise ValueError("use_separate_proj_weight is False but in_proj_weight is None")
+            raise error(
+                ValueError,
+                "multi_head_attention_forward",
+                "use_separate_proj_weight is False but in_proj_weight is None",
+            )
         projected = _projected(query, key, value, in_proj_weight, in_proj_bias)
     if not batched:
         projected = [t.unsqueeze(1) for t in projected]
@@ -166,17 +185,29 @@ def _check(query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_heads:
     """Whether there is a batch dimension, after shapes were compared."""
     shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
     if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
-        raise ShapeError(
-            f"attention takes query, key and value of 3 dimensions, or 2 without a batch, got {shapes}"
+        raise error(
+            ShapeError,
+            "multi_head_attention_forward",
+            f"attention takes query, key and value of 3 dimensions, or 2 without a batch, got {shapes}",
         )
     if sizes_differ(query.shape[-1], embed_dim):
-        raise ShapeError(
-            f"was expecting embedding dimension of {embed_dim}, but got {query.shape[-1]}: {shapes}"
+        raise error(
+            ShapeError,
+            "multi_head_attention_forward",
+            f"was expecting embedding dimension of {embed_dim}, but got {query.shape[-1]}: {shapes}",
         )
     if any(map(sizes_differ, key.shape[:-1], value.shape[:-1])):
-        raise ShapeError(f"key and value need the same sequence length and batch, got {shapes}")
+        raise error(
+            ShapeError,
+            "multi_head_attention_forward",
+            f"key and value need the same sequence length and batch, got {shapes}",
+        )
     if embed_dim % num_heads:
-        raise ShapeError(f"embed_dim {embed_dim} not divisible by num_heads {num_heads}")
+        raise error(
+            ShapeError,
+            "multi_head_attention_forward",
+            f"embed_dim {embed_dim} not divisible by num_heads {num_heads}",
+        )
     return query.ndim == 3
 
 
@@ -216,13 +247,19 @@ def _masks(
     if attn_mask is not None:
         wanted = (batch * num_heads, length, keys) if attn_mask.ndim == 3 else (length, keys)
         if attn_mask.ndim not in (2, 3) or any(map(sizes_differ, attn_mask.shape, wanted)):
-            raise ShapeError(f"The shape of attn_mask is {tuple(attn_mask.shape)}, but should be {wanted}.")
+            raise error(
+                ShapeError,
+                "multi_head_attention_forward",
+                f"The shape of attn_mask is {tuple(attn_mask.shape)}, but should be {wanted}.",
+            )
         many = attn_mask.ndim == 3
         masks.append(attn_mask.reshape((batch, num_heads, length, keys)) if many else attn_mask)
     if padding is not None:
         if padding.ndim != 2 or any(map(sizes_differ, padding.shape, (batch, keys))):
-            raise ShapeError(
-                f"expecting key_padding_mask shape of {(batch, keys)}, but got {tuple(padding.shape)}"
+            raise error(
+                ShapeError,
+                "multi_head_attention_forward",
+                f"expecting key_padding_mask shape of {(batch, keys)}, but got {tuple(padding.shape)}",
             )
         masks.append(padding.unsqueeze(1).unsqueeze(1))
     allowed = added = None
@@ -232,7 +269,11 @@ def _masks(
         elif mask.dtype.is_floating_point:
             added = mask.to(query.dtype) if added is None else added + mask.to(query.dtype)
         else:
-            raise DTypeError(f"only bool and floating types of masks are supported, got {mask.dtype}")
+            raise error(
+                DTypeError,
+                "multi_head_attention_forward",
+                f"only bool and floating types of masks are supported, got {mask.dtype}",
+            )
     return allowed, added
 
 

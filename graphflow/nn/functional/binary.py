@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
+from graphflow.functions.registry import error
 from graphflow.nn.functional.reduction import chosen, differ, reduced
 from graphflow.nn.functional.smooth import log1p_exp, log1p_exp_of_both
 from graphflow.tensor import Tensor, no_grad
@@ -28,13 +29,15 @@ def binary_cross_entropy(
     """
     reduction = chosen(size_average, reduce, reduction)
     if differ(input, target):
-        raise ShapeError(
+        raise error(
+            ShapeError,
+            "binary_cross_entropy",
             f"Using a target size ({tuple(target.shape)}) that is different to the input size "
-            f"({tuple(input.shape)}) is deprecated. Please ensure they have the same size."
+            f"({tuple(input.shape)}) is deprecated. Please ensure they have the same size.",
         )
     with no_grad():
         if not input.is_traced and bool(((input < 0) | (input > 1)).any()):
-            raise ValueError("all elements of input should be between 0 and 1")
+            raise error(ValueError, "binary_cross_entropy", "all elements of input should be between 0 and 1")
     yes, no = _bounded_log(input, input), _bounded_log(1.0 - input, input, complement=True)
     loss = -(target * yes + (1.0 - target) * no)
     return reduced(loss if weight is None else loss * weight, reduction)
@@ -65,8 +68,10 @@ def binary_cross_entropy_with_logits(
     """
     reduction = chosen(size_average, reduce, reduction)
     if differ(input, target):
-        raise ShapeError(
-            f"Target size ({tuple(target.shape)}) must be the same as input size ({tuple(input.shape)})"
+        raise error(
+            ShapeError,
+            "binary_cross_entropy_with_logits",
+            f"Target size ({tuple(target.shape)}) must be the same as input size ({tuple(input.shape)})",
         )
     loss = _of_logits(input, target, pos_weight)
     return reduced(loss if weight is None else loss * weight, reduction)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.registry import error
 from graphflow.tensor import Tensor, no_grad
 
 
@@ -46,16 +47,24 @@ def embedding(
 def _positions(input: Tensor, weight: Tensor, padding_idx: int | None) -> tuple[Tensor, int | None]:
     """Indices that can't count from the end, and the padding row's."""
     if weight.ndim != 2:
-        raise ShapeError(f"'weight' must be 2-D, got a tensor of shape {tuple(weight.shape)}")
+        raise error(
+            ShapeError, "embedding", f"'weight' must be 2-D, got a tensor of shape {tuple(weight.shape)}"
+        )
     if input.dtype.kind != "int":
-        raise DTypeError(
+        raise error(
+            DTypeError,
+            "embedding",
             f"Expected tensor for argument 'indices' to have an integer dtype, but got {input.dtype}; "
-            "convert it with .long()"
+            "convert it with .long()",
         )
     count = weight.shape[0]
     if padding_idx is not None:
         if not -count <= padding_idx < count:
-            raise ValueError(f"padding_idx must be within num_embeddings, {count}, got {padding_idx}")
+            raise error(
+                ValueError,
+                "embedding",
+                f"padding_idx must be within num_embeddings, {count}, got {padding_idx}",
+            )
         padding_idx %= count
     index = input.long()
     return ops.where(index < 0, count, index), padding_idx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphflow.errors import ShapeError
+from graphflow.functions.registry import error
 from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
@@ -28,14 +29,18 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     outputs, size1, size2 = weight.shape
     lead = input1.shape[:-1]
     if input1.ndim != input2.ndim or any(map(sizes_differ, lead, input2.shape[:-1])):
-        raise ShapeError(
-            "bilinear(): input dimensions do not match: got input1 of shape "
-            f"{tuple(input1.shape)} and input2 of shape {tuple(input2.shape)}"
+        raise error(
+            ShapeError,
+            "bilinear",
+            "input dimensions do not match: got input1 of shape "
+            f"{tuple(input1.shape)} and input2 of shape {tuple(input2.shape)}",
         )
     if sizes_differ(input1.shape[-1], size1) or sizes_differ(input2.shape[-1], size2):
-        raise ShapeError(
-            f"bilinear(): inputs of shape {tuple(input1.shape)} and {tuple(input2.shape)} don't fit a weight "
-            f"of shape {tuple(weight.shape)}: (out, in1, in2)"
+        raise error(
+            ShapeError,
+            "bilinear",
+            f"inputs of shape {tuple(input1.shape)} and {tuple(input2.shape)} don't fit a weight "
+            f"of shape {tuple(weight.shape)}: (out, in1, in2)",
         )
     first, second = input1.reshape((-1, size1)), input2.reshape((-1, size2))
     partial = (first @ weight.permute(1, 0, 2).reshape((size1, outputs * size2))).reshape(

@@ -1,48 +1,13 @@
-"""Losses."""
+"""Losses over classes, of which one is right."""
 
 from __future__ import annotations
-
-import warnings
-from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.registry import error
 from graphflow.nn.functional.activation import log_softmax
-from graphflow.nn.functional.reduction import check, legacy, reduced
+from graphflow.nn.functional.reduction import chosen, reduced, sizes_differ
 from graphflow.tensor import Tensor
-
-
-def mse_loss(
-    input: Tensor,
-    target: Tensor,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-    weight: Tensor | None = None,
-) -> Tensor:
-    """(input - target)² with broadcasting, times `weight`, reduced; warns when the shapes differ.
-
-    With `weight`, the mean divides by the weights' sum.
-    """
-    reduction = legacy(size_average, reduce, reduction)
-    check(reduction)
-    if input.ndim != target.ndim or any(map(_differ, input.shape, target.shape)):
-        warnings.warn(
-            f"Using a target size ({tuple(target.shape)}) that is different to the input size "
-            f"({tuple(input.shape)}). This will likely lead to incorrect results due to broadcasting. "
-            "Please ensure they have the same size.",
-            UserWarning,
-            stacklevel=2,
-        )
-    difference = input - target
-    if weight is None:
-        return reduced(difference * difference, reduction)
-    weighted: Tensor = difference * difference * weight
-    if reduction == "mean":
-        mean: Tensor = weighted.sum() / (ops.zeros_like(difference) + weight).sum()
-        return mean
-    return reduced(weighted, reduction)
 
 
 def nll_loss(
@@ -60,8 +25,7 @@ def nll_loss(
     Targets equal to `ignore_index` give 0 and don't count in the mean, which divides by the sum of the
     targets' weights. An index outside [0, C) is an IndexError.
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     return _indexed("nll_loss", input, target, weight, ignore_index, reduction, 0.0)
 
 
@@ -82,8 +46,7 @@ def cross_entropy(
     mixes the target with the uniform distribution. Meaning, defaults and reductions are those of
     ``torch.nn.functional.cross_entropy``.
     """
-    reduction = legacy(size_average, reduce, reduction)
-    check(reduction)
+    reduction = chosen(size_average, reduce, reduction)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     dim = _class_dim("cross_entropy", input, target)
@@ -188,13 +151,8 @@ def _checked_target(name: str, input: Tensor, target: Tensor, dim: int) -> Tenso
         message = f"class indices have to be integers, got {target.dtype}; convert with .long()"
         raise _misfit(DTypeError, name, message, input, target)
     expected = (*input.shape[:dim], *input.shape[dim + 1 :])
-    if len(expected) != target.ndim or any(map(_differ, expected, target.shape)):
+    if len(expected) != target.ndim or any(map(sizes_differ, expected, target.shape)):
         message = f"expected a target of shape {expected} for scores of shape {tuple(input.shape)}, got "
         raise _misfit(ShapeError, name, f"{message}{tuple(target.shape)}", input, target)
     indices: Tensor = target.long()
     return indices
-
-
-def _differ(a: Any, b: Any) -> bool:
-    """Whether two sizes are known to differ; symbolic ones are compared by the operations that need it."""
-    return isinstance(a, int) and isinstance(b, int) and a != b

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.registry import error
 from graphflow.nn.functional.distance import pairwise_distance
 from graphflow.nn.functional.reduction import chosen, differ, reduced, sizes_differ
 from graphflow.tensor import Tensor
@@ -39,9 +40,11 @@ def margin_ranking_loss(
     """max(0, -target (input1 - input2) + margin), for target 1 where input1 should rank higher, else -1."""
     reduction = chosen(size_average, reduce, reduction)
     if not input1.ndim == input2.ndim == target.ndim:
-        raise ShapeError(
-            "margin_ranking_loss: All input tensors should have same dimension but got sizes: input1: "
-            f"{tuple(input1.shape)}, input2: {tuple(input2.shape)}, target: {tuple(target.shape)}"
+        raise error(
+            ShapeError,
+            "margin_ranking_loss",
+            "All input tensors should have same dimension but got sizes: input1: "
+            f"{tuple(input1.shape)}, input2: {tuple(input2.shape)}, target: {tuple(target.shape)}",
         )
     return reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
@@ -61,10 +64,12 @@ def cosine_embedding_loss(
     """
     reduction = chosen(size_average, reduce, reduction)
     if target.ndim not in (0, 1) or not input1.ndim == input2.ndim == target.ndim + 1:
-        raise ShapeError(
+        raise error(
+            ShapeError,
+            "cosine_embedding_loss",
             f"{target.ndim}D target tensor expects {target.ndim + 1}D input tensors, and at most 1D targets "
             f"are supported, but found inputs with sizes {tuple(input1.shape)} and "
-            f"{tuple(input2.shape)}"
+            f"{tuple(input2.shape)}",
         )
     lengths = ((input1 * input1).sum(-1) + _EPSILON) * ((input2 * input2).sum(-1) + _EPSILON)
     cosine = (input1 * input2).sum(-1) / lengths.sqrt()
@@ -118,11 +123,15 @@ def triplet_margin_with_distance_loss(
     """`triplet_margin_loss` with any distance; `pairwise_distance` for None. ValueError unless margin > 0."""
     reduction = chosen(None, None, reduction)
     if margin <= 0:
-        raise ValueError(f"margin must be greater than 0, got {margin}")
+        raise error(
+            ValueError, "triplet_margin_with_distance_loss", f"margin must be greater than 0, got {margin}"
+        )
     if not anchor.ndim == positive.ndim == negative.ndim:
-        raise ShapeError(
+        raise error(
+            ShapeError,
+            "triplet_margin_with_distance_loss",
             "The anchor, positive, and negative tensors are expected to have the same number of dimensions, "
-            f"but got: anchor {anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs"
+            f"but got: anchor {anchor.ndim}D, positive {positive.ndim}D and negative {negative.ndim}D inputs",
         )
     distance = pairwise_distance if distance_function is None else distance_function
     near, far = distance(anchor, positive), distance(anchor, negative)
@@ -147,9 +156,11 @@ def multi_margin_loss(
     """
     reduction = chosen(size_average, reduce, reduction)
     if p not in (1, 2):
-        raise ValueError("only p == 1 and p == 2 supported")
+        raise error(ValueError, "multi_margin_loss", "only p == 1 and p == 2 supported")
     if weight is not None and weight.ndim != 1:
-        raise ValueError(f"weight must be one-dimensional, got {weight.ndim} dimensions")
+        raise error(
+            ValueError, "multi_margin_loss", f"weight must be one-dimensional, got {weight.ndim} dimensions"
+        )
     index = _classes(input, target, "multi_margin_loss").unsqueeze(-1)
     right = input.gather(-1, _counted(index, input.shape[-1]))
     others = ops.arange(input.shape[-1]) != index
@@ -174,12 +185,18 @@ def multilabel_margin_loss(
     """
     reduction = chosen(size_average, reduce, reduction)
     if input.ndim not in (1, 2) or differ(input, target):
-        raise ShapeError(
-            "multilabel_margin_loss: expected input and target of one shape (N, C) or (C,), got "
-            f"{tuple(input.shape)} and {tuple(target.shape)}"
+        raise error(
+            ShapeError,
+            "multilabel_margin_loss",
+            "expected input and target of one shape (N, C) or (C,), got "
+            f"{tuple(input.shape)} and {tuple(target.shape)}",
         )
     if target.dtype.kind != "int":
-        raise DTypeError(f"class indices have to be integers, got {target.dtype}; convert with .long()")
+        raise error(
+            DTypeError,
+            "multilabel_margin_loss",
+            f"class indices have to be integers, got {target.dtype}; convert with .long()",
+        )
     classes = input.shape[-1]
     order = ops.arange(classes)
     ended = ((target < 0).unsqueeze(-2) & (order <= order.unsqueeze(-1))).any(-1)
@@ -194,12 +211,16 @@ def multilabel_margin_loss(
 def _classes(input: Tensor, target: Tensor, name: str) -> Tensor:
     """Class indices as int64, one for each row of `input`."""
     if target.dtype.kind != "int":
-        raise DTypeError(f"class indices have to be integers, got {target.dtype}; convert with .long()")
+        raise error(
+            DTypeError, name, f"class indices have to be integers, got {target.dtype}; convert with .long()"
+        )
     fits = input.ndim in (1, 2) and target.ndim == input.ndim - 1
     if not fits or any(map(sizes_differ, input.shape[:-1], target.shape)):
-        raise ShapeError(
-            f"{name}: expected an input (N, C) with a target (N,), or (C,) with a 0-d one, got "
-            f"{tuple(input.shape)} and {tuple(target.shape)}"
+        raise error(
+            ShapeError,
+            name,
+            "expected an input (N, C) with a target (N,), or (C,) with a 0-d one, got "
+            f"{tuple(input.shape)} and {tuple(target.shape)}",
         )
     indices: Tensor = target.long()
     return indices

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from graphflow.errors import ShapeError
+from graphflow.functions.registry import error
 from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
@@ -23,8 +24,8 @@ def layer_norm(
     `bias`, both of that shape. Ba et al., arXiv:1607.06450. `eps` is added to the variance.
     """
     dims = _last(input, normalized_shape, "layer_norm")
-    _require_shape(weight, normalized_shape, "weight")
-    _require_shape(bias, normalized_shape, "bias")
+    _require_shape("layer_norm", "weight", weight, normalized_shape)
+    _require_shape("layer_norm", "bias", bias, normalized_shape)
     return _affine(_normalised(input, dims, eps), weight, bias)
 
 
@@ -39,7 +40,7 @@ def rms_norm(
     Zhang & Sennrich, NeurIPS 2019. `eps`, added to the mean square, is the dtype's epsilon for None.
     """
     dims = _last(input, normalized_shape, "rms_norm")
-    _require_shape(weight, normalized_shape, "weight")
+    _require_shape("rms_norm", "weight", weight, normalized_shape)
     square = (input * input).mean(dims, keepdim=True)
     return _affine(input * (square + (_EPS[input.dtype.name] if eps is None else eps)).rsqrt(), weight, None)
 
@@ -56,17 +57,23 @@ def group_norm(
     `weight` and `bias` are (C,). Wu & He, ECCV 2018. ShapeError when the groups don't divide the channels.
     """
     if input.ndim < 2:
-        raise ShapeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}")
+        raise error(
+            ShapeError,
+            "group_norm",
+            f"Expected at least 2 dimensions for input tensor but received {input.ndim}",
+        )
     if num_groups <= 0:
-        raise ShapeError(f"Expected num groups to be greater than 0, got {num_groups}")
+        raise error(ShapeError, "group_norm", f"Expected num groups to be greater than 0, got {num_groups}")
     channels = input.shape[1]
     if channels % num_groups:
-        raise ShapeError(
+        raise error(
+            ShapeError,
+            "group_norm",
             "Expected number of channels in input to be divisible by num_groups, but got input of shape "
-            f"{list(input.shape)} and num_groups={num_groups}"
+            f"{list(input.shape)} and num_groups={num_groups}",
         )
-    _require_shape(weight, (channels,), "weight")
-    _require_shape(bias, (channels,), "bias")
+    _require_shape("group_norm", "weight", weight, (channels,))
+    _require_shape("group_norm", "bias", bias, (channels,))
     # (N, group, channel in the group, position) to the end, so that all of it is one pass over rows.
     sizes = (num_groups, channels // num_groups)
     groups = _normalised(input.reshape((input.shape[0], *sizes, math.prod(input.shape[2:]))), (-2, -1), eps)
@@ -91,16 +98,20 @@ def _last(input: Tensor, normalized_shape: Sequence[int], name: str) -> tuple[in
     """The last dimensions, counted from the end, after their sizes were compared."""
     wanted = tuple(normalized_shape)
     if not wanted:
-        raise ShapeError(f"{name}: Expected normalized_shape to be at least 1-dimensional")
+        raise error(ShapeError, name, "Expected normalized_shape to be at least 1-dimensional")
     found = tuple(input.shape[-len(wanted) :])
     if len(found) != len(wanted) or any(map(sizes_differ, found, wanted)):
-        raise ShapeError(
+        raise error(
+            ShapeError,
+            name,
             f"Given normalized_shape={list(wanted)}, expected input with shape "
-            f"[*, {', '.join(map(str, wanted))}], but got input of size {list(input.shape)}"
+            f"[*, {', '.join(map(str, wanted))}], but got input of size {list(input.shape)}",
         )
     return tuple(range(-len(wanted), 0))
 
 
-def _require_shape(t: Tensor | None, shape: Sequence[int], name: str) -> None:
+def _require_shape(function: str, name: str, t: Tensor | None, shape: Sequence[int]) -> None:
     if t is not None and tuple(t.shape) != tuple(shape):
-        raise ShapeError(f"Expected {name} to be of shape {list(shape)}, but got {list(t.shape)}")
+        raise error(
+            ShapeError, function, f"Expected {name} to be of shape {list(shape)}, but got {list(t.shape)}"
+        )

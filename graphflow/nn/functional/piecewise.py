@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
+from graphflow.functions.registry import error
 from graphflow.nn.functional.activation import written
 from graphflow.nn.functional.smooth import log1p_exp, log_sigmoid
 from graphflow.random import rand
@@ -25,7 +26,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x limited to [min_val, max_val], with gradient 0 at the limits. ValueError unless they are in order."""
     if min_val > max_val:
-        raise ValueError("min_val cannot be greater than max_val")
+        raise error(ValueError, "hardtanh", "min_val cannot be greater than max_val")
     return written(input, _limited(input, min_val, max_val), inplace)
 
 
@@ -50,15 +51,19 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """
     count = weight.numel()
     if weight.ndim > 1:
-        raise ShapeError(
-            f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}"
+        raise error(
+            ShapeError,
+            "prelu",
+            f"Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}",
         )
     if count != 1:
         channels = input.shape[1] if input.ndim > 1 else 1
         if channels != count:
-            raise ShapeError(
+            raise error(
+                ShapeError,
+                "prelu",
                 "Mismatch of parameter numbers and input channel size. Found parameter numbers = "
-                f"{count} and channel size = {channels}"
+                f"{count} and channel size = {channels}",
             )
         weight = weight.reshape((count, *(1,) * (input.ndim - 2)))
     else:
@@ -78,7 +83,11 @@ def rrelu(
     Xu et al., arXiv:1505.00853. ValueError for limits in wrong order.
     """
     if lower > upper:
-        raise ValueError(f"Lower bound should be less than or equal to the upper bound, got {lower}, {upper}")
+        raise error(
+            ValueError,
+            "rrelu",
+            f"Lower bound should be less than or equal to the upper bound, got {lower}, {upper}",
+        )
     slope: Tensor | float = (lower + upper) / 2
     if training:
         slope = rand(input.shape, dtype=input.dtype) * (upper - lower) + lower
@@ -118,7 +127,9 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """0 within [-lambd, lambd], else x moved by `lambd` towards 0. ValueError for a negative `lambd`."""
     if lambd < 0:
-        raise ValueError(f"lambda must be greater or equal to 0, but found to be {lambd}")
+        raise error(
+            ValueError, "softshrink", f"lambda must be greater or equal to 0, but found to be {lambd}"
+        )
     # The product keeps NaN where it is.
     return ops.where(input > lambd, input - lambd, ops.where(input < -lambd, input + lambd, input * 0.0))
 

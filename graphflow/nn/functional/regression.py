@@ -6,9 +6,28 @@ import math
 
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
+from graphflow.functions.registry import error
 from graphflow.nn.functional.reduction import chosen, differ, reduced, warn_of_broadcasting
 from graphflow.nn.functional.smooth import x_log_x
 from graphflow.tensor import Tensor, no_grad
+
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """(input - target)² with broadcasting, times `weight`, reduced; warns when the shapes differ.
+
+    With `weight`, the mean divides by the weights' sum.
+    """
+    reduction = chosen(size_average, reduce, reduction)
+    warn_of_broadcasting(input, target)
+    difference = input - target
+    return _weighted(difference * difference, weight, reduction)
 
 
 def l1_loss(
@@ -43,7 +62,11 @@ def smooth_l1_loss(
     reduction = chosen(size_average, reduce, reduction)
     warn_of_broadcasting(input, target)
     if beta < 0:
-        raise ValueError(f"smooth_l1_loss does not support negative values for beta, got {beta}")
+        raise error(
+            ValueError,
+            "smooth_l1_loss",
+            f"does not support negative values for beta, got {beta}",
+        )
     distance = (input - target).abs()
     if beta == 0:
         return reduced(distance, reduction)
@@ -65,7 +88,11 @@ def huber_loss(
     reduction = chosen(None, None, reduction)
     warn_of_broadcasting(input, target)
     if delta <= 0:
-        raise ValueError(f"huber_loss does not support non-positive values for delta, got {delta}")
+        raise error(
+            ValueError,
+            "huber_loss",
+            f"does not support non-positive values for delta, got {delta}",
+        )
     distance = (input - target).abs()
     loss = ops.where(distance <= delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta))
     return reduced(loss if weight is None else loss * weight, reduction)
@@ -128,12 +155,14 @@ def gaussian_nll_loss(
     if variance.ndim == input.ndim - 1 and tuple(variance.shape) == tuple(input.shape[:-1]):
         variance = variance.unsqueeze(-1)
     elif variance.ndim != input.ndim or (differ(variance, input) and variance.shape[-1] != 1):
-        raise ShapeError(
-            f"var is of incorrect size: it has shape {tuple(variance.shape)}, the input {tuple(input.shape)}"
+        raise error(
+            ShapeError,
+            "gaussian_nll_loss",
+            f"var is of incorrect size: it has shape {tuple(variance.shape)}, the input {tuple(input.shape)}",
         )
     with no_grad():
         if not variance.is_traced and bool((variance < 0).any()):
-            raise ValueError("var has negative entry/entries")
+            raise error(ValueError, "gaussian_nll_loss", "var has negative entry/entries")
         held = variance.clamp(min=eps) - variance
     variance = variance + held
     difference = input - target
