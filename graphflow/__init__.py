@@ -24,7 +24,16 @@ from graphflow.dtypes import (
 from graphflow.dtypes import bool_ as bool
 from graphflow.functions import *  # noqa: F403
 from graphflow.gradfn import Size
-from graphflow.modes import concrete, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from graphflow.modes import (
+    concrete,
+    enable_grad,
+    inference_mode,
+    is_anomaly_enabled,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from graphflow.printing import set_printoptions
 from graphflow.random import (
     Generator,
@@ -92,13 +101,16 @@ __all__ = [
     "hessian",
     "iinfo",
     "inf",
+    "inference_mode",
     "initial_seed",
     "int",
     "int8",
     "int16",
     "int32",
     "int64",
+    "is_anomaly_enabled",
     "is_grad_enabled",
+    "is_inference_mode_enabled",
     "jacfwd",
     "jacobian",
     "jacrev",

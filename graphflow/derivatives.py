@@ -24,7 +24,7 @@ from graphflow.vmap import vmap
 Argnums = int | Sequence[int]
 
 
-class _Derivative:
+class Derivative:
     """A function computed once, with its derivative there: the outputs, and how both sides are nested."""
 
     def __init__(self, name: str, func: Callable[..., Any], args: Sequence[Any], argnums: Argnums,
@@ -74,6 +74,33 @@ class _Derivative:
         found = self.linear.push(tangents)
         return [zeros_like(o.detach()) if t is None else t for o, t in zip(self.outputs, found, strict=True)]
 
+    def rows(self, chunk_size: int | None = None) -> list[list[Tensor]]:
+        """The Jacobian of each output in each variable, from a batch of cotangents for each output."""
+        blocks = []
+        for number, output in enumerate(self.outputs):
+            one = functools.partial(_at_place, self.pull, number, len(self.outputs))
+            shape = output.type_.shape
+            found = vmap(one, chunk_size=chunk_size)(_basis(output))
+            blocks.append([reshaped(r, (*shape, *r.type_.shape[1:])) for r in found])
+        return blocks
+
+    def columns(self, randomness: str = "error") -> list[list[Tensor]]:
+        """The same, from a batch of tangents for each variable."""
+        blocks: list[list[Tensor]] = [[] for _ in self.outputs]
+        for number, value in enumerate(self.variables):
+            one = functools.partial(_at_place, self.push, number, len(self.variables))
+            shape = value.type_.shape
+            for block, column in zip(blocks, vmap(one, 0, -1, randomness)(_basis(value)), strict=True):
+                block.append(reshaped(column, (*column.type_.shape[:-1], *shape)))
+        return blocks
+
+
+def _at_place(
+    apply: Callable[[list[Tensor | None]], list[Tensor]], place: int, count: int, value: Tensor
+) -> list[Tensor]:
+    """A linear function of one of its operands, the others being zero."""
+    return apply([value if i == place else None for i in range(count)])
+
 
 def _same_type(value: Tensor, like: Tensor) -> bool:
     """Whether dtype and shape agree; symbolic sizes are fixed to what makes them agree."""
@@ -87,7 +114,7 @@ def _same_type(value: Tensor, like: Tensor) -> bool:
     return True
 
 
-def _matching(name: str, what: str, given: Sequence[Any], wanted: Sequence[Tensor]) -> list[Tensor]:
+def matching(name: str, what: str, given: Sequence[Any], wanted: Sequence[Tensor]) -> list[Tensor]:
     """Tensors of the right number, dtypes and shapes."""
     if len(given) != len(wanted):
         raise GradientError(f"{name}: expected {len(wanted)} {what}, got {len(given)}{where_called()}")
@@ -110,10 +137,10 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """
     if not primals:
         raise GradientError(f"vjp: needs at least one primal{where_called()}")
-    at = _Derivative("vjp", func, primals, tuple(range(len(primals))), {}, has_aux)
+    at = Derivative("vjp", func, primals, tuple(range(len(primals))), {}, has_aux)
 
     def vjp_fn(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
-        given = _matching("vjp_fn", "cotangents", flatten_tree(cotangents)[0], at.outputs)
+        given = matching("vjp_fn", "cotangents", flatten_tree(cotangents)[0], at.outputs)
         return at.build_in(at.pull(given))
 
     return (at.output, vjp_fn, at.aux) if has_aux else (at.output, vjp_fn)
@@ -135,7 +162,7 @@ def jvp(
     at = _linearised("jvp", func, primals, has_aux)
     if not isinstance(tangents, tuple):
         raise DTypeError(f"jvp: tangents is a tuple, got {type(tangents).__name__}{where_called()}")
-    given = _matching("jvp", "tangents", flatten_tree(tangents)[0], at.variables)
+    given = matching("jvp", "tangents", flatten_tree(tangents)[0], at.variables)
     pushed = at.linear.push(given)
     if strict and any(t is None for t in pushed):
         raise GradientError(f"jvp: an output does not depend on the primals{where_called()}")
@@ -149,18 +176,18 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     at = _linearised("linearize", func, primals, False)
 
     def jvp_fn(*tangents: Any) -> Any:
-        given = _matching("jvp_fn", "tangents", flatten_tree(tangents)[0], at.variables)
+        given = matching("jvp_fn", "tangents", flatten_tree(tangents)[0], at.variables)
         return at.build_out(at.push(given))
 
     return at.output, jvp_fn
 
 
-def _linearised(name: str, func: Callable[..., Any], primals: Any, has_aux: bool) -> _Derivative:
+def _linearised(name: str, func: Callable[..., Any], primals: Any, has_aux: bool) -> Derivative:
     if not isinstance(primals, tuple) or not primals:
         raise DTypeError(
             f"{name}: primals is a non-empty tuple, got {type(primals).__name__}{where_called()}"
         )
-    return _Derivative(name, func, primals, tuple(range(len(primals))), {}, has_aux)
+    return Derivative(name, func, primals, tuple(range(len(primals))), {}, has_aux)
 
 
 def jacrev(
@@ -175,13 +202,8 @@ def jacrev(
 
     @functools.wraps(func)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        at = _Derivative("jacrev", func, args, argnums, kwargs, has_aux)
-        blocks = []
-        for number, output in enumerate(at.outputs):
-            rows = vmap(functools.partial(_pull_one, at, number), chunk_size=chunk_size)(_basis(output))
-            shape = output.type_.shape
-            blocks.append(at.build_in([reshaped(r, (*shape, *r.type_.shape[1:])) for r in rows]))
-        result = at.build_out(blocks)
+        at = Derivative("jacrev", func, args, argnums, kwargs, has_aux)
+        result = at.build_out([at.build_in(row) for row in at.rows(chunk_size)])
         return (result, at.aux) if has_aux else result
 
     return jacobian_of
@@ -194,14 +216,8 @@ def jacfwd(
 
     @functools.wraps(func)
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        at = _Derivative("jacfwd", func, args, argnums, kwargs, has_aux)
-        columns = []
-        for number, value in enumerate(at.variables):
-            push = vmap(functools.partial(_push_one, at, number), 0, -1, randomness)
-            shape = value.type_.shape
-            columns.append([reshaped(c, (*c.type_.shape[:-1], *shape)) for c in push(_basis(value))])
-        blocks = [at.build_in([column[k] for column in columns]) for k in range(len(at.outputs))]
-        result = at.build_out(blocks)
+        at = Derivative("jacfwd", func, args, argnums, kwargs, has_aux)
+        result = at.build_out([at.build_in(row) for row in at.columns(randomness)])
         return (result, at.aux) if has_aux else result
 
     return jacobian_of
@@ -214,14 +230,6 @@ def _basis(like: Tensor) -> Tensor:
         raise GradientError(f"an output of type {like.type_} has no Jacobian{where_called()}")
     count: Any = product(shape)
     return reshaped(eye(count, dtype=like.dtype), (count, *shape))
-
-
-def _pull_one(at: _Derivative, number: int, cotangent: Tensor) -> list[Tensor]:
-    return at.pull([cotangent if i == number else None for i in range(len(at.outputs))])
-
-
-def _push_one(at: _Derivative, number: int, tangent: Tensor) -> list[Tensor]:
-    return at.push([tangent if i == number else None for i in range(len(at.variables))])
 
 
 def jacobian(

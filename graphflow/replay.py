@@ -13,8 +13,9 @@ from typing import Any
 from graphflow import several
 from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, TensorType, TupleType
+from graphflow.compiler.passes.autodiff import is_differentiable
 from graphflow.compiler.trace import Trace, current_trace, tracing
-from graphflow.errors import TraceError
+from graphflow.errors import GradientError, TraceError
 from graphflow.memory import grad_table
 from graphflow.several import apply_several
 from graphflow.tensor import Tensor, apply, constant, no_grad
@@ -90,6 +91,32 @@ def eagerly(name: str, run: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
     return results[: len(nodes)]
 
 
+def in_history(
+    name: str,
+    operands: Sequence[Node],
+    run: Callable[[list[Node]], list[Node]],
+    problem: str,
+) -> list[Node]:
+    """What `run` makes of operands in a trace, as nodes on eager ones; `problem` is told where it reads a
+    tensor that requires grad, whose share of a derivative would be lost.
+    """
+    tracer = ReplayedTrace(name)
+    with tracing(tracer):
+        stand_ins = [tracer.add_arg(f"x{i}", n.type) for i, n in enumerate(operands)]
+        results = run(stand_ins)
+    mapping = dict(zip(stand_ins, operands, strict=True))
+    states = list(tracer.states.values())
+    flowing = {s.node for s in states if s.handle._requires_grad}
+    for node in ir.toposort(results):
+        passes = node.op.name != "detach" and is_differentiable(node)
+        if passes and any(i in flowing for i in node.inputs):
+            flowing.add(node)
+    if any(r in flowing for r in results):
+        raise GradientError(problem)
+    mapping |= {s.node: s.handle._history() for s in states}
+    return ir.substitute(results, mapping)
+
+
 def replay(roots: Sequence[Node], known: Mapping[Node, Tensor]) -> list[Tensor]:
     """`roots` computed from the tensors of some nodes, through the operations that users' own would take."""
     found: dict[Node, Any] = dict(known)
@@ -121,6 +148,10 @@ def _apply(node: Node, operands: Sequence[Any]) -> Any:
         raise TraceError(f"a value of another function is used here: {node.attrs['name']}")
     if isinstance(node.type, TupleType):
         return _apply_several(node, operands)
+    trace = current_trace()
+    if trace is not None and OPS.get(node.op.name) is not node.op:
+        (result,) = node.op.lowering([t._traced_node(trace) for t in operands])
+        return Tensor.of_node(result, trace, any(t._requires_grad for t in operands))
     return apply(node.op, *operands, **node.attrs)
 
 

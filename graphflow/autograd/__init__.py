@@ -1,11 +1,22 @@
 """Gradients, after ``torch.autograd``."""
 
-from graphflow.autograd import function
+from graphflow.autograd import function, functional
+from graphflow.autograd.check import GradcheckError, gradcheck, gradgradcheck
 from graphflow.autograd.function import Function, custom_function
-from graphflow.autograd.gradients import backward, grad
-from graphflow.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from graphflow.autograd.functional import grad
+from graphflow.autograd.gradients import backward
+from graphflow.modes import (
+    detect_anomaly,
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_detect_anomaly,
+    set_grad_enabled,
+)
 
 __all__ = [
-    "Function", "backward", "custom_function", "enable_grad", "function", "grad", "is_grad_enabled",
-    "no_grad", "set_grad_enabled",
+    "Function", "GradcheckError", "backward", "custom_function", "detect_anomaly", "enable_grad", "function",
+    "functional", "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "no_grad",
+    "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip

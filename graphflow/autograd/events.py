@@ -16,7 +16,7 @@ from graphflow.compiler.trace import Trace, current_trace, tracing
 from graphflow.errors import GradientError
 from graphflow.functions.create import zeros_like
 from graphflow.modes import enable_grad, no_grad
-from graphflow.replay import ReplayedTrace
+from graphflow.replay import in_history
 from graphflow.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -157,18 +157,10 @@ class EagerBackward:
         return again
 
     def _gradient(self, g: Mapping[int, Node], out: Node, *operands: Node) -> list[Node | None]:
-        tracer = ReplayedTrace(self.op.name)
-        with tracing(tracer):
-            stand_ins = [tracer.add_arg(f"x{i}", n.type) for i, n in enumerate(operands)]
-            results = self._inline(stand_ins)
-        mapping = dict(zip(stand_ins, operands, strict=True))
-        for state in tracer.states.values():
-            if state.handle._requires_grad:
-                raise GradientError(
-                    f"{self.call.name}.backward uses a tensor that requires grad and wasn't saved; "
-                    "a second derivative needs it among the arguments or in save_for_backward"
-                )
-            mapping[state.node] = state.handle._history()
-        placed = ir.substitute(results, mapping)
+        problem = (
+            f"{self.call.name}.backward uses a tensor that requires grad and wasn't saved; a second "
+            "derivative needs it among the arguments or in save_for_backward"
+        )
+        placed = in_history(self.op.name, operands, self._inline, problem)
         cotangents = [g.get(k) for k in range(len(placed))]
         return vjp(placed, cotangents, operands, stop=frozenset(operands))

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from graphflow.autograd.hooks import RETAINED, accumulated, hooked
 from graphflow.compiler import interpret, ir
 from graphflow.compiler.ir import OPS, Node
 from graphflow.compiler.location import user_loc
 from graphflow.compiler.passes.autodiff import is_differentiable, vjp, with_zeros
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.errors import GradientError
-from graphflow.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from graphflow.modes import MODE, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.tensor import SAVED, Saved, Storage, Tensor, apply, constant, leaves_of, record, where_called
 
 _UIDS = itertools.count(1)
@@ -51,6 +52,7 @@ def _backward(
                     leaf.grad = apply(OPS["add"], held, g)
                 else:
                     held._assign(apply(OPS["add"], held, g))
+                accumulated(leaf)
 
 
 Tensor.backward = _backward  # type: ignore[assignment,method-assign]
@@ -95,6 +97,8 @@ def _reachable_leaves(outputs: Sequence[Tensor], trace: Trace | None) -> list[tu
         else:
             saved = SAVED.get(node)
             leaf = saved.leaf() if saved is not None and saved.leaf is not None else None
+        if leaf is None and node in RETAINED:
+            leaf = RETAINED[node]()
         if leaf is not None and leaf._requires_grad:
             found.append((node, leaf))
     return found
@@ -106,7 +110,8 @@ def _differentiate(
     trace = current_trace()
     nodes = [node_in(t, trace) for t in outputs]
     with ir.at(user_loc()):
-        grads = with_zeros(nodes, wrt, vjp(nodes, [node_in(s, trace) for s in seeds], wrt))
+        seeded = [node_in(s, trace) for s in seeds]
+        grads = with_zeros(nodes, wrt, vjp(nodes, seeded, wrt, adjust=hooked))
     wanted = [g for g in grads if g is not None]
     flows = carrying(wanted, trace) if create_graph else [False] * len(wanted)
     if trace is not None:
@@ -181,7 +186,7 @@ def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) 
             require_unchanged(node, saved)
             known[node] = saved.array
     fresh: dict[Node, Any] = {}
-    values = interpret.evaluate(roots, known, {}, fresh.__setitem__ if keep else None)
+    values = interpret.evaluate(roots, known, {}, _observer(fresh, keep))
     for node, value in fresh.items():
         if isinstance(value, np.ndarray):
             SAVED[node] = Saved(value, Storage())
@@ -192,6 +197,21 @@ def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) 
             values[i] = value = np.array(value, order="C")
         taken.add(id(value))
     return values
+
+
+def _observer(fresh: dict[Node, Any], keep: bool) -> Callable[[Node, Any], None] | None:
+    """What has to see every value of a gradient: the table that keeps them, a search for NaN."""
+    if not MODE.anomalies:
+        return fresh.__setitem__ if keep else None
+
+    def look(node: Node, value: Any) -> None:
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and np.isnan(value).any():
+            where = f"\n  at {node.loc.describe()}" if node.loc else ""
+            raise GradientError(f"the gradient has nan values, first in {node.op.name}, {node.type}{where}")
+        if keep:
+            fresh[node] = value
+
+    return look
 
 
 def require_unchanged(node: Node, saved: Saved) -> None:

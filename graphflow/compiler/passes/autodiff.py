@@ -8,7 +8,7 @@ The cotangent of a node with several results is a mapping from item to node that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from graphflow.compiler.ir import OPS, Node, Shape, TensorType, TupleType, at, constant, toposort
 from graphflow.errors import GradientError
@@ -41,12 +41,14 @@ def vjp(
     cotangents: Sequence[Node | None],
     wrt: Sequence[Node],
     stop: frozenset[Node] = frozenset(),
+    adjust: Callable[[Node, Node], Node] | None = None,
 ) -> list[Node | None]:
     """Cotangents of `wrt` given those of `outputs`; None where an output doesn't depend on a node
     differentiably.
 
     Every cotangent has the type of its node. Nodes in `stop` are treated as inputs: nothing behind them is
-    visited. GradientError when the path runs through an op that has no gradient rule.
+    visited. `adjust` may replace the cotangent of a node. GradientError when the path runs through an op that
+    has no gradient rule.
     """
     order, needed = _paths(outputs, wrt, stop)
     targets = set(wrt)
@@ -61,6 +63,8 @@ def vjp(
             continue
         with at(node.loc):
             g = _total(terms, node)
+            if adjust is not None and not isinstance(g, Mapping):
+                g = adjust(node, g)
             if node in targets:
                 found[node] = g  # type: ignore[assignment]
             if node in stop or not any(i in needed for i in node.inputs):
