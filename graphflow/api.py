@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from graphflow import pytree
-from graphflow.captures import PLAIN, Captures, comparable, shown
+from graphflow.captures import Captures
 from graphflow.checking import engine_for
 from graphflow.compiler.ir import Graph
 from graphflow.compiler.trace import current_trace
@@ -30,6 +30,7 @@ from graphflow.graphs import (
     load_graph,
 )
 from graphflow.runtime.locks import ForkLock
+from graphflow.snapshots import PLAIN, comparable, shown
 from graphflow.specs import TensorSpec, as_array, bind, default_specs
 from graphflow.tensor import Tensor, is_grad_enabled
 from graphflow.traced import Arguments, trace_function
@@ -93,30 +94,59 @@ class CompiledFunction:
             leaves, spec = pytree.flatten((args, kwargs))
         else:
             leaves, spec = list(args), _flat_spec(len(args))
+        around = self._captures.key()
         kinds: list[Hashable] = []
         arrays: list[np.ndarray] = []
         dynamic: list[int] = []
         for position, leaf in enumerate(leaves):
             array = as_array(leaf)
             if array is None:
-                kinds.append(self._static_kind(leaf))
+                kinds.append(self._static_kind(leaf, position, spec))
             else:
                 wants = isinstance(leaf, Tensor) and leaf._requires_grad
                 kinds.append((array.dtype, array.ndim, wants))
                 arrays.append(array)
                 dynamic.append(position)
-        key = (spec, is_grad_enabled(), tuple(kinds), self._captures.key())
+        key = (spec, is_grad_enabled(), tuple(kinds), around)
         call = Arguments(leaves, spec, dynamic, arrays)
         variant, binding = self._find(key, call)
         self._calls = variant.used = self._calls + 1
         return variant.run(call, binding)
 
-    def _static_kind(self, leaf: Any) -> Hashable:
+    def _static_kind(self, leaf: Any, position: int, spec: pytree.Spec) -> Hashable:
         if isinstance(leaf, Tensor):
             leaf._leaked()
         if isinstance(leaf, PLAIN):
             return type(leaf), leaf
-        return type(leaf), comparable(leaf), self._captures.attributes(leaf)
+        return (
+            type(leaf),
+            comparable(leaf),
+            self._captures.of_argument(self._owner(spec, position), leaf).key(),
+        )
+
+    def _owner(self, spec: pytree.Spec, position: int) -> str:
+        """The parameter that a leaf is, or ends up in."""
+        (_, positional), (_, keys, keyword) = spec[1]
+        for number, part in enumerate(positional):
+            position -= pytree.count(part)
+            if position < 0:
+                own, rest = self._parameters
+                return own[number] if number < len(own) else rest
+        for key, part in zip(keys, keyword, strict=True):
+            position -= pytree.count(part)
+            if position < 0:
+                return str(key)
+        raise AssertionError("a leaf of no argument")
+
+    @functools.cached_property
+    def _parameters(self) -> tuple[list[str], str]:
+        """The names of parameters that take positional arguments, and of the one that takes the rest."""
+        try:
+            parameters = list(inspect.signature(self._function).parameters.values())
+        except (TypeError, ValueError):
+            parameters = []
+        own = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        return own, next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "arg")
 
     def _find(self, key: Hashable, call: Arguments) -> tuple[Variant, Binding]:
         candidates = self._variants.get(key, ())
@@ -160,8 +190,9 @@ class CompiledFunction:
                 f"the signature of {self._name} has {len(specs)} arguments, the call {len(call.arrays)}"
             )
         hints = bind(specs, call.arrays, labels)
-        traced = trace_function(self._function, self._name, call, labels, specs, hints)
-        key = (*key[:3], self._captures.settle(key[3]))
+        networks = self._captures.networks
+        traced = trace_function(self._function, self._name, call, labels, specs, hints, networks)
+        key = (*key[:2], self._settled_kinds(key[2], call), self._captures.settle(key[3]))
         if traced.pinned and not reasons:
             fixed = ", ".join(f"{s} = {v}" for s, v in traced.pinned.items())
             reason = f"{reason}, with {fixed} fixed by the program"
@@ -180,6 +211,16 @@ class CompiledFunction:
             )
         return variant, variant.bind(call)
 
+    def _settled_kinds(self, kinds: Any, call: Arguments) -> tuple[Hashable, ...]:
+        """The kinds of arguments before a trace, without what the trace changed in objects among them."""
+        settled = list(kinds)
+        for position, kind in enumerate(kinds):
+            if len(kind) == 3 and isinstance(kind[2], tuple):
+                leaf = call.leaves[position]
+                captures = self._captures.of_argument(self._owner(call.spec, position), leaf)
+                settled[position] = (*kind[:2], captures.settle(kind[2]))
+        return tuple(settled)
+
     def _last_used(self) -> Variant:
         return max(self._order, key=lambda v: v.used)
 
@@ -194,12 +235,7 @@ class CompiledFunction:
     def _leaf_names(self, spec: pytree.Spec) -> list[str]:
         """Names for the leaves of the arguments: parameter names where they are leaves themselves."""
         positional, keyword = spec[1]
-        try:
-            parameters = list(inspect.signature(self._function).parameters.values())
-        except (TypeError, ValueError):
-            parameters = []
-        own = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "arg")
+        own, rest = self._parameters
         names: list[str] = []
         for i, part in enumerate(positional[1]):
             names += _names_within(own[i] if i < len(own) else f"{rest}_{i - len(own)}", part)
@@ -278,9 +314,10 @@ def _difference(old: Any, new: Any, names: list[str]) -> str:
 
 def _kind_difference(name: str, before: Any, now: Any) -> str:
     if len(before) == len(now) == 3 and before[:2] == now[:2] and isinstance(before[2], tuple):
-        for (label, a), (_, b) in zip(before[2], now[2], strict=False):
-            if a != b:
-                return f"{name}.{label}: {shown(a)} became {shown(b)}"
+        known = dict(before[2])
+        for label, value in now[2]:
+            if label not in known or known[label] != value:
+                return f"{label}: {shown(known.get(label, 'nothing'))} became {shown(value)}"
     old, new = _described(before), _described(now)
     return f"{name}: {old} became {new if new != old else new.replace('a ', 'another ', 1)}"
 

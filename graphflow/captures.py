@@ -1,103 +1,87 @@
 """What a function takes from around it: globals, closure cells and attributes, compared at every call.
 
 A trace turns the plain Python values it meets into constants, so a function whose surroundings changed has to
-be traced again. The names are read from the code of the function and of the functions it calls.
+be traced again. The names are read from the code of the function and of the functions it calls. A value that
+code reads by a constant name (``config.rate``) is compared as such. An object that code does anything else
+with (hands to a function, iterates over, looks into with ``getattr``) is compared by those of its attributes
+whose names occur anywhere in the code, and so are the objects that it holds; by all of its attributes where
+code can read some whose names aren't in it.
 """
 
 from __future__ import annotations
 
 import dis
 import functools
+import itertools
 import operator
 import types
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from graphflow.dtypes import DType
-from graphflow.tensor import Tensor
+from graphflow.snapshots import (
+    LIBRARY,
+    LIMIT,
+    MISSING,
+    PLAIN,
+    Same,
+    comparable,
+    form,
+    reached,
+    root,
+    users_classes,
+)
 
-PLAIN = (bool, int, float, complex, str, bytes, type(None), DType, type(Ellipsis))
-_LIMIT = 200  # functions looked through, and items of a container compared one by one
-_MISSING = object()
-_CONTAINERS = (list, dict, set)
 _DESCRIPTORS = (property, staticmethod, classmethod, functools.cached_property)
-_FIXED = (types.ModuleType, types.BuiltinFunctionType, type)
+_FIXED = (types.ModuleType, types.BuiltinFunctionType)
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
-
-
-class Same:
-    """An object compared by identity. Holding it keeps its address from being used for another one."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: object):
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __repr__(self) -> str:
-        name = getattr(self.value, "__name__", None)
-        return f"{type(self.value).__name__} {name}" if name else f"a {type(self.value).__name__}"
-
-
-def comparable(value: Any, depth: int = 0) -> Hashable:
-    """A stand-in that is equal where a trace would be the same.
-
-    Plain values go by value, small containers by what they hold, everything else by identity.
-    """
-    if isinstance(value, float):
-        return "float", value.hex()
-    if isinstance(value, PLAIN):
-        return type(value).__name__, value
-    if isinstance(value, slice):
-        return "slice", (value.start, value.stop, value.step)
-    if isinstance(value, Tensor) and value.is_traced:
-        return "a value left behind by a trace"
-    if type(value) in (list, tuple, dict, set, frozenset) and len(value) <= _LIMIT and depth < 4:
-        items = value.items() if type(value) is dict else value
-        return type(value).__name__, tuple([comparable(v, depth + 1) for v in items])
-    return "nothing" if value is _MISSING else Same(value)
-
-
-def shown(stand_in: Hashable) -> str:
-    """A stand-in as messages print it."""
-    if isinstance(stand_in, tuple) and len(stand_in) == 2:
-        kind, value = stand_in
-        if kind == "float":
-            return repr(float.fromhex(str(value)))
-        if isinstance(value, tuple) and kind != "str":
-            return f"{kind}({', '.join(map(shown, value))})"
-        return repr(value)
-    return str(stand_in)
+_TESTS = ("STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR", "IS_OP")  # these look at nothing inside an object
+# What reads attributes whose names need not be in the code.
+_DYNAMIC = frozenset(
+    ["getattr", "hasattr", "vars", "dir", "eval", "exec", "locals", "__dict__", "__getattribute__",
+     "attrgetter", "methodcaller", "asdict", "astuple"]
+)  # fmt: skip
+_UNCALLED = ("__init__", "__new__", "__post_init__", "__repr__")  # of an object that is there already
+_Place = tuple[Hashable, str]
+_Key = tuple[tuple[str, Hashable], ...]
 
 
 @dataclass(frozen=True)
 class Watch:
-    """One value from around the function: what to call it, and how to read it now."""
+    """One value from around the function: what to call it, how to read it now, whether to look into it."""
 
     label: str
     read: Callable[[], Any]
     place: Hashable
+    deep: bool
 
 
 class Captures:
-    """The values that one function depends on besides its arguments."""
+    """The values that one function depends on besides its arguments.
 
-    def __init__(self, function: Callable[..., Any]):
+    With `bound`, a parameter's name and a value, it is those that it takes from this argument; `names` are
+    those of attributes that its code mentions.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        bound: tuple[str, Any] | None = None,
+        names: frozenset[str] | None = frozenset(),
+    ):
         self._function = function
+        self._bound = bound
         self._watches: list[Watch] | None = None
         self._values: tuple[Any, ...] = ()
-        self._key: Hashable = ()
-        self._mutable = False
-        self._own: set[Hashable] = set()
-        self._paths: tuple[tuple[str, ...], ...] = ()
+        self._key: _Key = ()
+        self._mutable: list[tuple[int, list[tuple[str, Hashable]]]] = []
+        self._own: set[_Place] = set()
+        self._names = self._known_names = names
+        self._arguments: dict[tuple[str, int], Captures] = {}
+        self.networks: tuple[Any, ...] = ()
 
-    def key(self) -> Hashable:
+    def key(self) -> _Key:
         """(label, stand-in) of every value as it is now."""
         watches = self._watches
         if watches is None:
@@ -106,55 +90,93 @@ class Captures:
             return self._key
         values = tuple([watch.read() for watch in watches])
         if all(map(operator.is_, values, self._values)):
-            return self._key_of(watches, values) if self._mutable else self._key
-        if all(a is b or _is_plain(a, b) for a, b in zip(values, self._values, strict=True)):
-            self._values, self._key = values, self._key_of(watches, values)
-            return self._key
-        return self._look_again()
-
-    def _look_again(self) -> Hashable:
-        """Reads the code anew: what is held now may be other functions."""
-        watches = list({(w.place, w.label): w for w in _watches(self._function)}.values())
-        values = tuple([watch.read() for watch in watches])
-        self._mutable = any(type(v) in _CONTAINERS for v in values)
-        self._paths = tuple(_argument_paths(self._function))
+            if all(self._entries(watches[i], values[i]) == held for i, held in self._mutable):
+                return self._key
+        elif not all(a is b or _is_plain(a, b) for a, b in zip(values, self._values, strict=True)):
+            return self._look_again()
         key = self._key_of(watches, values)
-        self._key, self._values, self._watches = key, values, watches
+        if not _differ_in_numbers(key, self._key):
+            return self._look_again()
+        self._values, self._key = values, key
         return key
 
-    def _key_of(self, watches: list[Watch], values: tuple[Any, ...]) -> Hashable:
-        own = self._own
-        return tuple(
-            [
-                (w.label, Same(v) if (w.place, w.label) in own else comparable(v))
-                for w, v in zip(watches, values, strict=True)
-            ]
-        )
+    def _look_again(self) -> _Key:
+        """Reads the code anew: what is held now may be other functions."""
+        reading = _Reading(self._function, self._bound, self._known_names)
+        self._arguments.clear()
+        self._names, self.networks = reading.all_names(), tuple(reading.networks.values())
+        self._watches = watches = list(reading.watches.values())
+        self._values = values = tuple([watch.read() for watch in watches])
+        self._key = self._key_of(watches, values)
+        return self._key
 
-    def settle(self, before: Any) -> Hashable:
-        """The key that was `before` a trace, without the contents of containers that the trace changed.
+    def _key_of(self, watches: list[Watch], values: tuple[Any, ...]) -> _Key:
+        parts = [self._entries(w, v) for w, v in zip(watches, values, strict=True)]
+        self._mutable = [(i, p) for i, p in enumerate(parts) if _is_mutable(watches[i], values[i])]
+        return tuple([entry for part in parts for entry in part])
+
+    def _entries(self, watch: Watch, value: Any) -> list[tuple[str, Hashable]]:
+        """What a key holds of one value: a stand-in, and those of what objects in it hold."""
+        found = [(watch.label, value)]
+        if watch.deep and type(value) not in PLAIN:
+            found += reached(watch.label, value, self._names)
+        own, place = self._own, watch.place
+        if own:
+            return [(n, Same(v) if (place, n) in own else comparable(v)) for n, v in found]
+        return [(label, comparable(held)) for label, held in found]
+
+    def settle(self, before: _Key) -> _Key:
+        """The key that was `before` a trace, without what the trace changed in containers and objects.
 
         A function that appends to a list does so while it is traced only, and needn't be traced again for it.
         """
-        watches, after = self._watches or [], self.key()
-        if watches is not self._watches or len(before) != len(watches):
-            return before  # type: ignore[no-any-return]
-        settled = list(before)
-        for number, (watch, value) in enumerate(zip(watches, self._values, strict=True)):
-            if before[number] != after[number] and type(value) in _CONTAINERS:  # type: ignore[index]
-                self._own.add((watch.place, watch.label))
-                settled[number] = (watch.label, Same(value))
-        return tuple(settled)
+        watches = self._watches or []
+        values = tuple([watch.read() for watch in watches])
+        if not all(a is b or _is_plain(a, b) for a, b in zip(values, self._values, strict=True)):
+            return before
+        self._values = values
+        after, then = set(self._key_of(watches, values)), set(before)
+        for watch, value in zip(watches, self._values, strict=True):
+            if _is_mutable(watch, value):
+                held = reached(watch.label, value, self._names) if watch.deep else []
+                for label, part in [(watch.label, value), *held]:
+                    if (label, comparable(part)) in after - then:
+                        self._own.add((watch.place, label))
+        self._key = self._key_of(watches, values)
+        was = {label: stand_in for label, stand_in in before if (label, stand_in) not in after}
+        own = {label for _, label in self._own}
+        return tuple([(label, now if label in own else was.get(label, now)) for label, now in self._key])
 
-    def attributes(self, argument: Any) -> Hashable:
-        """The attributes that the function's own code takes from an argument that is a plain object."""
-        if self._watches is None:
-            self._look_again()
-        return tuple([(".".join(path), comparable(_follow(argument, path))) for path in self._paths])
+    def of_argument(self, name: str, value: Any) -> Captures:
+        """What the function takes from an argument, or from a part of it, that is an object."""
+        found = self._arguments.get((name, id(value)))
+        if found is None:
+            if self._watches is None:
+                self._look_again()
+            if len(self._arguments) >= LIMIT:
+                self._arguments.clear()
+            found = self._arguments[name, id(value)] = Captures(self._function, (name, value), self._names)
+        return found
 
 
 def _is_plain(old: Any, new: Any) -> bool:
     return isinstance(old, PLAIN) and isinstance(new, PLAIN)
+
+
+def _is_mutable(watch: Watch, value: Any) -> bool:
+    """Whether a value may hold something else and yet be the same object."""
+    return (watch.deep or form(type(value)) in ("items", "mapping")) and form(type(value)) != "whole"
+
+
+def _differ_in_numbers(a: _Key, b: _Key) -> bool:
+    """Whether keys differ in plain values only, so that no other function can have come in."""
+    return len(a) == len(b) and all(
+        x == y or (x[0] == y[0] and _is_number(x[1]) and _is_number(y[1])) for x, y in zip(a, b, strict=True)
+    )
+
+
+def _is_number(stand_in: Hashable) -> bool:
+    return isinstance(stand_in, tuple) and not isinstance(stand_in[1], tuple)
 
 
 # ---------------------------------------------------------------------------------------------- reading code
@@ -167,7 +189,11 @@ def _plain_function(value: Any) -> types.FunctionType | None:
             return None if _is_own(value.__module__) else value
         if isinstance(value, functools.partial):
             value = value.func
-        elif hasattr(value, "__func__"):  # methods, static methods
+        elif isinstance(value, property):
+            value = value.fget
+        elif isinstance(value, functools.cached_property):
+            value = value.func
+        elif isinstance(value, (types.MethodType, staticmethod, classmethod)):
             value = value.__func__
         else:
             value = getattr(value, "__dict__", {}).get("_function")  # a compiled function
@@ -175,32 +201,77 @@ def _plain_function(value: Any) -> types.FunctionType | None:
 
 
 def _is_own(module: str | None) -> bool:
-    return (module or "").split(".")[0] in ("graphflow", "numpy", "builtins")
+    return root(module) in ("graphflow", "numpy", "builtins")
 
 
-def _loads(code: types.CodeType) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """(kind, name, attributes) of every chain like ``config.rate`` in code and the functions inside it."""
-    chain: tuple[str, str, tuple[str, ...]] | None = None
+class _Load(NamedTuple):
+    """A chain like ``config.rate``: how its beginning is found, and whether its end is only tested."""
+
+    kind: str
+    name: str
+    path: tuple[str, ...]
+    ended: bool = True
+
+
+def _loads(code: types.CodeType) -> Iterator[_Load]:
+    """Every chain of names in code and in the functions inside it."""
+    chain: _Load | None = None
     for instruction in dis.get_instructions(code):
         name = instruction.opname
         if name in ("LOAD_ATTR", "LOAD_METHOD") and chain is not None:
-            chain = (chain[0], chain[1], (*chain[2], instruction.argval))
+            chain = chain._replace(path=(*chain.path, instruction.argval))
             continue
         if chain is not None:
-            yield chain
+            yield chain._replace(ended=name not in _TESTS and not name.endswith("NONE"))
             chain = None
-        if name in _LOADS or name.startswith("LOAD_FAST"):
+        if name in _LOADS or "LOAD_FAST" in name:
             loaded = instruction.argval
-            last = loaded[-1] if isinstance(loaded, tuple) else loaded
             kind = "global" if name in ("LOAD_GLOBAL", "LOAD_NAME") else "fast" if "FAST" in name else "cell"
-            chain = (kind, str(last), ())
+            if isinstance(loaded, tuple):  # two at once
+                if name.startswith("LOAD"):
+                    yield _Load(kind, str(loaded[0]), ())
+                loaded = loaded[-1]
+            chain = _Load(kind, str(loaded), ())
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _loads(constant)
 
 
+def _names_in(code: types.CodeType) -> set[str]:
+    """The names of all attributes (and globals) that code and the functions inside it mention.
+
+    ``getattr(config, "rate")`` mentions one; where the name isn't written down so plainly, or objects are
+    matched against patterns, something of `_DYNAMIC` is among them.
+    """
+    names = set(code.co_names) - {"getattr", "hasattr"}
+    instructions = list(dis.get_instructions(code))
+    for number, instruction in enumerate(instructions):
+        if instruction.opname == "MATCH_CLASS":
+            names |= _DYNAMIC
+        if instruction.argval in ("getattr", "hasattr") and instruction.opname != "LOAD_CONST":
+            name = _attribute_asked_for(instructions[number + 1 :])
+            names.add("getattr" if name is None else name)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names_in(constant)
+    return names
+
+
+def _attribute_asked_for(rest: list[dis.Instruction]) -> str | None:
+    """The name in ``(config, "rate")`` or ``(config, "rate", 0.0)``; None for anything more involved."""
+    rest = [i for i in rest[:12] if i.opname not in ("PUSH_NULL", "PRECALL")]
+    loads = (*_LOADS, "LOAD_FAST", "LOAD_FAST_BORROW")
+    if not rest or rest[0].opname not in loads:
+        return None
+    rest = list(itertools.dropwhile(lambda i: i.opname == "LOAD_ATTR", rest[1:]))
+    if len(rest) < 3 or rest[0].opname != "LOAD_CONST" or not isinstance(rest[0].argval, str):
+        return None
+    called = rest[2 if rest[1].opname.startswith(("LOAD_CONST", "LOAD_SMALL_INT", *loads)) else 1]
+    return rest[0].argval if called.opname == "CALL" else None
+
+
 def _follow(value: Any, path: tuple[str, ...]) -> Any:
-    """The attribute at the end of a path, read without running properties; `_MISSING` where there is none."""
+    """The attribute at the end of a path, read without running properties; `MISSING` where there is none."""
     for name in path:
         held = getattr(value, "__dict__", None)
         if held is not None and name in held:
@@ -215,19 +286,8 @@ def _follow(value: Any, path: tuple[str, ...]) -> Any:
                 value = getattr(value, name) if isinstance(found, types.MemberDescriptorType) else found
                 break
         else:
-            return _MISSING
+            return MISSING
     return value
-
-
-def _argument_paths(function: Any) -> Iterator[tuple[str, ...]]:
-    """The attributes that a function's code takes from its parameters, ``self.rate`` among them."""
-    plain = _plain_function(function) or _plain_function(type(function).__dict__.get("__call__"))
-    if plain is None:
-        return
-    code = plain.__code__
-    parameters = set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-    seen = {path for kind, name, path in _loads(code) if kind == "fast" and name in parameters and path}
-    yield from sorted(seen)
 
 
 class _Used(NamedTuple):
@@ -235,81 +295,181 @@ class _Used(NamedTuple):
 
     value: Any
     label: str
-    holder: Any = _MISSING
+    holder: Any = MISSING
 
 
-def _watches(function: Callable[..., Any]) -> Iterator[Watch]:
-    """What to watch: walks from the function to the functions and networks it uses."""
-    name = type(function).__name__
-    holder = getattr(function, "__self__", _MISSING)
-    waiting = [_Used(function, name if holder is _MISSING else type(holder).__name__, holder)]
-    waiting.append(_Used(type(function).__dict__.get("__call__"), name, function))
-    seen: set[Any] = set()
-    while waiting and len(seen) < _LIMIT:
-        value, label, holder = waiting.pop(0)
+class _Reading:
+    """What to watch: walks from a function to the functions, networks and objects it uses."""
+
+    def __init__(
+        self, function: Callable[..., Any], bound: tuple[str, Any] | None, names: frozenset[str] | None
+    ):
+        self.watches: dict[_Place, Watch] = {}
+        self.networks: dict[int, Any] = {}  # those that code does more with than to call them
+        self._names = set(names or ())
+        self._all = names is None
+        self._seen: set[Any] = set()
+        self._waiting: deque[_Used] = deque()
+        if bound is not None:
+            self._begin_at(function, *bound)
+        else:
+            name = type(function).__name__
+            holder = getattr(function, "__self__", MISSING)
+            self._use(_Used(function, name if holder is MISSING else type(holder).__name__, holder))
+            self._use(_Used(type(function).__dict__.get("__call__"), name, function))
+        while self._waiting or self._look_into_objects():
+            if len(self._seen) >= LIMIT:
+                self._all = True
+                break
+            self._read(self._waiting.popleft())
+
+    def all_names(self) -> frozenset[str] | None:
+        """The names of attributes that objects are compared by; None for all."""
+        return None if self._all or self._names & _DYNAMIC else frozenset(self._names)
+
+    def _begin_at(self, function: Any, name: str, value: Any) -> None:
+        """Starts from what a function's code does with one of its parameters."""
+        if _is_network(function):
+            function = _forward_of(function)
+        plain = _plain_function(function) or _plain_function(type(function).__dict__.get("__call__"))
+        known = plain is not None and name in plain.__code__.co_varnames
+        if plain is None or not known or isinstance(function, functools.partial):
+            self._all = plain is None
+            self._watch(Watch(name, lambda: value, id(value), True))
+        if plain is not None:
+            self._seen.add((plain.__code__, id(value)))
+            self._names |= _names_in(plain.__code__)
+            for load in dict.fromkeys(_loads(plain.__code__)):
+                if known and load.name == name and load.kind != "global":
+                    self._along_self(name, value, plain, load)
+
+    def _use(self, used: _Used) -> None:
+        """Puts a function, or the functions that a network will run, on the list to be read."""
+        value, label, holder = used
+        if isinstance(value, (operator.attrgetter, operator.methodcaller)):
+            self._all = True
+        if isinstance(value, types.MethodType) and holder is MISSING:
+            holder = value.__self__
         inside = getattr(value, "__dict__", {}).get("_function")
         if _is_network(inside):  # a compiled one
             value = inside
         if _is_network(value):
-            waiting += [
-                _Used(_forward_of(part), f"{label}.{path}".strip("."), part)
-                for path, part in value.named_modules()
-            ]
+            for path, part in value.named_modules():
+                self._use(_Used(_forward_of(part), f"{label}.{path}".strip("."), part))
         plain = _plain_function(value)
-        if plain is None or (plain.__code__, id(holder)) in seen:
-            continue
-        seen.add((plain.__code__, id(holder)))
-        cells = dict(zip(plain.__code__.co_freevars, plain.__closure__ or (), strict=True))
-        own = plain.__code__.co_varnames[0] if plain.__code__.co_argcount and holder is not _MISSING else None
-        for kind, name, path in dict.fromkeys(_loads(plain.__code__)):
-            if kind == "fast" and name == own:
-                yield from _along_self(label, holder, plain, path, waiting)
+        if plain is not None and (plain.__code__, id(holder)) not in self._seen:
+            self._seen.add((plain.__code__, id(holder)))
+            self._waiting.append(_Used(plain, label, holder))
+
+    def _watch(self, watch: Watch) -> None:
+        known = self.watches.get((watch.place, watch.label))
+        if known is None or (watch.deep and not known.deep):
+            self.watches[watch.place, watch.label] = watch
+
+    def _read(self, used: _Used) -> None:
+        plain, label, holder = used
+        code = plain.__code__
+        cells = dict(zip(code.co_freevars, plain.__closure__ or (), strict=True))
+        own = code.co_varnames[0] if code.co_argcount and holder is not MISSING else None
+        if root(plain.__module__) not in LIBRARY:
+            self._names |= _names_in(code)
+        if own is not None and "super" in code.co_names:
+            self._use_bases(label, holder, code)
+        for load in dict.fromkeys(_loads(code)):
+            if load.name == own and load.kind != "global" and own not in cells:
+                self._along_self(label, holder, plain, load)
                 continue
-            read = _reader(kind, name, plain.__globals__, cells)
+            read = _reader(load.kind, load.name, plain.__globals__, cells)
             if read is not None:
-                place = id(plain.__globals__) if kind == "global" else id(cells[name])
-                yield from _along(name, read, place, path, waiting)
+                place = id(plain.__globals__) if load.kind == "global" else id(cells[load.name])
+                for watch in self._along(load.name, read, place, load):
+                    self._watch(watch)
 
+    def _use_bases(self, label: str, holder: Any, code: types.CodeType) -> None:
+        """What ``super()`` may call: the methods of all bases whose names are in the code."""
+        for owner in type(holder).__mro__:
+            for name in code.co_names:
+                if isinstance(owner.__dict__.get(name), types.FunctionType):
+                    self._use(_Used(owner.__dict__[name], label, holder))
 
-def _along_self(
-    label: str, holder: Any, method: types.FunctionType, path: tuple[str, ...], waiting: list[_Used]
-) -> Iterator[Watch]:
-    """The values on the way to ``self.path`` in a method of `holder`, which itself is what it is."""
-    called = _is_network(holder) and _plain_function(_forward_of(holder)) is method
-    for watch in _along(label, lambda: holder, id(holder), path, waiting, first=1):
-        # A network that is called is compared by the trace, with the parts it has.
-        if not called or watch.label.count(".") > label.count(".") + 1 or not _is_network(watch.read()):
-            yield watch
+    def _along_self(self, label: str, holder: Any, method: types.FunctionType, load: _Load) -> None:
+        """The values on the way to ``self.path`` in a method of `holder`, which itself is what it is."""
+        called = _is_network(holder) and _plain_function(_forward_of(holder)) is method
+        for watch in self._along(label, lambda: holder, id(holder), load, first=1 if load.path else 0):
+            # A network that is called is compared by the trace, with the parts it has.
+            deep = watch.label.count(".") > label.count(".") + 1
+            if not called or deep or not _is_network(watch.read()):
+                self._watch(watch)
+
+    def _along(
+        self, name: str, read: Callable[[], Any], place: int, load: _Load, first: int = 0
+    ) -> Iterator[Watch]:
+        """The values on the way to ``name.path``; functions among them are put on the list."""
+        path = load.path
+        for length in range(first, len(path) + 1):
+            part = path[:length]
+            found = _follow(read(), part)
+            label = ".".join((name, *part))
+            if found is MISSING:
+                if length:  # something like __getattr__ finds it
+                    above = part[:-1]
+                    yield Watch(".".join((name, *above)), _path_reader(read, above), place, True)
+                return
+            on_class = length > 0 and isinstance(found, (types.FunctionType, *_DESCRIPTORS))
+            is_compiled = length > 0 and "_function" in getattr(found, "__dict__", {})
+            if isinstance(found, staticmethod):
+                self._use(_Used(found, label))
+            elif on_class or is_compiled:
+                self._use(_Used(found, ".".join((name, *part[:-1])), _follow(read(), part[:-1])))
+            else:
+                self._use(_Used(found, label))
+            ended = length == len(path) and load.ended
+            if not on_class and not isinstance(found, _FIXED) and (ended or not isinstance(found, type)):
+                deep = ended and form(type(found)) != "whole"
+                yield Watch(label, _path_reader(read, part) if part else read, place, deep)
+            if ended and _is_network(found):
+                self.networks[id(found)] = found
+            if on_class or (isinstance(found, types.ModuleType) and _is_own(found.__name__)):
+                return
+
+    def _look_into_objects(self) -> bool:
+        """Puts the functions on the list that objects hold, and those of their classes that may be called."""
+        names = self.all_names()
+        for watch in list(self.watches.values()):
+            if not watch.deep:
+                continue
+            met: list[tuple[str, Any]] = []
+            reached(watch.label, watch.read(), names, met)
+            for label, value in met:
+                if _is_network(value):
+                    self.networks[id(value)] = value
+                if form(type(value)) == "whole":
+                    self._use(_Used(value, label))
+                    continue
+                skipped = _UNCALLED[3:] if isinstance(value, type) else _UNCALLED
+                for owner in users_classes(value if isinstance(value, type) else type(value)):
+                    for name, member in owner.__dict__.items():
+                        special = name.startswith("__") and name.endswith("__") and name not in skipped
+                        if special or names is None or name in names:
+                            self._use(_Used(member, label))
+        for network in list(self.networks.values()):
+            self._look_into_network(network, names)
+        return bool(self._waiting)
+
+    def _look_into_network(self, network: Any, names: frozenset[str] | None) -> None:
+        """Watches what changes unseen in a network that is handed on: the containers and objects it holds."""
+        for path, part in network.named_modules():
+            if _is_own(type(part).__module__):
+                continue
+            for name, value in part.__dict__.items():
+                counts = not name.startswith("_") and (names is None or name in names)
+                if counts and form(type(value)) in ("items", "mapping", "object"):
+                    label = ".".join(filter(None, (type(network).__name__, path, name)))
+                    self._watch(Watch(label, _path_reader(_constantly(part), (name,)), id(part), True))
 
 
 def _forward_of(network: Any) -> Any:
     return network.__dict__.get("forward", getattr(type(network), "forward", None))
-
-
-def _along(
-    name: str,
-    read: Callable[[], Any],
-    place: int,
-    path: tuple[str, ...],
-    waiting: list[_Used],
-    first: int = 0,
-) -> Iterator[Watch]:
-    """The values on the way to ``name.path``; functions among them are added to `waiting`."""
-    for length in range(first, len(path) + 1):
-        part = path[:length]
-        found = _follow(read(), part)
-        if found is _MISSING:
-            return
-        on_class = length > 0 and isinstance(found, (types.FunctionType, *_DESCRIPTORS))
-        is_compiled = length > 0 and "_function" in getattr(found, "__dict__", {})
-        if is_compiled or (on_class and isinstance(found, types.FunctionType)):
-            waiting.append(_Used(found, ".".join((name, *part[:-1])), _follow(read(), part[:-1])))
-        else:
-            waiting.append(_Used(found, ".".join((name, *part))))
-        if not on_class and not isinstance(found, _FIXED):
-            yield Watch(".".join((name, *part)), _path_reader(read, part) if part else read, place)
-        if on_class or (isinstance(found, types.ModuleType) and _is_own(found.__name__)):
-            return
 
 
 def _is_network(value: Any) -> bool:
@@ -319,17 +479,21 @@ def _is_network(value: Any) -> bool:
 
 def _reader(kind: str, name: str, space: dict[str, Any], cells: dict[str, Any]) -> Callable[[], Any] | None:
     if kind == "global":
-        return (lambda: space.get(name, _MISSING)) if name in space else None
+        return (lambda: space.get(name, MISSING)) if name in space else None
     cell = cells.get(name)
     return None if cell is None else lambda: _content(cell)
 
 
 def _path_reader(read: Callable[[], Any], path: tuple[str, ...]) -> Callable[[], Any]:
-    return lambda: _follow(read(), path)
+    return (lambda: _follow(read(), path)) if path else read
+
+
+def _constantly(value: Any) -> Callable[[], Any]:
+    return lambda: value
 
 
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
-        return _MISSING
+        return MISSING

@@ -86,8 +86,12 @@ def trace_function(
     labels: Sequence[str],
     specs: Sequence[TensorSpec],
     hints: Mapping[str, int] | None,
+    networks: Sequence[Any] = (),
 ) -> Traced:
-    """Runs `function` over symbols and writes down its graph."""
+    """Runs `function` over symbols and writes down its graph.
+
+    It depends on the Python values of its arguments that are Modules, and of `networks`, whatever it reads.
+    """
     handles: list[Tensor] = []
 
     def run(tracer: Trace, pinned: Mapping[str, int]) -> tuple[tuple[Node, ...], Results]:
@@ -107,6 +111,9 @@ def trace_function(
             if hasattr(type(leaf), "_static_facts"):  # a Module, whose methods may be what is compiled
                 tracer.depends_on(leaf, leaf._static_facts)
                 tracer.depends_on(leaf._mode, leaf._mode.read)
+        for network in networks:  # those that are handed on
+            for part in network.modules():
+                tracer.depends_on(part, part._static_facts)
         args, kwargs = pytree.unflatten(arguments.spec, leaves)
         return _collect(function(*args, **kwargs), tracer, handles)
 
