@@ -17,6 +17,7 @@ from graphflow.dims import product
 from graphflow.dtypes import DType
 
 Position = tuple[Index, ...]
+ROW_LENGTH = 32  # elements that pay for the divisions which tell a row's place
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,7 @@ def emit_map(writer: Writer, addresses: Sequence[Index], name: str) -> list[Loop
     plan, scalars, parameters = writer.plan, writer.scalars, writer.parameters
     loops = merged(range(len(plan.axes)), plan.axes, addresses, "x")
     full = product(plan.axes)
-    inner = loops[-1:]
-    outer = loops[:-1]
+    outer, inner = _divided(loops)
     bind(scalars, outer, ROW)
     bind(scalars, inner, INNER)
     values = [(n, writer.element(n)) for n in plan.outputs]
@@ -207,8 +207,20 @@ def emit_map(writer: Writer, addresses: Sequence[Index], name: str) -> list[Loop
         rows = [*unravel(outer, "r", parameters), *scalars.scopes[ROW].lines, *nest(inner, body, parameters)]
         lines = ["for r in range(lo, hi):", *indent(rows)]
         extent = product(loop.size for loop in outer)
-        grain = row_grain(inner[0].size)
+        grain = row_grain(product(loop.size for loop in inner))
     return [finish(writer, name, lines, extent, grain, full)]
+
+
+def _divided(loops: list[Loop]) -> tuple[list[Loop], list[Loop]]:
+    """The loops that threads share, whose variables cost divisions, and those inside a row of enough
+    elements.
+    """
+    split = len(loops) - 1
+    while split > 1 and all(isinstance(loop.size, int) for loop in loops[split - 1 :]):
+        if product(loop.size for loop in loops[split:]) >= ROW_LENGTH:  # type: ignore[operator]  # all of them int
+            break
+        split -= 1
+    return loops[: max(split, 0)], loops[max(split, 0) :]
 
 
 def row_grain(width: Size) -> int:
