@@ -16,7 +16,7 @@ from graphflow.nn.container import ModuleDict, ModuleList, Sequential
 from graphflow.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from graphflow.nn.distance import CosineSimilarity, PairwiseDistance
 from graphflow.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
-from graphflow.nn.embedding import Embedding
+from graphflow.nn.embedding import Embedding, EmbeddingBag
 from graphflow.nn.image import (
     ChannelShuffle,
     Fold,
@@ -168,6 +168,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",

@@ -39,6 +39,7 @@ from graphflow.nn.functional.conv import (
 from graphflow.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
 from graphflow.nn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
 from graphflow.nn.functional.embedding import embedding, one_hot
+from graphflow.nn.functional.embedding_bag import embedding_bag
 from graphflow.nn.functional.image import channel_shuffle, fold, pixel_shuffle, pixel_unshuffle, unfold
 from graphflow.nn.functional.inplace import (
     celu_,
@@ -143,6 +144,7 @@ __all__ = [
     "elu",
     "elu_",
     "embedding",
+    "embedding_bag",
     "feature_alpha_dropout",
     "fold",
     "gaussian_nll_loss",
