@@ -93,8 +93,13 @@ def test_a_gradient_runs_the_forward_loop_once() -> None:
     both = Graph("grad", graph.args, (), (last, *(g for g in grads if g is not None)))
     rng = np.random.default_rng(4)
     engine = compare(both, *(rng.standard_normal(s) for s in ((2, 3), (4, 2, 3), (3, 3))))
-    loops = [c for c in engine.compiled.program.commands if c.control and c.control.kind == "loop"]
+    commands = engine.compiled.program.commands
+    loops = engine.compiled.program.regions().values()
     assert len(loops) == 2
+    # One product in each round, forward and backward; that for the weights' gradient comes after the loops.
+    products = [i for i, c in enumerate(commands) if "matmul" in c.label]
+    assert [sum(a <= i < b for i in products) for a, b in loops] == [1, 1]
+    assert len(products) == 3
 
 
 def test_carries_that_change_places_stay_or_count() -> None:

@@ -6,7 +6,7 @@ sub-graph are expressions of the outer graph's symbols.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,11 @@ from graphflow.compiler.ir import (
 from graphflow.compiler.ops import control_batch
 from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.contract import matmul
-from graphflow.compiler.ops.movement import cat, reshape, slice_
+from graphflow.compiler.ops.movement import cat, reshape
 from graphflow.compiler.ops.reduce import sum_
+from graphflow.compiler.ops.scan_vjp import scan_vjp
 from graphflow.compiler.passes.autodiff import zeros
-from graphflow.compiler.subgraph import pull_back, used
+from graphflow.compiler.subgraph import pull_back
 from graphflow.dtypes import DType, bool_, float64, int64
 from graphflow.errors import DTypeError, GradientError, ShapeError
 
@@ -153,80 +154,6 @@ def _numpy_scan(
     return (*state, *stacked)
 
 
-def _rerun(out: Node, operands: Sequence[Node], missing: Sequence[int]) -> dict[int, Node]:
-    """The values that carries had before each step, from running the loop once more."""
-    body, carries = out.attrs["body"], out.attrs["carries"]
-    saving = Graph(body.name, body.args, (), (*body.outputs[:carries], *(body.args[i] for i in missing)))
-    again = scan(*operands, **{**out.attrs, "body": saving})
-    return {i: project(again, index=carries + k) for k, i in enumerate(missing)}
-
-
-def _saved_carries(out: Node, operands: Sequence[Node], wanted: Iterable[int]) -> dict[int, Node]:
-    """The values that carries had before each step, stacked; the loop's own results where those hold them."""
-    body, carries, length = out.attrs["body"], out.attrs["carries"], out.attrs["length"]
-    found: dict[int, Node] = {}
-    missing = []
-    for i in wanted:
-        emitted = [k for k in range(carries, len(body.outputs)) if body.outputs[k] is body.outputs[i]]
-        if not emitted:
-            missing.append(i)
-            continue
-        shape = operands[i].shape
-        after, first = project(out, index=emitted[0]), reshape(operands[i], shape=(1, *shape))
-        steps = cat(after, first, dim=0) if out.attrs["reverse"] else cat(first, after, dim=0)
-        starts = (1 if out.attrs["reverse"] else 0, *(0 for _ in shape))
-        found[i] = slice_(steps, starts=starts, steps=(1,) * len(starts), sizes=(length, *shape))
-    return {**found, **_rerun(out, operands, missing)} if missing else found
-
-
-def _scan_vjp(
-    g: Mapping[int, Node],
-    out: Node,
-    *operands: Node,
-    body: Graph,
-    carries: int,
-    sequences: int,
-    length: Size,
-    reverse: bool,
-) -> list[Node | None]:
-    """A scan the other way over the body's own gradient, fed with what the carries were before each step."""
-    flowing = [i for i in range(carries) if body.args[i].dtype.is_floating_point]
-    sent = [k for k in range(carries, len(body.outputs)) if k in g]
-    received = {k: input_node(f"g{k}", body.outputs[k].type) for k in (*flowing, *sent)}
-    shares = pull_back(body, received)
-    consts = range(carries + sequences, len(body.args))
-    summed = {
-        i: input_node(f"sum_{body.args[i].attrs['name']}", body.args[i].type) for i in consts if shares[i]
-    }
-    emitted = [i for i in range(carries, carries + sequences) if shares[i]]
-
-    results = [shares[i] or zeros(body.args[i].type) for i in flowing]
-    results += [total + shares[i] for i, total in summed.items()]  # type: ignore[operator]
-    results += [shares[i] for i in emitted]  # type: ignore[misc]
-    needed = used(body.args, results)
-    saved = _saved_carries(out, operands, [i for i in needed if i < carries])
-
-    starts = [*(received[i] for i in flowing), *summed.values()]
-    elements = {**{body.args[i]: saved[i] for i in saved}, **{received[k]: g[k] for k in sent}}
-    elements |= {body.args[i]: operands[i] for i in needed if carries <= i < carries + sequences}
-    fixed = [i for i in needed if i in consts]
-    backward = scan(
-        *(g.get(i) or zeros(body.args[i].type) for i in flowing),
-        *(zeros(total.type) for total in summed.values()),
-        *elements.values(),
-        *(operands[i] for i in fixed),
-        body=Graph(
-            f"{body.name}_vjp", (*starts, *elements, *(body.args[i] for i in fixed)), (), tuple(results)
-        ),
-        carries=len(starts),
-        sequences=len(elements),
-        length=length,
-        reverse=not reverse,
-    )
-    owners = [*flowing, *summed, *emitted]
-    return [project(backward, index=owners.index(i)) if i in owners else None for i in range(len(operands))]
-
-
 def _arguments(*types: tuple[str, DType, tuple[int, ...]]) -> tuple[Node, ...]:
     return tuple(input_node(name, TensorType(dtype, shape)) for name, dtype, shape in types)
 
@@ -303,7 +230,7 @@ scan: Op = register(
         "control",
         _infer_scan,
         _numpy_scan,
-        _scan_vjp,
+        scan_vjp,
         _scan_samples,
         _scan_bad,
         doc="Operands: first carries, sequences, constants. The body maps (carries, one element of each "

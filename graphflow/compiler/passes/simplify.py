@@ -10,6 +10,7 @@ from graphflow.compiler import interpret
 from graphflow.compiler.indexing import numel
 from graphflow.compiler.ir import OPS, Graph, Node, broadcast_shapes, constant
 from graphflow.compiler.passes.expand import expand
+from graphflow.compiler.passes.merge import merge_scans
 from graphflow.compiler.rewrite import RuleSet
 from graphflow.dims import Dim
 from graphflow.dtypes import int64
@@ -20,7 +21,7 @@ rule = RULES.rule
 
 def simplify(graph: Graph) -> Graph:
     """The same function with less in it, and without calls."""
-    return RULES.apply(expand(graph))
+    return RULES.apply(merge_scans(expand(graph)))
 
 
 def _const(node: Node) -> object:
