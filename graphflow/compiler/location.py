@@ -42,7 +42,7 @@ def is_users(file: str) -> bool:
 
 def user_loc() -> Loc | None:
     """The innermost line of the user's code; what started the command ``graphflow`` isn't that."""
-    frames = user_frames(sys._getframe(1))
+    frames = user_frames(sys._getframe())
     return None if frames is None else at_frame(frames[0])
 
 
