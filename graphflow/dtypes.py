@@ -193,6 +193,12 @@ class iinfo:
             object.__setattr__(self, name, int(getattr(facts, name)))
 
 
+def can_cast(from_: object, to: object) -> bool:
+    """Whether a conversion keeps the category: bools fit everywhere, integers into floats, but not back."""
+    kinds = _KINDS.index(as_dtype(from_).kind), _KINDS.index(as_dtype(to).kind)
+    return kinds[0] <= kinds[1]
+
+
 def promote(a: DType, b: DType) -> DType:
     """The common type of two tensors' dtypes, by PyTorch's rule (the higher category wins)."""
     if a is b:

@@ -17,7 +17,7 @@ from graphflow.functions.choose import (
 )
 from graphflow.functions.control import cond, fori_loop, scan, while_loop
 from graphflow.functions.convert import (
-    clone, is_floating_point, is_tensor, numel, promote_types, result_type,
+    can_cast, clone, is_floating_point, is_tensor, numel, promote_types, result_type,
 )
 from graphflow.functions.create import (
     arange, as_tensor, as_tensor as asarray, empty, empty_like, eye, from_dlpack, from_numpy, full, full_like,
@@ -116,6 +116,7 @@ __all__ = [
     "broadcast_tensors",
     "broadcast_to",
     "bucketize",
+    "can_cast",
     "cat",
     "ceil",
     "chunk",

@@ -219,3 +219,9 @@ def result_type(tensor1: Any, tensor2: Any) -> DType:
 def promote_types(type1: Any, type2: Any) -> DType:
     """The smallest dtype that both convert to, as PyTorch defines it."""
     return dtypes.promote(as_dtype(type1), as_dtype(type2))
+
+
+@public(method=False)
+def can_cast(from_: Any, to: Any) -> bool:
+    """Whether `to` is of the category of `from_` or a higher one: bool, integer, floating point."""
+    return dtypes.can_cast(from_, to)

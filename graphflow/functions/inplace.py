@@ -7,6 +7,7 @@ from typing import Any
 
 from graphflow.compiler.ir import format_shape
 from graphflow.compiler.trace import current_trace
+from graphflow.dtypes import can_cast
 from graphflow.errors import DTypeError, GradientError, ShapeError
 from graphflow.functions import choose, logic
 from graphflow.functions import elementwise as el
@@ -21,7 +22,7 @@ def stored(self: Tensor, value: Tensor, name: str) -> Tensor:
     shape.
     """
     if value.dtype is not self.dtype:
-        if _CATEGORY[value.dtype.kind] > _CATEGORY[self.dtype.kind]:
+        if not can_cast(value.dtype, self.dtype):
             raise error(
                 DTypeError, name,
                 f"result type {value.dtype} can't be put into the {self.dtype} tensor in place; use the "
@@ -35,9 +36,6 @@ def stored(self: Tensor, value: Tensor, name: str) -> Tensor:
             f"{format_shape(value.type_.shape)}",
         )  # fmt: skip
     return self._assign(value)
-
-
-_CATEGORY = {"bool": 0, "int": 1, "float": 2}
 
 
 def _in_place(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:

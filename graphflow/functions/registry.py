@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from graphflow.errors import DTypeError
+from graphflow.functions.output import into
 from graphflow.tensor import GRAD_FN_NAMES, Tensor, where_called
 
 P = ParamSpec("P")
@@ -36,7 +37,8 @@ def public(
 
     The registered function takes NumPy's ``axis`` and ``keepdims`` for ``dim`` and ``keepdim``, and lets
     ``grad_fn`` of its results print its name, or what `backward` says: PyTorch's name for the operation, or a
-    function of the arguments that tells it.
+    function of the arguments that tells it. Functions that give new tensors take ``out=``, see
+    `output.into`.
     """
 
     def register(body: Callable[P, R]) -> Callable[P, R]:
@@ -47,6 +49,9 @@ def public(
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if kwargs and not _NUMPY_SPELLING.keys().isdisjoint(kwargs):
                 kwargs = _respelled(public_name, kwargs)  # type: ignore[assignment]
+            if "out" in kwargs and function:
+                out = kwargs.pop("out")
+                return into(public_name, body, args, kwargs, out)  # type: ignore[no-any-return]
             result = body(*args, **kwargs)
             if isinstance(result, Tensor):
                 if result._requires_grad:
