@@ -21,7 +21,7 @@ BORDERS = [
     ("graphflow.compiler.codegen", "graphflow.compiler.passes", ()),
     *(
         (user, inner, ())
-        for user in ("graphflow.nn", "graphflow.optim", "graphflow.data")
+        for user in ("graphflow.nn", "graphflow.optim", "graphflow.data", "graphflow.metrics")
         for inner in ("graphflow.compiler", "graphflow.runtime")
     ),
     *(
