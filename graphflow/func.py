@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphflow.derivatives import hessian, jacfwd, jacrev, jvp, linearize, vjp
+from graphflow.nn.stateless import functional_call, stack_module_state
 from graphflow.transforms import grad, value_and_grad
 from graphflow.vmap import vmap
 
@@ -26,6 +27,7 @@ def grad_and_value(
 
 
 __all__ = [
+    "functional_call",
     "grad",
     "grad_and_value",
     "hessian",
@@ -33,6 +35,7 @@ __all__ = [
     "jacrev",
     "jvp",
     "linearize",
+    "stack_module_state",
     "vjp",
     "vmap",
 ]
