@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import graphflow as gf
 import numpy as np
@@ -20,6 +21,9 @@ from graphflow.compiler.passes.autodiff import vjp
 from graphflow.dims import Dim
 from graphflow.dtypes import DType, bool_, float32, float64, int64
 from graphflow.engine import Engine, compile_graph
+from graphflow.errors import VerifyError
+from graphflow.runtime.program import Part
+from graphflow.runtime.validate import validate
 from hypothesis import HealthCheck, given, settings
 
 from graphs import graphs
@@ -228,6 +232,38 @@ def test_a_bad_index_ends_the_loop_and_changes_no_state() -> None:
     (picked_,) = engine.call((np.array([[3], [-1], [1]]), table_), states)
     np.testing.assert_array_equal(picked_, [3.0, 3.0, 1.0])
     assert states[0] == 17.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "told"),
+    [
+        ("end", {"target": 99}, "leads out of its region"),
+        ("end", {"target": 0}, "leads out of its region"),
+        ("loop", {"leave": 2}, "leads out of its region"),
+        ("loop", {"length": Dim.symbol("u")}, "unknown symbol 'u'"),
+        ("end", {"kind": "branch", "target": 5}, "needs a bool"),
+    ],
+)
+def test_programs_whose_decisions_lead_astray_are_refused(
+    kind: str, change: dict[str, object], told: str
+) -> None:
+    program = compile_graph(decay(3)).compiled.program
+    commands = [
+        replace(c, control=replace(c.control, **change)) if c.control and c.control.kind == kind else c
+        for c in program.commands
+    ]
+    with pytest.raises(VerifyError, match=told):
+        validate(replace(program, commands=tuple(commands)))
+
+
+def test_parts_of_parts_are_refused() -> None:
+    program = compile_graph(decay(3)).compiled.program
+    buffers = list(program.buffers)
+    number = next(i for i, b in enumerate(buffers) if b.part)
+    for part, told in ((Part(number, 0, ()), "which it can't be"), (Part(0, 0, ((7, 1),)), "loop 7")):
+        buffers[number] = replace(buffers[number], part=part)
+        with pytest.raises(VerifyError, match=told):
+            validate(replace(program, buffers=tuple(buffers)))
 
 
 def test_explain_tells_of_decisions() -> None:
