@@ -18,6 +18,7 @@ from graphflow.dtypes import DType
 
 Position = tuple[Index, ...]
 ROW_LENGTH = 32  # elements that pay for the divisions which tell a row's place
+LONGEST_ROW = 1024  # elements of a row made of several loops
 
 
 @dataclass(frozen=True)
@@ -215,12 +216,14 @@ def _divided(loops: list[Loop]) -> tuple[list[Loop], list[Loop]]:
     """The loops that threads share, whose variables cost divisions, and those inside a row of enough
     elements.
     """
-    split = len(loops) - 1
-    while split > 1 and all(isinstance(loop.size, int) for loop in loops[split - 1 :]):
-        if product(loop.size for loop in loops[split:]) >= ROW_LENGTH:  # type: ignore[operator]  # all of them int
-            break
-        split -= 1
-    return loops[: max(split, 0)], loops[max(split, 0) :]
+    split = max(len(loops) - 1, 0)
+    width = loops[split].size if loops else 1
+    while split > 1 and isinstance(width, int) and width < ROW_LENGTH:
+        wider = loops[split - 1].size * width
+        if not isinstance(wider, int) or wider > LONGEST_ROW:
+            break  # enough rows have to be left for the threads
+        split, width = split - 1, wider
+    return loops[:split], loops[split:]
 
 
 def row_grain(width: Size) -> int:
