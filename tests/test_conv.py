@@ -242,3 +242,39 @@ def test_output_size_picks_among_the_possible_sizes() -> None:
     assert tuple(layer(x).shape) == (1, 3, 7, 9)
     assert tuple(layer(x, output_size=(8, 9)).shape) == (1, 3, 8, 9)
     assert tuple(layer(x, output_size=(1, 3, 8, 10)).shape) == (1, 3, 8, 10)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: F.conv1d(x, w, padding=1, stride=2),
+        lambda x, w: F.conv1d(x, w, dilation=2),
+        lambda x, w: F.conv_transpose1d(x, w.transpose(0, 1), stride=2, padding=1),
+        lambda x, w: F.max_pool1d(x, 2),
+        lambda x, w: F.avg_pool1d(x, 3, 2, 1),
+        lambda x, w: F.pad(x, (2, 1), "reflect"),
+        lambda x, w: F.pad(x, (2, 1), "circular"),
+    ],
+    ids=["conv", "dilated", "transposed", "max pool", "average pool", "reflect", "circular"],
+)
+def test_lengths_may_be_symbolic_too(function) -> None:  # type: ignore[no-untyped-def]
+    w = gf.tensor(RNG.standard_normal((2, 1, 3)))
+
+    def step(x: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor]:
+        def result(x: gf.Tensor) -> gf.Tensor:
+            return function(x[None, None], w)
+
+        return result(x), gf.grad(lambda a: (result(a) ** 2).sum())(x)
+
+    compiled = gf.compile(step)
+    for length in (9, 6, 11, 5):
+        x = gf.tensor(RNG.standard_normal(length))
+        for ours, wanted in zip(compiled(x), step(x), strict=True):
+            close(ours, wanted.numpy())
+    assert len(compiled.variants) == 1
+
+
+def test_under_vmap() -> None:
+    x, w = RNG.standard_normal((3, 2, 5, 6)), RNG.standard_normal((4, 2, 3, 2))
+    single = gf.vmap(lambda image: F.max_pool2d(F.conv2d(image, gf.tensor(w), padding=1), 2))
+    close(single(gf.tensor(x)), F.max_pool2d(F.conv2d(gf.tensor(x), gf.tensor(w), padding=1), 2).numpy())
