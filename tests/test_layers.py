@@ -61,6 +61,21 @@ def test_group_norm(groups: int, positions: tuple[int, ...]) -> None:
     check(lambda x, w, b: F.group_norm(x, groups, w, b), formula, *arguments, trained=(0, 1, 2))
 
 
+@pytest.mark.parametrize("dtype", [gf.float16, gf.bfloat16])
+def test_statistics_of_16_bits_are_taken_in_32(dtype: gf.dtype) -> None:
+    x = gf.tensor(draw(4, 8) * 1000).to(dtype)
+    wide = x.float()
+    for function in (
+        lambda t: F.layer_norm(t, (8,)),
+        lambda t: F.rms_norm(t, (8,)),
+        lambda t: F.group_norm(t, 2),
+    ):
+        wanted = function(wide).to(dtype)
+        for run in (function, gf.compile(function)):
+            found = run(x)
+            assert found.dtype is dtype and found.tolist() == wanted.tolist()
+
+
 def test_a_layer_norm_is_one_kernel_and_a_group_norm_too() -> None:
     for layer, shape in ((nn.LayerNorm(8), (4, 8)), (nn.GroupNorm(2, 6), (4, 6, 3, 3))):
         compiled = gf.compile(layer)

@@ -225,6 +225,14 @@ def test_certain_answers_have_bounded_losses_and_slopes() -> None:
     np.testing.assert_allclose(p.grad.numpy(), [1.0, -1e12, 1e12, -1.0, -1e12])
 
 
+def test_certain_answers_in_16_bits_have_losses_and_slopes_that_are_no_nan() -> None:
+    p = gf.tensor([0.0, 0.0, 1.0, 1.0, 0.5], dtype=gf.float16, requires_grad=True)
+    loss = F.binary_cross_entropy(p, gf.tensor([0.0, 1.0, 0.0, 1.0, 1.0], dtype=gf.float16), reduction="none")
+    assert loss.tolist()[:4] == [0.0, 100.0, 100.0, 0.0] and loss.dtype is gf.float16
+    loss.sum().backward()
+    assert p.grad.tolist() == [1.0, -math.inf, math.inf, -1.0, -2.0]
+
+
 @pytest.mark.parametrize("dtype", [gf.float32, gf.float64])
 def test_far_logits_neither_overflow_nor_lose_their_slope(dtype: gf.dtype) -> None:
     x = gf.tensor([-1e4, -50.0, 0.0, 50.0, 1e4, math.inf], dtype=dtype, requires_grad=True)

@@ -15,7 +15,11 @@ from graphflow import optim
 from graphflow.errors import JobError
 from graphflow.optim.group import is_rate
 
-OPTIMIZERS: dict[str, type[optim.Optimizer]] = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}
+_OPTIMIZERS = (
+    optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad, optim.Adadelta, optim.RMSprop, optim.Rprop,
+    optim.Adamax, optim.NAdam, optim.RAdam, optim.ASGD,
+)  # fmt: skip
+OPTIMIZERS: dict[str, type[optim.Optimizer]] = {kind.__name__.lower(): kind for kind in _OPTIMIZERS}
 LOSSES = ("cross_entropy", "mse")
 _MAX_BYTES = 1 << 20  # of a job.toml
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
 from graphflow.functions.registry import error
+from graphflow.nn.functional.precision import widened
 from graphflow.nn.functional.reduction import chosen, differ, reduced
 from graphflow.nn.functional.smooth import log1p_exp, log1p_exp_of_both
 from graphflow.tensor import Tensor, no_grad
@@ -38,8 +39,9 @@ def binary_cross_entropy(
     with no_grad():
         if not input.is_traced and bool(((input < 0) | (input > 1)).any()):
             raise error(ValueError, "binary_cross_entropy", "all elements of input should be between 0 and 1")
-    yes, no = _bounded_log(input, input), _bounded_log(1.0 - input, input, complement=True)
-    loss = -(target * yes + (1.0 - target) * no)
+    p = widened(input)
+    yes, no = _bounded_log(p, p), _bounded_log(1.0 - p, p, complement=True)
+    loss = -(target * yes + (1.0 - target) * no).to(input.dtype)
     return reduced(loss if weight is None else loss * weight, reduction)
 
 

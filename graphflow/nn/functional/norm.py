@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from graphflow.errors import ShapeError
 from graphflow.functions.registry import error
+from graphflow.nn.functional.precision import widened
 from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
-_EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+_EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
 def layer_norm(
@@ -26,7 +27,7 @@ def layer_norm(
     dims = _last(input, normalized_shape, "layer_norm")
     _require_shape("layer_norm", "weight", weight, normalized_shape)
     _require_shape("layer_norm", "bias", bias, normalized_shape)
-    return _affine(_normalised(input, dims, eps), weight, bias)
+    return _affine(_normalised(widened(input), dims, eps), weight, bias, input)
 
 
 def rms_norm(
@@ -37,12 +38,14 @@ def rms_norm(
 ) -> Tensor:
     """The input divided by its root mean square over the last dimensions, then times `weight`.
 
-    Zhang & Sennrich, NeurIPS 2019. `eps`, added to the mean square, is the dtype's epsilon for None.
+    Zhang & Sennrich, NeurIPS 2019. `eps`, added to the mean square, is the epsilon of what is computed in for
+    None: float32's also for 16 bits.
     """
     dims = _last(input, normalized_shape, "rms_norm")
     _require_shape("rms_norm", "weight", weight, normalized_shape)
-    square = (input * input).mean(dims, keepdim=True)
-    return _affine(input * (square + (_EPS[input.dtype.name] if eps is None else eps)).rsqrt(), weight, None)
+    x = widened(input)
+    square = (x * x).mean(dims, keepdim=True)
+    return _affine(x * (square + (_EPS[x.dtype.name] if eps is None else eps)).rsqrt(), weight, None, input)
 
 
 def group_norm(
@@ -76,9 +79,10 @@ def group_norm(
     _require_shape("group_norm", "bias", bias, (channels,))
     # (N, group, channel in the group, position) to the end, so that all of it is one pass over rows.
     sizes = (num_groups, channels // num_groups)
-    groups = _normalised(input.reshape((input.shape[0], *sizes, math.prod(input.shape[2:]))), (-2, -1), eps)
+    split = widened(input).reshape((input.shape[0], *sizes, math.prod(input.shape[2:])))
+    groups = _normalised(split, (-2, -1), eps)
     scale, shift = (None if t is None else t.reshape((*sizes, 1)) for t in (weight, bias))
-    result: Tensor = _affine(groups, scale, shift).reshape(input.shape)
+    result: Tensor = _affine(groups, scale, shift, input).reshape(input.shape)
     return result
 
 
@@ -89,9 +93,11 @@ def _normalised(input: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
     return result
 
 
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, like: Tensor) -> Tensor:
+    """`x` scaled and shifted, in the dtype of `like`."""
     scaled = x if weight is None else x * weight
-    return scaled if bias is None else scaled + bias
+    result: Tensor = (scaled if bias is None else scaled + bias).to(like.dtype)
+    return result
 
 
 def _last(input: Tensor, normalized_shape: Sequence[int], name: str) -> tuple[int, ...]:
