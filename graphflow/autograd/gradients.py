@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.autograd.hooks import RETAINED, accumulated, hooked
+from graphflow.autograd.hooks import RETAINED, accumulated, adjuster
 from graphflow.compiler import interpret, ir
 from graphflow.compiler.ir import OPS, Node
 from graphflow.compiler.location import user_loc
@@ -111,7 +111,7 @@ def _differentiate(
     nodes = [node_in(t, trace) for t in outputs]
     with ir.at(user_loc()):
         seeded = [node_in(s, trace) for s in seeds]
-        grads = with_zeros(nodes, wrt, vjp(nodes, seeded, wrt, adjust=hooked))
+        grads = with_zeros(nodes, wrt, vjp(nodes, seeded, wrt, adjust=adjuster()))
     wanted = [g for g in grads if g is not None]
     flows = carrying(wanted, trace) if create_graph else [False] * len(wanted)
     if trace is not None:

@@ -25,6 +25,7 @@ Hooks = dict[int, Hook]
 _NUMBERS = itertools.count()
 # Hooks of tensors that operations made; those of leaves stand on the leaf, whose node changes with its value.
 _HOOKS: weakref.WeakKeyDictionary[Node, Hooks] = weakref.WeakKeyDictionary()
+_EVER: set[bool] = set()  # not empty once there was a hook
 RETAINED: weakref.WeakKeyDictionary[Node, weakref.ref[Tensor]] = weakref.WeakKeyDictionary()
 
 
@@ -50,6 +51,7 @@ def _add(hooks: dict[int, Any], hook: Any, name: str) -> HookHandle:
     if not callable(hook):
         raise DTypeError(f"{name}: a hook is a function, got {type(hook).__name__}{where_called()}")
     number = next(_NUMBERS)
+    _EVER.add(True)
     hooks[number] = hook
     advance_epoch()
     return HookHandle(hooks, number)
@@ -122,6 +124,11 @@ def facts(hooks: dict[int, Any]) -> Callable[[], Hashable]:
     return lambda: tuple((f"gradient hook {number}", number) for number in hooks)
 
 
+def adjuster() -> Callable[[Node, Node], Node] | None:
+    """`hooked`, unless nobody has ever registered a hook and nobody has to be told of later ones."""
+    return hooked if _EVER or current_trace() is not None else None
+
+
 def hooked(node: Node, g: Node) -> Node:
     """The cotangent of a node after its hooks."""
     trace = current_trace()
@@ -181,4 +188,4 @@ def _event(hook: Hook, g: Node) -> Node:
     return ir.unshared_node(op, (g,), {})
 
 
-__all__ = ["RETAINED", "HookHandle", "accumulated", "hooked", "retain_grad"]
+__all__ = ["RETAINED", "HookHandle", "accumulated", "adjuster", "hooked", "retain_grad"]
