@@ -3,7 +3,7 @@
 from importlib.metadata import version as _version
 from math import e, inf, nan, pi
 
-from graphflow import autograd, cuda, data, errors, func, functions, metrics, nn, optim, utils
+from graphflow import autograd, cuda, data, errors, func, functions, linalg, metrics, nn, optim, utils
 from graphflow.api import CompiledFunction, CompiledGraph, compile, export, load_graph, trace
 from graphflow.autograd.function import custom_function
 from graphflow.derivatives import hessian, jacfwd, jacobian, jacrev, jvp, linearize, vjp
@@ -115,6 +115,7 @@ __all__ = [
     "jacobian",
     "jacrev",
     "jvp",
+    "linalg",
     "linearize",
     "load",
     "load_graph",

@@ -35,6 +35,10 @@ class TraceError(GraphflowError, RuntimeError):
     """Python code that can't be turned into a static graph."""
 
 
+class LinAlgError(GraphflowError, RuntimeError, ValueError):
+    """A matrix that has no inverse, or no such factor."""
+
+
 class CompileError(GraphflowError, RuntimeError):
     """A graph that could not be turned into machine code."""
 

@@ -76,3 +76,49 @@ class mode(Extremes):
     """What ``graphflow.mode`` gives."""
 
     __slots__ = ()
+
+
+class slogdet(NamedTuple):
+    """What ``graphflow.slogdet`` gives."""
+
+    sign: Tensor
+    logabsdet: Tensor
+
+
+class qr(NamedTuple):
+    """What ``graphflow.qr`` gives."""
+
+    Q: Tensor
+    R: Tensor
+
+
+class eigh(NamedTuple):
+    """What ``linalg.eigh`` gives."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+class svd(NamedTuple):
+    """What ``graphflow.svd`` gives."""
+
+    U: Tensor
+    S: Tensor
+    V: Tensor
+
+
+class linalg_svd(NamedTuple):
+    """What ``linalg.svd`` gives."""
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
+
+
+class lstsq(NamedTuple):
+    """What ``linalg.lstsq`` gives."""
+
+    solution: Tensor
+    residuals: Tensor
+    rank: Tensor
+    singular_values: Tensor

@@ -81,6 +81,8 @@ def _symbolic(graph: Graph) -> Graph | None:
     node = graph.outputs[0]
     if not isinstance(size, int) or size < 2 or node.op.kind not in SYMBOLIC:
         return None
+    if node.op.kind == "routine" and "n n]" in node.op.lowering.signature and len(node.inputs[0].shape) < 3:
+        return None  # the size isn't one of the batch's
     args = tuple(input_node(a.attrs["name"], TensorType(a.dtype, (N, *a.shape[1:]))) for a in graph.args)
     return Graph(graph.name, args, (), (node.op(*args, **node.attrs),))
 

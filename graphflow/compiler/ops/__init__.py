@@ -8,6 +8,7 @@ from graphflow.compiler.ops import (
     elementwise,
     family,
     index,
+    linalg,
     movement,
     order,
     random,
@@ -16,6 +17,6 @@ from graphflow.compiler.ops import (
 )
 
 __all__ = [
-    "call", "contract", "control", "cumulative", "elementwise", "family", "index", "movement", "order",
-    "random", "reduce", "window",
+    "call", "contract", "control", "cumulative", "elementwise", "family", "index", "linalg", "movement",
+    "order", "random", "reduce", "window",
 ]  # fmt: skip

@@ -1,0 +1,51 @@
+"""``torch.linalg``'s functions."""
+
+from graphflow.errors import LinAlgError
+from graphflow.functions.decompose import (
+    cholesky,
+    cond,
+    det,
+    eigh,
+    eigvalsh,
+    lstsq,
+    matrix_norm,
+    matrix_power,
+    matrix_rank,
+    multi_dot,
+    pinv,
+    slogdet,
+    solve,
+    solve_triangular,
+    svd,
+    svdvals,
+    vector_norm,
+)
+from graphflow.functions.decompose import inverse as inv
+from graphflow.functions.decompose import linalg_qr as qr
+from graphflow.functions.decompose import norm_ as norm
+from graphflow.functions.linalg import matmul
+
+__all__ = [
+    "LinAlgError",
+    "cholesky",
+    "cond",
+    "det",
+    "eigh",
+    "eigvalsh",
+    "inv",
+    "lstsq",
+    "matmul",
+    "matrix_norm",
+    "matrix_power",
+    "matrix_rank",
+    "multi_dot",
+    "norm",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "solve_triangular",
+    "svd",
+    "svdvals",
+    "vector_norm",
+]
