@@ -124,6 +124,21 @@ def test_gradients(kind: type[Any]) -> None:
             assert (parameter.grad * direction).sum().item() == pytest.approx(numeric, rel=2e-6, abs=1e-8)
 
 
+def test_one_graph_for_any_number_of_steps_and_any_batch() -> None:
+    gru = nn.GRU(3, 4, bidirectional=True, dtype=gf.float64)
+
+    def loss(x: gf.Tensor) -> tuple[gf.Tensor, ...]:
+        output, last = gru(x)
+        value = (output * output).mean() + last.sum()
+        return (value, *gf.autograd.grad(value, list(gru.parameters())))
+
+    compiled = gf.compile(gf.trace(loss, gf.TensorSpec(("t", "n", 3), gf.float64)))
+    for steps, batch in ((5, 2), (1, 7), (9, 1)):
+        x = gf.tensor(RNG.standard_normal((steps, batch, 3)))
+        for ours, eager in zip(compiled(x), loss(x), strict=True):
+            np.testing.assert_allclose(ours.numpy(), eager.detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
 def test_cells_are_one_step(name: str) -> None:
     layer = getattr(nn, name)(3, 4, dtype=gf.float64)

@@ -252,8 +252,8 @@ def while_loop(
 
     `init` is a tensor or nested tuples, lists and dicts of them; `cond_fn` gives one value. With `max_steps`
     it ends after that many rounds at the latest, and has a gradient in compiled functions; without, asking
-    for one there is a GradientError. DTypeError or ShapeError when the carry changes its structure, dtype or
-    shape.
+    for one there is a GradientError, and a loop that never ends can't be interrupted. DTypeError or
+    ShapeError when the carry changes its structure, dtype or shape.
     """
     _callable(cond_fn, "while_loop", "cond_fn")
     _callable(body_fn, "while_loop", "body_fn")
