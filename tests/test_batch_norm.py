@@ -143,6 +143,24 @@ def test_instance_norm(shape: tuple[int, ...]) -> None:
     close(plain(gf.tensor(x)), normalised(x, dims, 1e-5))
 
 
+@pytest.mark.parametrize("dtype", [gf.float16, gf.bfloat16], ids=str)
+def test_half_precision_sums_in_single(dtype: Any) -> None:
+    x = gf.tensor(RNG.standard_normal((70, 2, 32, 32)) + 30).to(dtype)  # sums and counts beyond float16
+    known = x.double().numpy()
+    wanted = normalised(known, (0, 2, 3), 1e-5)
+    layer = nn.BatchNorm2d(2)
+    for function in (layer, gf.compile(layer)):
+        result = function(x)
+        assert result.dtype is dtype
+        close(result.double(), wanted, 3e-2 if dtype is gf.bfloat16 else 4e-3)
+    close(layer.running_mean.double(), known.mean((0, 2, 3)) * 0.19, 1e-4)
+    assert layer.to(dtype)(x).dtype is dtype
+    assert layer.eval()(x).dtype is dtype
+    pooled = nn.functional.adaptive_avg_pool2d(x * 1000 if dtype is gf.bfloat16 else x * 70, 1)
+    scale = 1000 if dtype is gf.bfloat16 else 70
+    np.testing.assert_allclose(pooled.double().numpy()[..., 0, 0], known.mean((2, 3)) * scale, rtol=1e-2)
+
+
 def test_local_response_norm() -> None:
     x = RNG.standard_normal((2, 5, 3, 2))
     padded = np.pad(x**2, [(0, 0), (1, 1), (0, 0), (0, 0)])

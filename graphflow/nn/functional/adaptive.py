@@ -11,7 +11,7 @@ from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import pinned
 from graphflow.functions.registry import error
 from graphflow.functions.window import peak_of, position_of_peak, steps, windows
-from graphflow.nn.functional.spatial import Ints, batched, same_dtype, sizes_text
+from graphflow.nn.functional.spatial import Ints, batched, in_single, same_dtype, sizes_text
 from graphflow.tensor import Tensor
 
 Target = int | None | Sequence[int | None]
@@ -73,8 +73,9 @@ def _gathered(t: Tensor, axis: int, size: int, out: int) -> tuple[Tensor, Tensor
 
 
 def _adaptive_avg(name: str, n: int, input: Any, output_size: Any) -> Tensor:
-    t, had_batch, sizes, target = _prepared(name, n, input, output_size)
-    same_dtype(name, t)
+    given, had_batch, sizes, target = _prepared(name, n, input, output_size)
+    same_dtype(name, given)
+    t = in_single(given)
     if _regular(sizes, target):
         kernel = tuple(size // out for size, out in zip(sizes, target, strict=True))
         found = windows(t, range(2, n + 2), kernel, kernel, (1,) * n)
@@ -88,7 +89,8 @@ def _adaptive_avg(name: str, n: int, input: Any, output_size: Any) -> Tensor:
             mask = counts.reshape(*counts.shape, *(1,) * (n + 1 - axis))
             width = (_ends(size, out, axis, n + 2) - _starts(size, out, axis, n + 2)).to(t.dtype)
             result = ops.where(mask, found, 0.0).sum(axis + 1) / width
-    pooled: Tensor = result.contiguous() if had_batch else result.contiguous().squeeze(0)
+    result = result.to(given.dtype).contiguous()
+    pooled: Tensor = result if had_batch else result.squeeze(0)
     return pooled
 
 

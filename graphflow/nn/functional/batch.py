@@ -6,14 +6,16 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.dims import product
+from graphflow.dtypes import bfloat16, float16, float32
 from graphflow.errors import ShapeError
 from graphflow.functions.common import at_least, of_size, pinned, tensor_arg
 from graphflow.functions.registry import error
 from graphflow.functions.window import filled, windows
-from graphflow.nn.functional.spatial import Extent, same_dtype, sizes_text
+from graphflow.nn.functional.spatial import Extent, in_single, same_dtype, sizes_text
 from graphflow.tensor import Tensor, no_grad
 
 Momentum = float | Tensor
+_SINGLE = (float16, bfloat16, float32)
 
 
 def batch_norm(
@@ -38,9 +40,11 @@ def batch_norm(
     if t.ndim < 2:
         raise error(ShapeError, name, f"expected at least 2D input (N, C, ...), got {t.type_}")
     _check_vectors(name, t, running_mean, running_var, weight, bias)
+    given, t = t, in_single(t)
+    weight, bias = (None if v is None else in_single(v) for v in (weight, bias))
     dims = (0, *range(2, t.ndim))
     if not training:
-        return _by_running(name, t, running_mean, running_var, weight, bias, eps)
+        return _by_running(name, t, running_mean, running_var, weight, bias, eps).to(given.dtype)  # type: ignore[no-any-return]
     count = product(t.type_.shape[d] for d in dims)
     if not at_least(count, 2):
         if at_least(count, 1):
@@ -49,13 +53,13 @@ def batch_norm(
                 "expected more than 1 value per channel when training, got input size "
                 f"{sizes_text(t.type_.shape)}",
             )  # fmt: skip
-        return _affine(t, weight, bias)  # nothing to normalise, nothing to learn from
+        return _affine(t, weight, bias).to(given.dtype)  # type: ignore[no-any-return]  # nothing to learn from
     mean, var, centred = _moments(t, dims, count)
     if running_mean is not None:
         _move(running_mean, mean.reshape(-1), momentum)
     if running_var is not None:
         _move(running_var, var.reshape(-1) * _unbiased(count, t), momentum)
-    return _affine(centred * ops.rsqrt(var + eps), weight, bias)
+    return _affine(centred * ops.rsqrt(var + eps), weight, bias).to(given.dtype)  # type: ignore[no-any-return]
 
 
 def instance_norm(
@@ -78,8 +82,10 @@ def instance_norm(
     if t.ndim < 3 and use_input_stats:
         raise error(ShapeError, name, f"expected at least 3D input (N, C, ...), got {t.type_}")
     _check_vectors(name, t, running_mean, running_var, weight, bias)
+    given, t = t, in_single(t)
+    weight, bias = (None if v is None else in_single(v) for v in (weight, bias))
     if not use_input_stats:
-        return _by_running(name, t, running_mean, running_var, weight, bias, eps)
+        return _by_running(name, t, running_mean, running_var, weight, bias, eps).to(given.dtype)  # type: ignore[no-any-return]
     count = product(t.type_.shape[2:])
     if not at_least(count, 2):
         raise error(
@@ -94,7 +100,7 @@ def instance_norm(
             _move(running_mean, mean.reshape(-1, channels).mean(0), momentum)
         if running_var is not None:
             _move(running_var, var.reshape(-1, channels).mean(0) * _unbiased(count, t), momentum)
-    return _affine(centred * ops.rsqrt(var + eps), weight, bias)
+    return _affine(centred * ops.rsqrt(var + eps), weight, bias).to(given.dtype)  # type: ignore[no-any-return]
 
 
 def _check_vectors(name: str, t: Tensor, *given: Tensor | None) -> None:
@@ -104,7 +110,10 @@ def _check_vectors(name: str, t: Tensor, *given: Tensor | None) -> None:
         title: None if value is None else tensor_arg(value, name, title)
         for title, value in zip(titles, given, strict=True)
     }
-    same_dtype(name, t, **found)
+    half = t.dtype.itemsize == 2  # computed in float32, so that all others may be float32, too
+    same_dtype(
+        name, t, **{k: v for k, v in found.items() if not (half and v is not None and v.dtype in _SINGLE)}
+    )
     for title, value in found.items():
         if value is None:
             continue
@@ -132,7 +141,7 @@ def _unbiased(count: Extent, t: Tensor) -> Any:
 
 def _move(running: Tensor, now: Tensor, momentum: Momentum) -> None:
     with no_grad():
-        running.copy_(running * (1 - momentum) + now.detach() * momentum)
+        running.copy_((running * (1 - momentum) + now.detach() * momentum).to(running.dtype))
 
 
 def _per_channel(vector: Tensor, t: Tensor) -> Tensor:
@@ -152,8 +161,8 @@ def _by_running(
 ) -> Tensor:  # fmt: skip
     if mean is None or var is None:
         raise error(ValueError, name, "expected running_mean and running_var to be defined when not training")
-    scale = ops.rsqrt(_per_channel(var, t) + eps)
-    return _affine((t - _per_channel(mean, t)) * scale, weight, bias)
+    mean, var = (_per_channel(in_single(v), t) for v in (mean, var))
+    return _affine((t - mean) * ops.rsqrt(var + eps), weight, bias)
 
 
 def local_response_norm(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphflow import functions as ops
+from graphflow.dtypes import float32
 from graphflow.errors import ShapeError
 from graphflow.functions.common import at_least, pinned
 from graphflow.functions.registry import error
 from graphflow.functions.window import filled, peak_of, position_of_peak, steps, window_count, windows
-from graphflow.nn.functional.spatial import Extent, Ints, batched, ints, same_dtype, sizes_text
+from graphflow.nn.functional.spatial import Extent, Ints, batched, in_single, ints, same_dtype, sizes_text
 from graphflow.tensor import Tensor
 
 Numbers = int | Sequence[int]
@@ -221,14 +222,14 @@ def _avg_pool(
     if divisor_override == 0:
         raise error(ValueError, name, "divisor must be not zero")
     grid = _grid(name, n, t.type_.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
-    total = _windows(t, grid, 0).sum(tuple(range(n + 2, 2 * n + 2)))
+    total = _windows(in_single(t), grid, 0).sum(tuple(range(n + 2, 2 * n + 2)))
     if divisor_override is not None:
         result = total / divisor_override
     else:
         result = total
         for axis in range(n):
             result = result / _divisor(grid, axis, t.type_.shape[axis + 2], count_include_pad, t)
-    result = result.contiguous()
+    result = result.to(t.dtype).contiguous()
     return result if had_batch else result.squeeze(0)  # type: ignore[no-any-return]
 
 
@@ -243,7 +244,7 @@ def _divisor(grid: _Grid, axis: int, size: Extent, count_include_pad: bool, t: T
     end = (first + k).clamp(max=length + (p if count_include_pad else 0))
     if not count_include_pad:
         first = first.clamp(min=0)
-    return (end - first).to(t.dtype)
+    return (end - first).to(t.dtype if t.dtype.itemsize > 2 else float32)
 
 
 def avg_pool1d(

@@ -62,6 +62,12 @@ def same_dtype(name: str, input: Tensor, **others: Tensor | None) -> DType:
     return input.dtype
 
 
+def in_single(t: Tensor) -> Tensor:
+    """A tensor of half precision as float32, in which sums neither overflow nor lose their digits."""
+    result: Tensor = t.float() if t.dtype.itemsize == 2 else t
+    return result
+
+
 def quotient(size: Extent, factor: int, why: str) -> Extent | None:
     """``size / factor``, None if that isn't whole; where a symbol leaves it open, the symbol is fixed."""
     exact = divide(size, factor)
