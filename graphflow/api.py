@@ -19,6 +19,7 @@ from graphflow.checking import engine_for
 from graphflow.compiler.ir import Graph
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim
+from graphflow.dtypes import get_default_dtype
 from graphflow.errors import TraceError
 from graphflow.explain import Explanation
 from graphflow.graphs import (
@@ -107,7 +108,7 @@ class CompiledFunction:
                 kinds.append((array.dtype, array.ndim, wants))
                 arrays.append(array)
                 dynamic.append(position)
-        key = (spec, is_grad_enabled(), tuple(kinds), around)
+        key = (spec, (is_grad_enabled(), get_default_dtype()), tuple(kinds), around)
         call = Arguments(leaves, spec, dynamic, arrays)
         variant, binding = self._find(key, call)
         self._calls = variant.used = self._calls + 1
@@ -301,7 +302,9 @@ def _difference(old: Any, new: Any, names: list[str]) -> str:
     if old[0] != new[0]:
         return "another nesting or number of arguments"
     if old[1] != new[1]:
-        return f"gradients are {'enabled' if new[1] else 'disabled'} now"
+        if old[1][0] == new[1][0]:
+            return f"the default dtype is {new[1][1]} now"
+        return f"gradients are {'enabled' if new[1][0] else 'disabled'} now"
     for name, before, now in zip(names, old[2], new[2], strict=True):
         if before != now:
             return _kind_difference(name, before, now)

@@ -88,8 +88,27 @@ INTS: tuple[DType, ...] = (uint8, int8, int16, int32, int64)
 
 _BY_NAME = {t.name: t for t in ALL}
 _BY_NUMPY = {t.numpy: t for t in ALL if t is not bfloat16}
-_BY_PYTHON: dict[object, DType] = {float: float32, int: int64, bool: bool_}
+_BY_PYTHON: dict[object, DType] = {float: float64, int: int64, bool: bool_}
 _KINDS = ("bool", "int", "float")
+
+
+_DEFAULT = [float32]
+
+
+def get_default_dtype() -> DType:
+    """The dtype of tensors made of Python floats, and of what integers become in floating point functions."""
+    return _DEFAULT[0]
+
+
+def set_default_dtype(d: object) -> None:
+    """Sets what `get_default_dtype` gives; compiled functions make a variant for each.
+
+    DTypeError unless it is a floating point dtype.
+    """
+    dtype = as_dtype(d)
+    if dtype.kind != "float":
+        raise DTypeError(f"set_default_dtype: only floating point dtypes can be the default, not {dtype}")
+    _DEFAULT[0] = dtype
 
 
 def by_name(name: str) -> DType:
@@ -142,7 +161,7 @@ def rounded(array: np.ndarray, dtype: DType) -> np.ndarray:
 
 @dataclass(frozen=True)
 class finfo:
-    """What a floating point dtype can represent: ``finfo(dtype)``, by default of float32."""
+    """What a floating point dtype can represent: ``finfo(dtype)``, by default of the default dtype."""
 
     dtype: str
     bits: int
@@ -154,7 +173,7 @@ class finfo:
     resolution: float
 
     def __init__(self, type: object = None):
-        found = as_dtype(type) if type is not None else float32
+        found = as_dtype(type) if type is not None else get_default_dtype()
         if found.kind != "float":
             raise DTypeError(f"finfo: {found} is no floating point dtype; use iinfo")
         facts = _Bfloat16Facts() if found is bfloat16 else np.finfo(found.numpy)

@@ -157,7 +157,7 @@ def array_text(array: np.ndarray, indent: int) -> str:
 
 # ------------------------------------------------------------------------------------------- the whole tensor
 
-_UNMARKED: tuple[DType, ...] = (dtypes.float32, dtypes.int64, dtypes.bool_)
+_UNMARKED: tuple[DType, ...] = (dtypes.int64, dtypes.bool_)  # nor the default dtype
 
 
 def _suffixes(t: Tensor, array: np.ndarray) -> list[str]:
@@ -165,9 +165,9 @@ def _suffixes(t: Tensor, array: np.ndarray) -> list[str]:
     if array.size == 0:
         if array.ndim != 1:
             found.append(f"size={tuple(array.shape)}")
-        if t.dtype is not dtypes.float32:
+        if t.dtype is not dtypes.get_default_dtype():
             found.append(f"dtype={t.dtype!r}")
-    elif t.dtype not in _UNMARKED:
+    elif t.dtype not in (*_UNMARKED, dtypes.get_default_dtype()):
         found.append(f"dtype={t.dtype!r}")
     grad_fn = t.grad_fn
     if grad_fn is not None:

@@ -14,7 +14,7 @@ from typing import Any
 from graphflow import sampling
 from graphflow.compiler.ir import OPS
 from graphflow.dims import product
-from graphflow.dtypes import DType, finfo, float32, iinfo, int64
+from graphflow.dtypes import DType, finfo, get_default_dtype, iinfo, int64
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import (
     Extent,
@@ -143,7 +143,7 @@ def uniform_bits(shape: tuple[Extent, ...], generator: Generator | None) -> Tens
 
 
 def _float_dtype(dtype: Any, name: str) -> DType:
-    found = float32 if dtype is None else as_dtype(dtype)
+    found = get_default_dtype() if dtype is None else as_dtype(dtype)
     if found.kind != "float":
         raise error(DTypeError, name, f"random fractions need a floating point dtype, got {found}")
     return found

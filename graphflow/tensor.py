@@ -44,8 +44,8 @@ from graphflow.sizes import SymbolicSize
 class Tensor(Interop):
     """A multi-dimensional array of one dtype, with an optional gradient history.
 
-    Made by ``graphflow.tensor`` and the other creation functions; ``Tensor(list)`` is a float32 copy. Its
-    methods are PyTorch's.
+    Made by ``graphflow.tensor`` and the other creation functions; ``Tensor(list)`` is a copy in the default
+    dtype. Its methods are PyTorch's.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Tensor(Interop):
         if not isinstance(array, np.ndarray):
             if not isinstance(array, (list, tuple)):
                 raise TypeError("Tensor() takes a list of numbers; use gf.tensor(), or gf.empty() for sizes")
-            array = np.array(array, np.float32)
+            array = np.array(array, dtypes.get_default_dtype().numpy)
         self._array: np.ndarray | None = array
         self._storage = storage if storage is not None else Storage()
         self._node: Node | None = None

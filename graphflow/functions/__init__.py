@@ -47,9 +47,10 @@ from graphflow.functions.linalg import (
 )
 from graphflow.functions.logic import (
     bitwise_and, bitwise_not, bitwise_or, bitwise_xor, eq, ge, gt as greater, ge as greater_equal, gt,
-    isclose, isfinite, isinf, isnan, le, bitwise_left_shift as left_shift, lt as less, le as less_equal,
+    isclose, isfinite, isinf, isnan, le, bitwise_left_shift, bitwise_left_shift as left_shift,
+    lt as less, le as less_equal,
     logical_and, logical_not, logical_or, logical_xor, lt, nan_to_num, ne, ne as not_equal,
-    bitwise_right_shift as right_shift,
+    bitwise_right_shift, bitwise_right_shift as right_shift,
 )
 from graphflow.functions.order import (
     argsort, bucketize, histc, kthvalue, median, mode, msort, nanmedian, nanquantile, quantile, searchsorted,
@@ -111,8 +112,10 @@ __all__ = [
     "bernoulli",
     "bincount",
     "bitwise_and",
+    "bitwise_left_shift",
     "bitwise_not",
     "bitwise_or",
+    "bitwise_right_shift",
     "bitwise_xor",
     "bmm",
     "broadcast_shapes",

@@ -103,7 +103,7 @@ def of_size(size: Extent, dtype: DType) -> Tensor:
 def _number_dtype(value: Number) -> DType:
     if isinstance(value, bool):
         return bool_
-    return float32 if isinstance(value, float) else int64
+    return dtypes.get_default_dtype() if isinstance(value, float) else int64
 
 
 def _is_weak(t: Tensor) -> bool:
@@ -126,7 +126,7 @@ def result_dtype(*values: Operand) -> DType:
         if not isinstance(value, Tensor):
             level, dtype = 2, _number_dtype(value)
         elif is_weak:
-            level, dtype = 2, float32
+            level, dtype = 2, dtypes.get_default_dtype()
         else:
             level, dtype = (0 if value.ndim else 1), value.dtype
         held = ranked[level]
@@ -162,7 +162,7 @@ def promoted(name: str, *values: Any, floating: bool = False) -> list[Tensor]:
     found = [operand(v, name, "input" if i == 0 else "other") for i, v in enumerate(values)]
     dtype = result_dtype(*found)
     if floating and dtype.kind != "float":
-        dtype = float32
+        dtype = dtypes.get_default_dtype()
     return [in_dtype(v, dtype) for v in found]
 
 
@@ -175,7 +175,7 @@ def applied(op: str, name: str, *values: Any, floating: bool = False) -> Tensor:
     found = [operand(v, name, "input" if i == 0 else "other") for i, v in enumerate(values)]
     dtype = result_dtype(*found)
     if floating and dtype.kind != "float":
-        dtype = float32
+        dtype = dtypes.get_default_dtype()
     if dtype.is_half and any(not (isinstance(v, Tensor) and v.dtype is dtype) for v in found):
         return cast(apply(OPS[op], *(in_dtype(v, float32) for v in found)), dtype)
     return apply(OPS[op], *(in_dtype(v, dtype) for v in found))
@@ -207,7 +207,7 @@ def rounded_once(body: Body) -> Body:
 def as_float(value: Any, name: str) -> Tensor:
     """A tensor argument; integers and bools become the default float dtype."""
     t = tensor_arg(value, name)
-    return t if t.dtype.kind == "float" else cast(t, float32)
+    return t if t.dtype.kind == "float" else cast(t, dtypes.get_default_dtype())
 
 
 def require_float(t: Tensor, name: str) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 from graphflow.compiler.ir import OPS
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim
-from graphflow.dtypes import ALL, DType, float32, float64, int64
+from graphflow.dtypes import ALL, DType, float32, float64, get_default_dtype, int64
 from graphflow.errors import DeviceError, DTypeError, ShapeError, TraceError
 from graphflow.functions.common import (
     Extent,
@@ -61,7 +61,7 @@ def on_cpu(device: Any) -> None:
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor with a copy of `data`: a number, (nested) sequence of numbers, NumPy array or tensor.
 
-    Python floats become float32, integers int64; arrays and tensors keep their dtype.
+    Python floats become the default dtype, integers int64; arrays and tensors keep their dtype.
     """
     wanted = None if dtype is None else as_dtype(dtype)
     if isinstance(data, Tensor):
@@ -92,7 +92,8 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
     if dtype is not None and dtype.kind == "int":
         _require_fits(array, dtype)
     if dtype is None:
-        dtype = float32 if array.dtype == np.float64 and not _holds_arrays(data) else as_dtype(array.dtype)
+        of_floats = array.dtype == np.float64 and not _holds_arrays(data)
+        dtype = get_default_dtype() if of_floats else as_dtype(array.dtype)
     return _converted(array, dtype)
 
 
@@ -207,13 +208,13 @@ def full(
 
 @public(method=False)
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Zeros, float32 unless `dtype` says otherwise."""
+    """Zeros, of the default dtype unless `dtype` says otherwise."""
     return finished(filled(_sizes(size, "zeros"), 0, _or_default(dtype)), device, requires_grad)
 
 
 @public(method=False)
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Ones, float32 unless `dtype` says otherwise."""
+    """Ones, of the default dtype unless `dtype` says otherwise."""
     return finished(filled(_sizes(size, "ones"), 1, _or_default(dtype)), device, requires_grad)
 
 
@@ -228,7 +229,7 @@ def _sizes(size: tuple[Any, ...], name: str) -> tuple[Extent, ...]:
 
 
 def _or_default(dtype: Any) -> DType:
-    return float32 if dtype is None else as_dtype(dtype)
+    return get_default_dtype() if dtype is None else as_dtype(dtype)
 
 
 def _like(name: str, value: Any, input: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:

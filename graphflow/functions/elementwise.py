@@ -63,7 +63,7 @@ def _weighted_sum(a: Tensor, b: Tensor, *, name: str, op: str, alpha: Operand) -
 
 
 def _refuse_bools(name: str, *values: Any) -> None:
-    if any(isinstance(v, Tensor) and v.dtype is bool_ for v in values):
+    if any(isinstance(v, bool) or (isinstance(v, Tensor) and v.dtype is bool_) for v in values):
         raise error(
             DTypeError,
             name,

@@ -51,7 +51,7 @@ def _bitwise(name: str, doc: str) -> Binary:
 
     function.__doc__ = doc
     function.__module__ = __name__
-    return public(name)(function)
+    return public(name, aliases=(f"bitwise_{name}",) if name.endswith("shift") else ())(function)
 
 
 bitwise_and = _bitwise("bitwise_and", "``input & other`` on integers; logical and on bools.")

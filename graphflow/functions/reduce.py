@@ -10,7 +10,7 @@ from graphflow import return_types
 from graphflow.compiler.ir import OPS
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim, product
-from graphflow.dtypes import bool_, float32, int64, uint8
+from graphflow.dtypes import bool_, get_default_dtype, int64, uint8
 from graphflow.errors import DTypeError, IndexRangeError, ShapeError
 from graphflow.functions.choose import maximum, minimum
 from graphflow.functions.common import (
@@ -446,7 +446,7 @@ def _log_softmax(t: Tensor, dims: tuple[int, ...]) -> Tensor:
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """``log(sum(exp(input)))`` over `dim`, in a form that doesn't overflow; -inf for no elements."""
     t = tensor_arg(input, "logsumexp")
-    t = t if t.dtype.kind == "float" else cast(t, float32)
+    t = t if t.dtype.kind == "float" else cast(t, get_default_dtype())
     return _logsumexp(t, dims_arg(dim, t.ndim, "logsumexp"), keepdim)
 
 
