@@ -130,6 +130,8 @@ def test_operators_take_tensors_numbers_and_arrays(op: Callable[[Any, Any], Any]
     a = RNG.uniform(0.5, 3, (2, 3))
     x = gf.tensor(a)
     for other in (2, 2.5, True, RNG.uniform(0.5, 3, 3), np.float64(1.5), np.int32(2)):
+        if op is operator.sub and other is True:
+            continue  # refused, as PyTorch does
         np.testing.assert_allclose(op(x, other).numpy(), op(a, other), rtol=1e-12)
         np.testing.assert_allclose(op(other, x).numpy(), op(other, a), rtol=1e-12)
 
