@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -62,6 +63,15 @@ class CompiledGraph:
         for index, _ in self.graph.updates:
             self.states[self._names[index]]._storage.version += 1
         return pytree.unflatten(self._spec, [Tensor(o) for o in outputs])
+
+    def __copy__(self) -> CompiledGraph:
+        return CompiledGraph(self.graph, self.states, self._spec, self._engine)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledGraph:
+        """The same graph and machine code, with states of its own."""
+        made = CompiledGraph(self.graph, copy.deepcopy(self.states, memo), self._spec, self._engine)
+        memo[id(self)] = made
+        return made
 
     def explain(self) -> Explanation:
         """Every stage of the graph's way to machine code."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -249,3 +250,28 @@ def test_bad_files_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.gfz", "good.gfz"]
     assert not (tmp_path.parent / "evil.py").exists()
     assert gf.load_graph(rewritten(good, bad, lambda e: None))(gf.ones(1, 2)).tolist() == [[1.0, 1.0]]
+
+
+def test_copies_share_the_graph_and_have_states_of_their_own() -> None:
+    weight = gf.ones(2)
+
+    def count(x: gf.Tensor) -> gf.Tensor:
+        weight.add_(x)
+        return weight * 2
+
+    graph = gf.trace(count, gf.TensorSpec((2,)))
+    assert copy.deepcopy(graph) is graph is copy.copy(graph)
+    assert copy.deepcopy(graph.outputs[0]) is graph.outputs[0]
+    first = gf.compile(graph)
+    first(gf.ones(2))
+    second, alias = copy.deepcopy(first), copy.copy(first)
+    assert second.graph is graph
+    for _ in range(2):  # in turns, on one piece of machine code
+        first(gf.ones(2))
+        second(gf.full((2,), 10.0))
+    alias(gf.ones(2))
+    (name,) = first.states
+    assert first.states[name].tolist() == weight.tolist() == [5.0, 5.0]
+    assert second.states[name].tolist() == [22.0, 22.0]
+    assert copy.deepcopy({"model": first})["model"](gf.ones(2)).tolist() == [12.0, 12.0]
+    assert first(gf.ones(2)).tolist() == [12.0, 12.0]

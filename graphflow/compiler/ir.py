@@ -161,6 +161,12 @@ class Node:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("nodes are frozen")
 
+    def __copy__(self) -> Node:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
+        return self  # frozen, and equal nodes are one object
+
     def __repr__(self) -> str:
         return f"<{self.op.name}: {self.type}>"
 
@@ -347,6 +353,12 @@ class Graph:
                 if isinstance(size, Dim):
                     found.update(dict.fromkeys(sorted(size.symbols())))
         return tuple(found)
+
+    def __copy__(self) -> Graph:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        return self
 
     def __str__(self) -> str:
         return GRAPH_PRINTER(self)
