@@ -4,7 +4,7 @@ from importlib.metadata import version as _version
 from math import e, inf, nan, pi
 
 from graphflow import autograd, cuda, data, errors, func, functions, linalg, metrics, nn, optim, utils
-from graphflow.api import CompiledFunction, CompiledGraph, compile, export, load_graph, trace
+from graphflow.api import CompiledFunction, CompiledGraph, compile, export, load_graph, parse_graph, trace
 from graphflow.autograd.function import custom_function
 from graphflow.derivatives import hessian, jacfwd, jacobian, jacrev, jvp, linearize, vjp
 from graphflow.dtypes import DType as dtype
@@ -129,6 +129,7 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "parse_graph",
     "pi",
     "save",
     "seed",

@@ -29,6 +29,7 @@ from graphflow.graphs import (
     export_traced,
     keep_binding,
     load_graph,
+    parse_graph,
 )
 from graphflow.runtime.locks import ForkLock
 from graphflow.snapshots import PLAIN, comparable, shown
@@ -462,5 +463,6 @@ __all__ = [
     "compile",
     "export",
     "load_graph",
+    "parse_graph",
     "trace",
 ]

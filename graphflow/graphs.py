@@ -13,6 +13,7 @@ import numpy as np
 from graphflow import artifact, pytree
 from graphflow.checking import engine_for
 from graphflow.compiler.ir import Graph, Node
+from graphflow.compiler.parser import parse
 from graphflow.compiler.trace import current_trace
 from graphflow.engine import Engine
 from graphflow.errors import DTypeError, FormatError, ShapeError, TraceError
@@ -105,7 +106,9 @@ def keep_binding(traced: Traced) -> Graph:
 
 
 def _binding(graph: Graph) -> tuple[dict[str, Tensor], pytree.Spec]:
-    return _BINDINGS.get(graph, ({}, ("tuple", (pytree.LEAF,) * len(graph.outputs))))
+    """States' handles and the nesting of results; where none is known, one result is just that."""
+    count = len(graph.outputs)
+    return _BINDINGS.get(graph, ({}, pytree.LEAF if count == 1 else ("tuple", (pytree.LEAF,) * count)))
 
 
 def compiled_graph(
@@ -181,6 +184,18 @@ def _write(path: str | os.PathLike[str], graph: Graph, states: dict[str, Tensor]
     artifact.write_artifact(path, graph, arrays, {"outputs": pytree.to_json(spec)})
 
 
+def parse_graph(text: str) -> Graph:
+    """The graph that a text describes, as ``str(graph)`` writes it; printed again it gives the same text.
+
+    ``graphflow.compile(graph, states={name: value})`` makes it callable; it gives one result as it is,
+    several as a tuple. FormatError with the line's number where the text describes no graph. Text is data:
+    nothing in it is executed.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"parse_graph takes a graph's text, not {type(text).__name__}{where_called()}")
+    return parse(text)
+
+
 def load_graph(path: str | os.PathLike[str]) -> CompiledGraph:
     """Reads a ``.gfz`` file: a callable that computes, and trains, as the exported function did.
 
@@ -204,4 +219,12 @@ def load_graph(path: str | os.PathLike[str]) -> CompiledGraph:
     return CompiledGraph(graph, tensors, spec, Engine(graph))
 
 
-__all__ = ["CompiledGraph", "compiled_graph", "export_graph", "export_traced", "keep_binding", "load_graph"]
+__all__ = [
+    "CompiledGraph",
+    "compiled_graph",
+    "export_graph",
+    "export_traced",
+    "keep_binding",
+    "load_graph",
+    "parse_graph",
+]

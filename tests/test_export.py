@@ -275,3 +275,27 @@ def test_copies_share_the_graph_and_have_states_of_their_own() -> None:
     assert second.states[name].tolist() == [22.0, 22.0]
     assert copy.deepcopy({"model": first})["model"](gf.ones(2)).tolist() == [12.0, 12.0]
     assert first(gf.ones(2)).tolist() == [12.0, 12.0]
+
+
+def test_a_graphs_text_reads_back_and_trains_on() -> None:
+    layer, x = nn.Linear(3, 2), gf.randn(4, 3)
+    optimizer = optim.Adam(layer.parameters(), lr=0.1)
+
+    def step(x: gf.Tensor) -> gf.Tensor:
+        optimizer.zero_grad()
+        loss = layer(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    graph = gf.trace(step, gf.TensorSpec(("batch", 3)))
+    again = gf.parse_graph(str(graph))
+    assert str(again) == str(graph)
+    first = gf.compile(graph)
+    initial = {name: state.detach() for name, state in first.states.items()}
+    second = gf.compile(again, states={n: t.numpy().copy() for n, t in initial.items()})
+    assert [first(x).item() for _ in range(3)] == [second(x).item() for _ in range(3)]
+    with pytest.raises(FormatError, match="line 2"):
+        gf.parse_graph("graph f(%x: float32[3]) {\n  nonsense\n}")
+    with pytest.raises(TypeError, match="parse_graph takes a graph's text, not Graph"):
+        gf.parse_graph(graph)  # type: ignore[arg-type]
