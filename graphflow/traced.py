@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from graphflow.compiler.trace import Trace, trace
 from graphflow.dims import Dim
 from graphflow.errors import TraceError
 from graphflow.sizes import SymbolicSize
+from graphflow.snapshots import form, reached
 from graphflow.specs import TensorSpec
 from graphflow.tensor import Tensor, grad_table
 
@@ -151,6 +152,8 @@ def _grad_reads(tracer: Trace, arguments: list[Tensor]) -> tuple[GradRead, ...]:
 def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[Node, ...], Results]:
     """Output nodes: results, gradients that stay on handles, new values of arguments changed in place."""
     leaves, spec = pytree.flatten(result)
+    for leaf in leaves:
+        _check_returned(leaf)
     nodes: list[Node] = []
     returned: list[tuple[int | None, Any]] = []
     differentiable = set()
@@ -191,6 +194,28 @@ def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[N
     return tuple(nodes), Results(
         spec, tuple(returned), tuple(grads), tuple(updates), frozenset(differentiable)
     )
+
+
+def _check_returned(leaf: Any) -> None:
+    """TraceError for a result out of which traced values would only come when it is too late."""
+    kind = type(leaf).__name__
+    if isinstance(leaf, Coroutine):
+        leaf.close()
+    if isinstance(leaf, (Iterator, Coroutine, AsyncGenerator)):
+        raise TraceError(
+            f"the compiled function returns a {kind}, whose code would run after the trace has ended; return "
+            "a list or a tuple of the values"
+        )
+    if form(type(leaf)) == "whole":
+        return
+    met: list[tuple[str, Any]] = []
+    reached("the result", leaf, None, met)
+    for place, value in met:
+        if isinstance(value, Tensor) and value.is_traced:
+            raise TraceError(
+                f"the compiled function returns a {kind} with a traced value in it ({place}); results may be "
+                "tensors, and tuples, lists, dicts and named tuples of such"
+            )
 
 
 def overlap(graph: Graph, arrays: Sequence[Any]) -> str | None:

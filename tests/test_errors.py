@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import graphflow as gf
@@ -325,3 +326,33 @@ def test_every_error_is_graphflows_and_a_builtin() -> None:
         gf.compile(lambda x: x @ x)(ones(3, 4))
     with pytest.raises(ValueError):
         gf.compile(lambda x: x @ x)(ones(3, 4))
+
+
+def generator(x: Any) -> Any:
+    yield x * 2
+
+
+async def coroutine(x: Any) -> Any:
+    return x * 2
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (generator, "returns a generator, whose code would run after the trace"),
+        (coroutine, "returns a coroutine, whose code would run after the trace"),
+        (lambda x: map(gf.sin, [x]), "returns a map, whose code would run after the trace"),
+        (lambda x: {x * 2}, r"returns a set with a traced value in it \(the result\[0\]\)"),
+        (lambda x: [{"a": frozenset([x * 2])}], "returns a frozenset with a traced value"),
+        (lambda x: SimpleNamespace(y=[x * 2]), r"a traced value in it \(the result.y\[0\]\)"),
+    ],
+)
+def test_results_that_would_be_of_no_use_are_refused(function: Any, expected: str) -> None:
+    with pytest.raises(TraceError, match=expected):
+        gf.compile(function)(gf.ones(2))
+
+
+def test_results_without_traced_values_are_free() -> None:
+    found = gf.compile(lambda x: ({1, 2}, SimpleNamespace(y=2), x))(gf.ones(2))
+    assert found[0] == {1, 2}
+    assert found[1].y == 2
