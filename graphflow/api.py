@@ -34,7 +34,7 @@ from graphflow.graphs import (
 from graphflow.runtime.locks import ForkLock
 from graphflow.snapshots import PLAIN, comparable, shown
 from graphflow.specs import TensorSpec, as_array, bind, default_specs
-from graphflow.tensor import Tensor, is_grad_enabled
+from graphflow.tensor import Tensor, is_grad_enabled, where_called
 from graphflow.traced import Arguments, trace_function
 from graphflow.variant import Binding, Variant
 
@@ -189,7 +189,8 @@ class CompiledFunction:
             specs = default_specs(call.arrays, labels)
         elif len(specs) != len(call.arrays):
             raise TraceError(
-                f"the signature of {self._name} has {len(specs)} arguments, the call {len(call.arrays)}"
+                f"the signature of {self._name} has {len(specs)} arguments, the call {len(call.arrays)}; "
+                f"pass one tensor, array or float for each{where_called()}"
             )
         hints = bind(specs, call.arrays, labels)
         networks = self._captures.networks

@@ -15,10 +15,11 @@ from graphflow.checking import engine_for
 from graphflow.compiler.ir import Graph, Node
 from graphflow.compiler.parser import parse
 from graphflow.compiler.trace import current_trace
+from graphflow.dims import Dim, evaluate
 from graphflow.engine import Engine
 from graphflow.errors import DTypeError, FormatError, ShapeError, TraceError
 from graphflow.explain import Explanation
-from graphflow.specs import as_array
+from graphflow.specs import as_array, misfit
 from graphflow.tensor import Tensor, where_called
 from graphflow.traced import Traced
 
@@ -60,10 +61,30 @@ class CompiledGraph:
         held = [self.states[name]._array for name in self._names]
         if len(held) != len(self._arrays) or any(a is not b for a, b in zip(held, self._arrays, strict=True)):
             self._arrays = tuple(held)  # type: ignore[arg-type]
-        outputs = self._engine.call(arrays, self._arrays)
+        try:
+            outputs = self._engine.call(arrays, self._arrays)
+        except (ShapeError, DTypeError):
+            self._check_arguments(arrays)
+            raise
         for index, _ in self.graph.updates:
             self.states[self._names[index]]._storage.version += 1
         return pytree.unflatten(self._spec, [Tensor(o) for o in outputs])
+
+    def _check_arguments(self, arrays: Sequence[np.ndarray]) -> None:
+        """DTypeError or ShapeError where an argument isn't what the graph takes."""
+        sizes: dict[str, int] = {}
+        for node, array in zip(self.graph.args, arrays, strict=True):
+            fits = array.ndim == len(node.shape)
+            for size, actual in zip(node.shape, array.shape, strict=True) if fits else ():
+                expected = size
+                if isinstance(size, Dim):
+                    if str(size).isidentifier():
+                        sizes.setdefault(str(size), actual)
+                    expected = evaluate(size, sizes) if size.symbols() <= sizes.keys() else actual
+                fits = fits and expected == actual
+            if not fits or array.dtype != node.dtype.numpy:
+                what = f"{self.graph.name}: argument {node.attrs['name']}"
+                raise misfit(what, str(node.type), node.dtype, array, sizes)
 
     def __copy__(self) -> CompiledGraph:
         return CompiledGraph(self.graph, self.states, self._spec, self._engine)

@@ -12,7 +12,7 @@ from graphflow import dtypes
 from graphflow.compiler.ir import TensorType
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
-from graphflow.errors import DTypeError, TraceError
+from graphflow.errors import DTypeError, ShapeError
 from graphflow.tensor import Tensor, where_called
 
 
@@ -87,19 +87,28 @@ def _dtype_of(array: np.ndarray, name: str) -> DType:
 
 
 def bind(specs: Sequence[TensorSpec], arrays: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, int]:
-    """Values of the symbols; TraceError where an argument doesn't match its spec."""
+    """Values of the symbols; DTypeError or ShapeError where an argument doesn't match its spec."""
     values: dict[str, int] = {}
     for spec, array, name in zip(specs, arrays, names, strict=True):
-        fits = array.ndim == len(spec.shape) and _dtype_of(array, name) is spec.dtype
-        if fits:
-            for size, actual in zip(spec.shape, array.shape, strict=True):
-                expected = values.setdefault(size, actual) if isinstance(size, str) else size
-                fits = fits and expected == actual
-        if not fits:
-            told = f" with {', '.join(f'{k}={v}' for k, v in values.items())}" if values else ""
-            got = f"{array.dtype}[{', '.join(map(str, array.shape))}]"
-            raise TraceError(f"argument {name} has to be {spec}{told}, got {got}{where_called()}")
+        dtype = _dtype_of(array, name)
+        fits = array.ndim == len(spec.shape)
+        for size, actual in zip(spec.shape, array.shape, strict=True) if fits else ():
+            expected = values.setdefault(size, actual) if isinstance(size, str) else size
+            fits = fits and expected == actual
+        if not fits or dtype is not spec.dtype:
+            raise misfit(f"argument {name}", str(spec), spec.dtype, array, values)
     return values
+
+
+def misfit(what: str, wanted: str, dtype: DType, array: np.ndarray, sizes: Mapping[str, int]) -> Exception:
+    """The error for an array that isn't what it has to be: both types, what to do, and the user's line."""
+    got = f"{array.dtype}[{', '.join(map(str, array.shape))}]"
+    if array.dtype != dtype.numpy:
+        remedy = f"convert it with .to({dtype!r})"
+        return DTypeError(f"{what} has to be {wanted}, got {got}; {remedy}{where_called()}")
+    told = f" with {', '.join(f'{k}={v}' for k, v in sizes.items())}" if sizes else ""
+    remedy = "pass one of that shape, or compile for both shapes"
+    return ShapeError(f"{what} has to be {wanted}{told}, got {got}; {remedy}{where_called()}")
 
 
 __all__ = ["TensorSpec"]

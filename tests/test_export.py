@@ -16,7 +16,7 @@ import graphflow.nn.functional as F
 import numpy as np
 import pytest
 from graphflow import nn, optim
-from graphflow.errors import FormatError, TraceError
+from graphflow.errors import DTypeError, FormatError, ShapeError, TraceError
 
 FURTHER = """
 import sys, numpy as np, graphflow as gf
@@ -124,8 +124,19 @@ def test_an_inference_function(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pair[1].numpy(), best.numpy())
     assert ones[0].tolist() == [1.0, 1.0]
     assert loaded(np.zeros((0, 4), np.float32))[0][0].shape == (0, 2)
-    for bad in (np.zeros((2, 5), np.float32), np.zeros((2, 4)), np.zeros(4, np.float32)):
-        with pytest.raises((TypeError, ValueError), match="'x'"):
+    for bad, kind, told in (
+        (
+            np.zeros((2, 5), np.float32),
+            ShapeError,
+            r" with batch=2, got float32\[2, 5\]; pass one of that shape",
+        ),
+        (np.zeros((2, 4)), DTypeError, r", got float64\[2, 4\]; convert it with .to"),
+        (np.zeros(4, np.float32), ShapeError, r", got float32\[4\]; pass one of that shape"),
+    ):
+        expected = (
+            rf"argument x has to be float32\[batch, 4\]{told}.*\n  at .*test_export.py:\d+ in .*loaded\(bad\)"
+        )
+        with pytest.raises(kind, match=expected):
             loaded(bad)
     gf.export(gf.trace(lambda x: model(x), gf.TensorSpec(("n", 4))), tmp_path / "q.gfz")
     np.testing.assert_array_equal(gf.load_graph(tmp_path / "q.gfz")(x).numpy(), logits.detach().numpy())
@@ -286,6 +297,7 @@ def test_a_graphs_text_reads_back_and_trains_on() -> None:
         loss = layer(x).square().mean()
         loss.backward()
         optimizer.step()
+        optimizer.zero_grad()
         return loss
 
     graph = gf.trace(step, gf.TensorSpec(("batch", 3)))

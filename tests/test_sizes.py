@@ -7,7 +7,7 @@ from typing import Any
 import graphflow as gf
 import numpy as np
 import pytest
-from graphflow.errors import TraceError
+from graphflow.errors import DTypeError, ShapeError, TraceError
 
 
 def ones(*shape: int) -> np.ndarray:
@@ -52,13 +52,13 @@ def test_a_signature_names_the_sizes() -> None:
     for n, m in ((2, 3), (4, 1), (1, 5), (0, 2)):
         assert f(ones(n, m), ones(m)).tolist() == ones(n, m).tolist()
     assert len(f.variants) == 1
-    for args, message in [
-        ((ones(2, 3), ones(4)), r"y has to be float64\[m\] with n=2, m=3, got float64\[4\]"),
-        ((ones(2), ones(2)), r"x has to be float64\[n, m\], got float64\[2\]"),
-        ((ones(2, 2).astype("f"), ones(2)), r"x has to be float64\[n, m\], got float32\[2, 2\]"),
-        ((ones(2, 2),), "signature of .* has 2 arguments, the call 1"),
+    for args, kind, message in [
+        ((ones(2, 3), ones(4)), ShapeError, r"y has to be float64\[m\] with n=2, m=3, got float64\[4\]"),
+        ((ones(2), ones(2)), ShapeError, r"x has to be float64\[n, m\], got float64\[2\]"),
+        ((ones(2, 2).astype("f"), ones(2)), DTypeError, r"x has to be float64\[n, m\], got float32\[2, 2\]"),
+        ((ones(2, 2),), TraceError, "signature of .* has 2 arguments, the call 1"),
     ]:
-        with pytest.raises(TraceError, match=message):
+        with pytest.raises(kind, match=message):
             f(*args)
     with pytest.raises(TypeError, match="TensorSpecs"):
         gf.compile(signature=[(2, 3)])  # type: ignore[list-item]
