@@ -19,6 +19,7 @@ import numpy as np
 
 from graphflow.compiler.location import Loc, user_loc
 from graphflow.compiler.reference import widened
+from graphflow.compiler.shared import Shared
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import DTypeError, GradientError, GraphflowError, ShapeError, TraceError
@@ -139,7 +140,7 @@ def register(op: Op) -> Op:
     return op
 
 
-class Node:
+class Node(Shared):
     """One op applied. Create nodes by calling an Op; compare them with ``is``."""
 
     __slots__ = ("__weakref__", "attrs", "inputs", "loc", "op", "type")
@@ -160,12 +161,6 @@ class Node:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("nodes are frozen")
-
-    def __copy__(self) -> Node:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
-        return self  # frozen, and equal nodes are one object
 
     def __repr__(self) -> str:
         return f"<{self.op.name}: {self.type}>"
@@ -312,7 +307,7 @@ def input_node(name: str, type_: TensorType, loc: Loc | None = None) -> Node:
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(Shared):
     """A function as data.
 
     ``args`` and ``states`` are input nodes: what a caller passes, and what lives between calls. ``outputs``
@@ -353,12 +348,6 @@ class Graph:
                 if isinstance(size, Dim):
                     found.update(dict.fromkeys(sorted(size.symbols())))
         return tuple(found)
-
-    def __copy__(self) -> Graph:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
-        return self
 
     def __str__(self) -> str:
         return GRAPH_PRINTER(self)
