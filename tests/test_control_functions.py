@@ -156,8 +156,11 @@ def test_random_numbers_and_buffers_are_carried() -> None:
 def test_a_branch_that_draws_moves_the_generator_only_if_taken() -> None:
     def run(compiled: bool) -> list[np.ndarray]:
         gf.manual_seed(5)
-        function: Any = lambda x: gf.cond(x.sum() > 0, lambda v: v + gf.rand(2), lambda v: v * 2.0, x)  # noqa: E731
-        function = gf.compile(function) if compiled else function
+
+        def drawing(x: gf.Tensor) -> gf.Tensor:
+            return gf.cond(x.sum() > 0, lambda v: v + gf.rand(2), lambda v: v * 2.0, x)
+
+        function = gf.compile(drawing) if compiled else drawing
         return [function(gf.tensor([s, 1.0])).numpy().copy() for s in (1.0, -5.0, 2.0)] + [gf.rand(2).numpy()]
 
     for eager, compiled in zip(run(False), run(True), strict=True):
@@ -261,6 +264,53 @@ def test_cond_takes_one_branch() -> None:
         gf.compile(lambda a: gf.cond(a.sum() > 0, lambda: a, lambda: a[:1]))(gf.ones(3))
     with pytest.raises(DTypeError, match="same structure"):
         gf.compile(lambda a: gf.cond(a.sum() > 0, lambda: a, lambda: (a, a)))(gf.ones(3))
+
+
+def test_branches_and_loops_in_branches_change_a_buffer() -> None:
+    buffer = gf.zeros(2)
+
+    def run(x: gf.Tensor) -> gf.Tensor:
+        def summed() -> gf.Tensor:
+            buffer.add_(1)
+            return gf.scan(
+                lambda c, e: (c + gf.cond(e > 1, lambda: e * c, lambda: e), None), gf.tensor(1.0), x
+            )[0]
+
+        def doubled() -> gf.Tensor:
+            buffer.mul_(2)
+            return gf.cond(x[0] > 0, lambda: x.sum() * buffer[0], lambda: gf.tensor(0.0))
+
+        return gf.cond(x.sum() > 2, summed, doubled)
+
+    found = []
+    for function in (run, gf.compile(run)):
+        buffer.zero_()
+        rows = ([1.0, 2.0, 3.0], [1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [3.0, 1.0, 2.0])
+        found.append([(function(gf.tensor(row)).item(), buffer.tolist()) for row in rows])
+    assert found[0] == found[1]
+    assert [b for _, b in found[0]] == [[1, 1], [2, 2], [4, 4], [5, 5]]
+
+
+def test_views_as_carries_sequences_and_captured_values() -> None:
+    def run(x: gf.Tensor) -> tuple[gf.Tensor, ...]:
+        y = x * 1
+        row = y[0]
+        y.add_(1)  # seen through the view
+        last, before = gf.scan(lambda c, e: (e, c), x[0], x)
+        sums = gf.scan(lambda c, e: (c + e.sum() * row, e * 2), row, x.t()[1:])
+        return last, before, *sums
+
+    both(run, tensor(4, 4))
+
+
+def test_second_derivatives_of_a_branch_in_a_loop() -> None:
+    def value(x: gf.Tensor) -> gf.Tensor:
+        def step(c: gf.Tensor, e: gf.Tensor) -> tuple[gf.Tensor, None]:
+            return gf.cond(c > 0, lambda: (c * e).sin(), lambda: c - e * e), None
+
+        return gf.scan(step, gf.tensor(0.5, dtype=gf.float64), x)[0]
+
+    check_gradients(value, gf.tensor([0.3, 0.7, -1.1], dtype=gf.float64))
 
 
 # ---------------------------------------------------------------------------------------------- while
