@@ -5,6 +5,8 @@ from __future__ import annotations
 import graphflow as gf
 import numpy as np
 import pytest
+import scipy.stats
+from graphflow import sampling
 from graphflow.compiler.ops.random import philox
 
 from lives import traced
@@ -146,3 +148,62 @@ def test_a_compiled_function_draws_anew_at_every_call() -> None:
     assert gf.equal(first, gf.rand(5)) and gf.equal(second, gf.rand(5))
     gf.manual_seed(8)
     assert gf.equal(noisy(x), first)
+
+
+@pytest.mark.parametrize("dtype", [gf.float32, gf.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_normal_numbers_have_the_same_bits_eager_and_compiled(dtype: gf.DType, threads: int) -> None:
+    before = gf.get_num_threads()
+    gf.set_num_threads(threads)
+    try:
+        compiled = gf.compile(
+            lambda like: (gf.randn_like(like), gf.normal(1.7, 3.3, like.shape, dtype=dtype), like.normal_())
+        )
+        for size in (1, 2, 7, 100, 1001, 100_000):
+            like = gf.empty(size, dtype=dtype)
+            gf.manual_seed(size)
+            found = compiled(like)
+            gf.manual_seed(size)
+            wanted = (gf.randn_like(like), gf.normal(1.7, 3.3, (size,), dtype=dtype), gf.randn_like(like))
+            for a, b in zip(found, wanted, strict=True):
+                assert a.dtype is b.dtype is dtype
+                assert a.numpy().tobytes() == b.numpy().tobytes()
+    finally:
+        gf.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [gf.float32, gf.float64])
+def test_normal_numbers_are_normal(dtype: gf.DType) -> None:
+    gf.manual_seed(12)
+    x = np.sort(gf.randn(200_000, dtype=dtype).numpy().astype(np.float64))
+    n = x.size
+    assert scipy.stats.kstest(x, "norm").pvalue > 0.01
+    for power, moment, variance in [(1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96), (6, 15, 10170)]:
+        assert abs((x**power).mean() - moment) < 4 * np.sqrt(variance / n)
+    for limit in (3.0, 3.5):
+        chance = 2 * scipy.stats.norm.sf(limit)
+        assert abs((np.abs(x) > limit).mean() - chance) < 4 * np.sqrt(chance / n)
+
+
+@pytest.mark.parametrize("dtype", [gf.float32, gf.float64])
+def test_normal_numbers_are_exact_to_the_ends_of_the_words_range(dtype: gf.DType) -> None:
+    high = np.concatenate([2 ** np.arange(33) - 1, 2**32 - 2 ** np.arange(32), np.arange(40)])
+    corners = np.stack(np.meshgrid(high, high[::7])).reshape(2, -1)
+    words = [corners[0], corners[0][::-1].copy(), corners[1], corners[1][::-1].copy()]
+    if dtype is gf.float32:
+        words = [words[0], words[2]]
+        # 24 of the 32 bits count, from the first one that is set
+        u = (words[0] + 1).astype(np.float32).astype(np.float64) * 2.0**-32
+        low, bits = (words[1] % 2**31 >> 7) + 1, 24
+    else:
+        u = (((words[0] >> 5) << 26) + (words[1] >> 6) + 1) * 2.0**-53
+        low, bits = ((words[2] % 2**31 >> 5) << 26) + (words[3] >> 6) + 1, 52
+    wanted = np.sqrt(-2 * np.log(np.minimum(u, 1 - 2.0**-53))) * np.sin(np.pi / 2 * low * 2.0**-bits)
+    wanted = np.where(words[len(words) // 2] < 2**31, wanted, -wanted)
+    tensors = [gf.tensor(w) for w in words]
+    found = sampling.normal(tensors, dtype)
+    eps = np.finfo(found.numpy().dtype).eps
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=4 * eps, atol=2.0 ** (-15 if bits == 24 else -25))
+    assert np.abs(wanted).max() > (6.6 if dtype is gf.float32 else 8.5)
+    compiled = gf.compile(lambda *words: sampling.normal(words, dtype))(*tensors)
+    assert compiled.numpy().tobytes() == found.numpy().tobytes()
