@@ -17,7 +17,7 @@ from graphflow.aliasing import Alias
 from graphflow.compiler import ir
 from graphflow.compiler.ir import Node, Op
 from graphflow.errors import GradientError
-from graphflow.memory import SAVED, Saved, Storage
+from graphflow.memory import SAVED, Storage, save
 from graphflow.modes import MODE
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def overwrite(self: Tensor, value: Tensor, where: Callable[[], str]) -> None:
         # The new value's history may need the old one, which is about to be overwritten.
         saved = SAVED[self._node]
         if saved.version == saved.storage.version:
-            SAVED[self._node] = Saved(self._array.copy(), Storage(), saved.leaf)
+            saved.put(self._array.copy(), Storage())
     np.copyto(self._array, value._array)
     self._storage.version += 1
     if alias is not None and before is not None and node is not None:
@@ -71,7 +71,7 @@ def hold(owner: Tensor, node: Node) -> None:
     assert owner._array is not None
     owner._node, owner._node_version = node, owner._storage.version
     owner._requires_grad, owner._leaf = True, False
-    SAVED[node] = Saved(owner._array, owner._storage)
+    save(node, owner._array, owner._storage)
     views_follow(owner)
 
 
@@ -97,7 +97,7 @@ def taken_again(view: Tensor) -> Node:
     node: Node = alias.owner._history()
     for op, attrs in alias.steps:
         node = ir.unshared_node(op, (node,), dict(attrs))
-    SAVED[node] = Saved(view._array, view._storage)
+    save(node, view._array, view._storage)
     return node
 
 

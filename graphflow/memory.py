@@ -46,17 +46,77 @@ _REGION = _Region()
 
 
 class Saved:
-    """The concrete value of an eager node, for backward to use if nobody has overwritten it meanwhile."""
+    """The concrete value of an eager node, for backward to use if nobody has overwritten it meanwhile.
 
-    __slots__ = ("array", "leaf", "storage", "version")
+    `users` counts the operations whose gradients may need it: the one that made it and those that took it.
+    """
+
+    __slots__ = ("array", "leaf", "storage", "users", "version")
 
     def __init__(self, array: np.ndarray, storage: Storage, leaf: weakref.ref[Tensor] | None = None):
-        self.array, self.storage, self.version, self.leaf = array, storage, storage.version, leaf
+        self.leaf, self.users = leaf, 0
+        self.put(array, storage)
+
+    def put(self, array: np.ndarray, storage: Storage) -> None:
+        """Says where the value is from now on."""
+        self.array, self.storage, self.version = array, storage, storage.version
         if _REGION.saved is not None:
             _REGION.saved.add(id(self))
 
 
 SAVED: weakref.WeakKeyDictionary[Node, Saved] = weakref.WeakKeyDictionary()
+_USING: weakref.WeakSet[Node] = weakref.WeakSet()  # operations counted among the users of values
+_RELEASED: weakref.WeakSet[Node] = weakref.WeakSet()  # operations whose gradient needs values that are gone
+_RECOMPUTED: weakref.WeakSet[Node] = weakref.WeakSet()  # operations that are done again for their value
+
+
+def save(node: Node, array: np.ndarray, storage: Storage) -> None:
+    """Keeps the value of an operation just recorded, and those it was made from, until `release`."""
+    saved = SAVED.get(node)
+    if saved is None:
+        SAVED[node] = Saved(array, storage)
+    else:
+        saved.put(array, storage)
+    waiting = [node]
+    while waiting:
+        user = waiting.pop()
+        if user in _USING or not user.inputs:
+            continue
+        _USING.add(user)
+        for used in (user, *user.inputs):
+            value = SAVED.get(used)
+            if value is not None:
+                value.users += 1
+            elif used is not user:
+                waiting.append(used)
+
+
+def release(node: Node, needs_values: bool) -> None:
+    """Lets go of the values that only this operation's gradient may need; one that does can't run again."""
+    if needs_values:
+        _RELEASED.add(node)
+    if node not in _USING:
+        return
+    _USING.remove(node)
+    if node in _RECOMPUTED:
+        return  # its operands may be needed for computing its value once more
+    for used in (node, *node.inputs):
+        value = SAVED.get(used)
+        if value is not None:
+            value.users -= 1
+            if value.users <= 0 and value.leaf is None:
+                del SAVED[used]
+
+
+def recompute(node: Node) -> None:
+    """Lets an operation's value go; whoever needs it computes it again from its operands."""
+    _RECOMPUTED.add(node)
+    del SAVED[node]
+
+
+def is_released(node: Node) -> bool:
+    """Whether the values that an operation's backward needs are gone."""
+    return node in _RELEASED
 
 
 class Region:

@@ -15,7 +15,7 @@ from graphflow.compiler.ir import OPS, input_node
 from graphflow.compiler.subgraph import close
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.errors import DTypeError
-from graphflow.memory import SAVED, Region
+from graphflow.memory import Region, recompute
 from graphflow.modes import is_grad_enabled
 from graphflow.replay import escaping
 from graphflow.tensor import Tensor, where_called
@@ -51,7 +51,7 @@ def checkpoint(
     kept = {t._node for t in outputs}
     for node in ir.toposort([t._history() for t in outputs]):
         if node not in kept and region.has(node):
-            del SAVED[node]
+            recompute(node)
     return result
 
 

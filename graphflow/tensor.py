@@ -35,6 +35,7 @@ from graphflow.memory import (
     epoch,
     grad_table,
     leaves_of,
+    save,
 )
 from graphflow.modes import MODE, concrete, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.runtime.device import Device
@@ -241,6 +242,8 @@ class Tensor(Interop):
         assert self._array is not None
         version = self._storage.version
         if self._node is not None and self._node_version == version:
+            if self._node not in SAVED and self._node_is_state():  # a backward has let the value go
+                SAVED[self._node] = Saved(self._array, self._storage)
             return self._node
         if not self.is_leaf:
             if self._alias is None:
@@ -451,7 +454,7 @@ def record(result: Tensor, node: Node) -> None:
     """Keeps the node and value that backward will need."""
     result._node, result._node_version = node, result._storage.version
     result._requires_grad, result._leaf = True, False
-    SAVED[node] = Saved(result._array, result._storage)  # type: ignore[arg-type]
+    save(node, result._array, result._storage)  # type: ignore[arg-type]
 
 
 def constant(value: Any, dtype: DType) -> Tensor:

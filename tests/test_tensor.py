@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -110,6 +111,70 @@ def test_autograd_grad_leaves_grads_alone() -> None:
     assert not linear.requires_grad  # nothing more to differentiate
     (g,) = gf.autograd.grad(x * 2, x, grad_outputs=gf.tensor([1.0, 3.0]))
     assert g.tolist() == [2, 6]
+
+
+@pytest.mark.parametrize(
+    ("function", "keeps"),
+    [
+        (lambda x: x.exp(), True), (lambda x: x * x, True), (lambda x: x @ gf.ones(2), True),
+        (lambda x: x.relu(), True), (lambda x: x[[0, 1]], True), (lambda x: gf.where(x > 0, x, 1.0), True),
+        (gf.compile(lambda x: x.sin()), True), (lambda x: x + 1, False), (lambda x: x[1:].mean(), False),
+        (lambda x: 3 - x.reshape(2, 1), False), (lambda x: gf.cat([x, x]).cumsum(0), False),
+    ],
+)  # fmt: skip
+def test_a_second_backward_needs_the_first_to_retain_the_graph(
+    function: Callable[[gf.Tensor], gf.Tensor], keeps: bool
+) -> None:
+    x = leaf(1.0, 2.0)
+    y = function(x).sum()
+    y.backward(retain_graph=True)
+    once = grad_of(x).clone()
+    y.backward()
+    assert grad_of(x).tolist() == (2 * once).tolist()
+    if keeps:
+        with pytest.raises(
+            GradientError, match=r"backward through the graph a second time(.|\n)*at /"
+        ):
+            y.backward()
+        with pytest.raises(GradientError, match="a second time"):
+            gf.autograd.grad(y, x)
+    else:
+        y.backward()
+    assert grad_of(x).tolist() == ((2 if keeps else 3) * once).tolist()
+
+
+def test_graphs_that_overlap_share_what_they_keep() -> None:
+    x = leaf(1.0, 2.0)
+    y = x + 1
+    one, two = (y * y).sum(), (y * y * 3).sum()
+    one.backward()
+    two.backward()
+    assert grad_of(x).tolist() == [16, 24]
+    z = x.exp()
+    z.sum().backward()
+    three = (z * z).sum()
+    (g,) = gf.autograd.grad(three, z)  # stops before what is used up
+    np.testing.assert_allclose(g.numpy(), 2 * np.exp([1, 2]))
+    with pytest.raises(GradientError, match="gradient of exp needs"):
+        (z * 2).sum().backward()
+    a, b = leaf(2.0), leaf(3.0)
+    product = a * b
+    gf.autograd.backward([product * a, product * b])  # one walk
+    assert (grad_of(a).item(), grad_of(b).item()) == (12 + 9, 4 + 12)
+
+
+def test_a_backward_lets_go_of_what_the_graph_kept() -> None:
+    x = leaf(*range(5))
+    hidden = x.exp()
+    kept = weakref.ref(hidden._array)
+    batch = gf.ones(5).double()
+    data = weakref.ref(batch._array)
+    loss = (hidden * hidden * batch).sum()
+    del hidden, batch
+    loss.backward(retain_graph=True)
+    assert kept() is not None and data() is not None
+    loss.backward()
+    assert kept() is None and data() is None and loss.grad_fn is not None
 
 
 def test_backward_with_create_graph_goes_on() -> None:

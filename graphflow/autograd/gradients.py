@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,13 +19,17 @@ from graphflow.autograd.hooks import RETAINED, accumulated, adjuster
 from graphflow.compiler import interpret, ir
 from graphflow.compiler.ir import OPS, Node
 from graphflow.compiler.location import user_loc
-from graphflow.compiler.passes.autodiff import is_differentiable, vjp, with_zeros
+from graphflow.compiler.passes.autodiff import Cotangent, is_differentiable, vjp, with_zeros
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.errors import GradientError
+from graphflow.memory import is_released, release, save
 from graphflow.modes import MODE, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.tensor import SAVED, Saved, Storage, Tensor, apply, constant, leaves_of, record, where_called
 
 _UIDS = itertools.count(1)
+# Operations whose gradients are part of a history: a function made of several, such as x**3, is passed
+# through once more by the second derivative, which doesn't use up the first one.
+_DIFFERENTIATED_AGAIN: weakref.WeakSet[Node] = weakref.WeakSet()
 
 
 def _backward(
@@ -34,25 +38,10 @@ def _backward(
     """Accumulates d(self)/d(leaf), times `gradient` for non-scalars, into ``.grad`` of every leaf that wants
     it.
 
-    `retain_graph` is accepted for compatibility: graphs live as long as somebody holds a tensor of theirs.
+    Afterwards the values kept for it are let go, unless `retain_graph` (by default `create_graph`) is set: a
+    second backward through an operation that needs some is an error. While tracing there is nothing to keep.
     """
-    trace = current_trace()
-    if self._array is None and self._trace is not trace:
-        self._leaked()
-    seed = _seed(self, gradient)
-    leaves = _reachable_leaves([self], trace)[::-1]  # from the end, so that little is held at a time
-    grads = _differentiate([self], [seed], [n for n, _ in leaves], create_graph)
-    with no_grad() if not create_graph else enable_grad():
-        for (_, leaf), g in zip(leaves, grads, strict=True):
-            if g is not None:
-                held = leaf.grad
-                if held is None:
-                    leaf.grad = g
-                elif create_graph:
-                    leaf.grad = apply(OPS["add"], held, g)
-                else:
-                    held._assign(apply(OPS["add"], held, g))
-                accumulated(leaf)
+    backward([self], [gradient], retain_graph, create_graph)
 
 
 Tensor.backward = _backward  # type: ignore[assignment,method-assign]
@@ -105,13 +94,29 @@ def _reachable_leaves(outputs: Sequence[Tensor], trace: Trace | None) -> list[tu
 
 
 def _differentiate(
-    outputs: Sequence[Tensor], seeds: Sequence[Tensor], wrt: Sequence[Node], create_graph: bool
+    outputs: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    wrt: Sequence[Node],
+    create_graph: bool,
+    retain_graph: bool | None,
 ) -> list[Tensor | None]:
     trace = current_trace()
     nodes = [node_in(t, trace) for t in outputs]
+    visited: dict[Node, bool] = {}
+
+    def applied(node: Node, g: Cotangent, shares: Sequence[Cotangent | None]) -> None:
+        if is_released(node):
+            raise GradientError(
+                "Trying to backward through the graph a second time: the values that the gradient of "
+                f"{node.op.name} needs have been freed; use retain_graph=True the first time"
+                + (f"\n  at {node.loc.describe()}" if node.loc else "")
+            )
+        visited[node] = _needs_values(node, g, shares)
+
     with ir.at(user_loc()):
         seeded = [node_in(s, trace) for s in seeds]
-        grads = with_zeros(nodes, wrt, vjp(nodes, seeded, wrt, adjust=adjuster()))
+        found = vjp(nodes, seeded, wrt, adjust=adjuster(), applied=applied if trace is None else None)
+        grads = with_zeros(nodes, wrt, found)
     wanted = [g for g in grads if g is not None]
     flows = carrying(wanted, trace) if create_graph else [False] * len(wanted)
     if trace is not None:
@@ -121,8 +126,25 @@ def _differentiate(
     else:
         values = _evaluate_saved(wanted, nodes, create_graph)
         made = [_eager_grad(*parts) for parts in zip(wanted, values, flows, strict=True)]
+        if create_graph:
+            _DIFFERENTIATED_AGAIN.update(visited)
+        if not (create_graph if retain_graph is None else retain_graph):
+            for node in visited.keys() - _DIFFERENTIATED_AGAIN:
+                release(node, visited[node])
     results = iter(made)
     return [None if g is None else next(results) for g in grads]
+
+
+def _needs_values(node: Node, g: Cotangent, shares: Sequence[Cotangent | None]) -> bool:
+    """Whether a rule's result depends on values that were saved, and not on the cotangent and sizes alone."""
+    given = g.values() if isinstance(g, Mapping) else (g,)
+    values = {n for n in (node, *node.inputs) if n in SAVED}
+    asked: list[Node] = []
+    for operand, share in zip(node.inputs, shares, strict=True):
+        saved = SAVED.get(operand)
+        if share is not None and (operand.inputs or (saved is not None and saved.leaf is not None)):
+            asked += share.values() if isinstance(share, Mapping) else (share,)
+    return any(n in values for n in ir.toposort(asked, stop=values.union(given)))
 
 
 def _eager_grad(node: Node, value: np.ndarray, flows: bool) -> Tensor:
@@ -189,7 +211,7 @@ def _evaluate_saved(roots: Sequence[Node], forward: Sequence[Node], keep: bool) 
     values = interpret.evaluate(roots, known, {}, _observer(fresh, keep))
     for node, value in fresh.items():
         if isinstance(value, np.ndarray):
-            SAVED[node] = Saved(value, Storage())
+            save(node, value, Storage())
     # Every gradient gets memory of its own: rules may hand out a saved value, a view, or one array twice.
     taken = {id(v) for v in known.values()}
     for i, value in enumerate(values):
@@ -236,7 +258,7 @@ def grad(
     allow_unused: bool = False,
 ) -> tuple[Any, ...]:
     """Gradients of `outputs` with respect to `inputs`, as ``torch.autograd.grad``; ``.grad`` stays
-    untouched.
+    untouched. `retain_graph` as for ``backward``.
     """
     outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
@@ -246,7 +268,7 @@ def grad(
         if not t._requires_grad:
             raise GradientError("one of the inputs does not require grad" + where_called())
     seeds = [_seed(o, g) for o, g in zip(outs, given, strict=True)]
-    found = _differentiate(outs, seeds, [node_in(t, trace) for t in ins], create_graph)
+    found = _differentiate(outs, seeds, [node_in(t, trace) for t in ins], create_graph, retain_graph)
     if not allow_unused and any(g is None for g in found):
         raise GradientError(
             "one of the inputs was not used to compute the outputs; pass allow_unused=True to get None"
@@ -278,11 +300,27 @@ def backward(
     """Accumulates the gradients of all `tensors` into the ``.grad`` of the leaves they were made from."""
     outputs = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if grad_tensors is None or isinstance(grad_tensors, Tensor):
-        seeds: list[Tensor | None] = [grad_tensors] * len(outputs)
+        given: list[Tensor | None] = [grad_tensors] * len(outputs)
     else:
-        seeds = list(grad_tensors)
-    for output, seed in zip(outputs, seeds, strict=True):
-        output.backward(seed, retain_graph, create_graph)
+        given = list(grad_tensors)
+    trace = current_trace()
+    for output in outputs:
+        if output._array is None and output._trace is not trace:
+            output._leaked()
+    seeds = [_seed(output, gradient) for output, gradient in zip(outputs, given, strict=True)]
+    leaves = _reachable_leaves(outputs, trace)[::-1]  # from the end, so that little is held at a time
+    grads = _differentiate(outputs, seeds, [n for n, _ in leaves], create_graph, retain_graph)
+    with no_grad() if not create_graph else enable_grad():
+        for (_, leaf), g in zip(leaves, grads, strict=True):
+            if g is not None:
+                held = leaf.grad
+                if held is None:
+                    leaf.grad = g
+                elif create_graph:
+                    leaf.grad = apply(OPS["add"], held, g)
+                else:
+                    held._assign(apply(OPS["add"], held, g))
+                accumulated(leaf)
 
 
 __all__ = [

@@ -14,6 +14,7 @@ from graphflow.compiler.ir import OPS, Node, Shape, TensorType, TupleType, at, c
 from graphflow.errors import GradientError
 
 Cotangent = Node | Mapping[int, Node]
+Applied = Callable[[Node, Cotangent, Sequence[Cotangent | None]], None]
 
 
 def unbroadcast(g: Node, shape: Shape) -> Node:
@@ -42,13 +43,15 @@ def vjp(
     wrt: Sequence[Node],
     stop: frozenset[Node] = frozenset(),
     adjust: Callable[[Node, Node], Node] | None = None,
+    applied: Applied | None = None,
 ) -> list[Node | None]:
     """Cotangents of `wrt` given those of `outputs`; None where an output doesn't depend on a node
     differentiably.
 
     Every cotangent has the type of its node. Nodes in `stop` are treated as inputs: nothing behind them is
-    visited. `adjust` may replace the cotangent of a node. GradientError when the path runs through an op that
-    has no gradient rule.
+    visited. `adjust` may replace the cotangent of a node; `applied` is told of every rule: the node, its
+    cotangent and its operands' shares. GradientError when the path runs through an op that has no gradient
+    rule.
     """
     order, needed = _paths(outputs, wrt, stop)
     targets = set(wrt)
@@ -69,7 +72,7 @@ def vjp(
                 found[node] = g  # type: ignore[assignment]
             if node in stop or not any(i in needed for i in node.inputs):
                 continue
-            _push(node, g, needed, totals)
+            _push(node, g, needed, totals, applied)
     return [found.get(node) for node in wrt]
 
 
@@ -111,7 +114,13 @@ def _are_leaves(nodes: Sequence[Node]) -> bool:
     return all(not n.inputs for n in nodes)
 
 
-def _push(node: Node, g: Cotangent, needed: set[Node], totals: dict[Node, list[Cotangent]]) -> None:
+def _push(
+    node: Node,
+    g: Cotangent,
+    needed: set[Node],
+    totals: dict[Node, list[Cotangent]],
+    applied: Applied | None,
+) -> None:
     """Applies the node's rule and hands each needed operand its share."""
     rule = node.op.vjp
     if rule is None:
@@ -122,6 +131,8 @@ def _push(node: Node, g: Cotangent, needed: set[Node], totals: dict[Node, list[C
             ".detach() on its operand if none is wanted"
         )
     shares = rule(g, node, *node.inputs, **node.attrs)
+    if applied is not None:
+        applied(node, g, shares)
     for operand, share in zip(node.inputs, shares, strict=True):
         if share is not None and operand in needed:
             if isinstance(operand.type, TensorType):
