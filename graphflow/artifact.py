@@ -25,6 +25,7 @@ from graphflow import tensorfile
 from graphflow.compiler.codec import decode, encode
 from graphflow.compiler.interpret import bind_symbols
 from graphflow.compiler.ir import Graph
+from graphflow.compiler.rewrite import interned
 from graphflow.compiler.verify import verify
 from graphflow.errors import DTypeError, FormatError, ShapeError
 
@@ -51,7 +52,7 @@ def write_artifact(
     _check_states(graph, states)
     meta = _check_meta(meta)
     body = {
-        GRAPH: _to_json(encode(graph)),
+        GRAPH: _to_json(encode(interned(graph))),
         WEIGHTS: tensorfile.to_bytes(
             {name: np.asarray(states[name], order="C") for name in _names(graph.states)}
         ),

@@ -311,3 +311,19 @@ def test_a_graphs_text_reads_back_and_trains_on() -> None:
         gf.parse_graph("graph f(%x: float32[3]) {\n  nonsense\n}")
     with pytest.raises(TypeError, match="parse_graph takes a graph's text, not Graph"):
         gf.parse_graph(graph)  # type: ignore[arg-type]
+
+
+def test_states_that_take_one_value_are_one_node_in_the_file(tmp_path: Path) -> None:
+    a, b = gf.zeros(2), gf.zeros(2)
+
+    @gf.compile
+    def step(x: gf.Tensor) -> gf.Tensor:
+        value = x.sum() * gf.ones(2)
+        with gf.no_grad():
+            a.copy_(value)
+            b.copy_(value)
+        return value
+
+    step(gf.ones(3))
+    gf.export(step, tmp_path / "step.gfz")
+    assert gf.load_graph(tmp_path / "step.gfz")(gf.ones(5)).tolist() == [5.0, 5.0]

@@ -79,3 +79,14 @@ class RuleSet:
             if better is not None and better is not node:
                 return better
         return None
+
+
+def interned(graph: Graph) -> Graph:
+    """`graph` with equal nodes as one, also those that the trace had to keep apart."""
+    done: dict[Node, Node] = {}
+    for node in toposort(graph.roots):
+        done[node] = node
+        if node.inputs:
+            with at(node.loc):
+                done[node] = make_node(node.op, tuple(done[i] for i in node.inputs), dict(node.attrs))
+    return graph.with_roots([done[r] for r in graph.roots])
