@@ -235,7 +235,7 @@ def test_a_value_that_leaked_through_a_module() -> None:
         (np.array([[1, 2], [3]], dtype=object), "dtype object, .*; make it a rectangular array of numbers"),
         (np.array(["a"]), "dtype <U1, .*; make it a rectangular array of numbers"),
         (ones(2, dtype=np.complex128), "dtype complex128, .*; convert it first"),
-        (ones(2, dtype=np.float16), "dtype float16, .*; convert it first"),
+        (ones(2, dtype=np.longdouble), "dtype float128, .*; convert it first"),
         (ones(2, dtype=np.uint64), "dtype uint64"),
         (np.array(["2020-01-01"], dtype="M8[D]"), "dtype datetime64"),
         (np.complex64(1), "dtype complex64"),
