@@ -135,12 +135,13 @@ class Captures:
         if not all(a is b or _is_plain(a, b) for a, b in zip(values, self._values, strict=True)):
             return before
         self._values = values
-        after, then = set(self._key_of(watches, values)), set(before)
+        after = set(self._key_of(watches, values))
+        changed = after - set(before)
         for watch, value in zip(watches, self._values, strict=True):
             if _is_mutable(watch, value):
                 held = reached(watch.label, value, self._names) if watch.deep else []
                 for label, part in [(watch.label, value), *held]:
-                    if (label, comparable(part)) in after - then:
+                    if (label, comparable(part)) in changed:
                         self._own.add((watch.place, label))
         self._key = self._key_of(watches, values)
         was = {label: stand_in for label, stand_in in before if (label, stand_in) not in after}
