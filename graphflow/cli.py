@@ -1,6 +1,7 @@
 """The command ``graphflow``.
 
 Exit codes: 0 done, 2 something to correct (one line says what), 130 and 143 stopped by Ctrl-C and SIGTERM.
+A reader that closes the output (``| head``) stops nothing.
 """
 
 from __future__ import annotations
@@ -20,26 +21,27 @@ from graphflow.artifact import read_artifact
 from graphflow.config import settings
 from graphflow.errors import GraphflowError
 from graphflow.job import train
+from graphflow.jobs.output import complain, standard_output
 from graphflow.jobs.signals import Stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code. With GRAPHFLOW_DEBUG set, errors come with a traceback."""
-    options = _parser().parse_args(arguments)
     debug = 0
     try:
+        options = _parser().parse_args(arguments)
         debug = settings().debug  # a variable with a bad value is told before anything is begun
         options.run(options)
     except Stopped as stopped:
-        _complain(str(stopped))
+        complain(str(stopped))
         return stopped.exit_code
     except KeyboardInterrupt:
-        _complain("interrupted")
+        complain("interrupted")
         return 128 + int(signal.SIGINT)
     except (GraphflowError, OSError) as error:
         if debug:
             raise
-        _complain(f"error: {_told(error)}")
+        complain(f"error: {_told(error)}")
         return 2
     return 0
 
@@ -63,13 +65,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> None:
-    train(options.job, resume=options.resume, console=Console())
+    train(options.job, resume=options.resume)
 
 
 def _inspect(options: argparse.Namespace) -> None:
     """Prints a graph file's signature and states."""
     graph, states, _ = read_artifact(options.file)
-    console = Console()
+    console = Console(file=standard_output())
     updated = {index for index, _ in graph.updates}
     kind = f"changes {len(updated)} of its states" if updated else "changes no state"
     _say(console, f"{options.file}: {graph.name}, {len(graph.nodes())} operations, {kind}")
@@ -98,10 +100,6 @@ def _told(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
-
-
-def _complain(text: str) -> None:
-    print(f"graphflow: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

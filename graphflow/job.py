@@ -25,6 +25,7 @@ from graphflow.errors import FormatError, GraphflowError, JobError
 from graphflow.jobs import checkpoint
 from graphflow.jobs.config import OPTIMIZERS, JobConfig, read
 from graphflow.jobs.entry import UserCode
+from graphflow.jobs.output import standard_output
 from graphflow.jobs.report import Report
 from graphflow.jobs.signals import Stopped, StopWish
 from graphflow.nn import functional as F
@@ -35,6 +36,7 @@ from graphflow.tensorfile import write_atomically
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 MODEL = "model.gfz"
+_UNREAD = "nobody reads the output any more; training goes on without it"
 
 
 @dataclass
@@ -71,11 +73,11 @@ def train(path: str | Path, *, resume: bool = False, console: Console | None = N
 
     With `resume` it goes on from the output folder's checkpoint, if there is one. JobError when the
     description, the user's code or the data can't be used; Stopped, after a checkpoint was written, on SIGINT
-    or SIGTERM.
+    or SIGTERM. Where nobody reads standard output any more, training goes on without it.
     """
     config = read(path)
     with StopWish() as wish:
-        run = _Run(config, console or Console(), wish)
+        run = _Run(config, console or Console(file=standard_output(_UNREAD)), wish)
         run.prepare(resume)
         return run.to_the_end()
 
