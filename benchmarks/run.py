@@ -62,7 +62,7 @@ def main():
             r = f"  {f}/graphflow {st.median(x / y for x, y in zip(ts, base)):.2f}" if base and f != 'graphflow' else ''
             print(f"{w:9s} {f:9s} {st.median(ts)*1e6:10.1f} us  (min {min(ts)*1e6:.1f})  import {h['imp']:.2f}s cold {h['cold']:.2f}s{r}", flush=True)
             out[f'{w}/{f}'] = dict(us=st.median(ts) * 1e6, **h)
-        if base:
+        if base and len(ps) > 1:
             best = min((st.median(x / y for x, y in zip(ts, base)), f) for f, (p, h, ts) in ps.items() if f != 'graphflow')
             ratios[w] = best[0]
             print(f"{w:9s} best peer/graphflow {best[0]:.2f} ({best[1]})", flush=True)
