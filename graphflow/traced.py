@@ -71,6 +71,7 @@ class Traced:
     static_reads: tuple[tuple[Callable[[], Hashable], Hashable], ...]
     needs: tuple[tuple[Size, Exception], ...]
     guards: tuple[Dim, ...]
+    not_one: tuple[Dim, ...]
 
     def sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         """The symbols' values for a call's arrays."""
@@ -133,6 +134,7 @@ def trace_function(
         tuple(tracer.static_reads.values()),
         tuple(tracer.needs.items()),
         tuple(tracer.guards),
+        tuple(tracer.not_one),
     )
 
 

@@ -206,6 +206,9 @@ class Variant:
             if evaluate(guard, values) < 0:
                 told = ", ".join(f"{s} = {v}" for s, v in values.items())
                 return f"the program did what is right for {guard} >= 0, which isn't so with {told}"
+        for other in self.traced.not_one:
+            if evaluate(other, values) == 1:
+                return f"the size {other} is 1 now, which changes what the program does"
         return None
 
     def run(self, call: Arguments, bound: Binding) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import graphflow as gf
@@ -210,3 +211,36 @@ def test_sizes_are_results_too() -> None:
         assert (triple, count, rank, width) == (3 * n, 4 * n, 2, 4)
         assert type(triple) is int
     assert len(f.variants) == 1
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((1, 4, 2))))
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.sum(1).squeeze(), lambda x: (x * 2).squeeze(0), lambda x: x.squeeze((0, 1)) + 1,
+        lambda x: x.T.squeeze(), lambda x: gf.cat([x, x]).squeeze(0), lambda x: x[:1].squeeze(),
+        lambda x: x.sum(1).squeeze().tanh().mean(), lambda x: x + gf.ones(4 if len(x) == 4 else 1, 3),
+        lambda x: x.expand(len(x) if len(x) > 1 else 5, 3).sum(0),
+    ],
+)  # fmt: skip
+def test_what_a_size_of_1_changes_is_told_apart(function: Any, order: tuple[int, ...]) -> None:
+    compiled = gf.compile(function)
+    for batch in (*order, *order):
+        x = gf.arange(1.0, 3 * batch + 1).reshape(batch, 3) / 10
+        wanted, got = function(x), compiled(x)
+        assert got.shape == wanted.shape
+        np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-6)
+
+
+def test_sizes_other_than_1_share_a_variant_with_squeeze() -> None:
+    compiled = gf.compile(lambda x: x.sum(1).squeeze())
+    for batch in (4, 1, 5, 1, 0, 7):
+        assert compiled(gf.ones(batch, 3)).shape == (() if batch == 1 else (batch,))
+    assert len(compiled.variants) == 2
+    assert "the size batch is 1 now" in str(compiled.variants[1])
+    loss = gf.compile(lambda x: (x.sum(1) * 2).backward())
+    x = gf.ones(1, 3, requires_grad=True)
+    loss(x)
+    assert x.grad is not None and x.grad.tolist() == [[2, 2, 2]]
+    with pytest.raises(gf.errors.GradientError, match="only for scalar outputs"):
+        loss(gf.ones(2, 3, requires_grad=True))

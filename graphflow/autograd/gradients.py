@@ -22,6 +22,7 @@ from graphflow.compiler.location import user_loc
 from graphflow.compiler.passes.autodiff import Cotangent, is_differentiable, vjp, with_zeros
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.errors import GradientError
+from graphflow.functions.common import is_one
 from graphflow.memory import is_released, release, save
 from graphflow.modes import MODE, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.tensor import SAVED, Saved, Storage, Tensor, apply, constant, leaves_of, record, where_called
@@ -52,7 +53,7 @@ def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
     if not output._requires_grad:
         raise GradientError("this tensor does not require grad and does not have a grad_fn" + where_called())
     if gradient is None:
-        if any(s != 1 for s in output.type_.shape):
+        if not all(is_one(s, "backward() without a gradient") for s in output.type_.shape):
             raise GradientError(
                 "grad can be implicitly created only for scalar outputs, this one has shape "
                 f"{tuple(output.shape)}; "

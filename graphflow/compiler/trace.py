@@ -65,6 +65,7 @@ class Trace(Constraints):
         self.states: dict[Hashable, State] = {}
         self.weak: dict[Node, bool] = {}
         self.guards: set[Dim] = set()
+        self.not_one: set[Dim] = set()
         self.needs: dict[Size, Exception] = {}
         self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
         self.levels: list[Any] = []  # every vmap that the function is inside of, outermost first
@@ -156,6 +157,17 @@ class Trace(Constraints):
             self.guards.add(guard)
         return found
 
+    def is_one(self, size: Dim, reason: str) -> bool:
+        """Whether the size is 1 at this call: its symbols are fixed then, else the graph is good for calls
+        where it isn't 1 either. Without numbers a symbol isn't taken for 1.
+        """
+        if self.hints is None:
+            return False
+        if evaluate(size, self.hints) == 1:
+            raise self._pinning(size, reason)
+        self.not_one.add(size)
+        return False
+
     # Constraints
 
     def require_equal(self, a: Size, b: Size) -> Size:
@@ -224,6 +236,7 @@ class Scope(Trace):
         self.parent: Trace = parent
         self.args, self.states, self.weak = parent.args, parent.states, parent.weak
         self.guards, self.needs, self.static_reads = parent.guards, parent.needs, parent.static_reads
+        self.not_one = parent.not_one
         self.levels, self.elements, self._rounds = parent.levels, parent.elements, parent._rounds
         self.captured: dict[Node, None] = {}
         self.rebound: dict[Hashable, None] = dict.fromkeys(rebound)

@@ -350,6 +350,12 @@ def at_least(size: Extent, least: Extent) -> bool:
     return trace is None or trace.is_natural(excess)
 
 
+def is_one(size: Extent, why: str) -> bool:
+    """Whether a size is 1, for what changes its meaning then; the compiled variant is good for such sizes."""
+    trace = current_trace()
+    return size == 1 if isinstance(size, int) or trace is None else trace.is_one(size, why)
+
+
 def pinned(size: Extent, why: str) -> int:
     """The number that a size is; a symbolic one fixes its symbols for this compiled variant."""
     trace = current_trace()

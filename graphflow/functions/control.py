@@ -14,7 +14,16 @@ from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import bool_, float32, int64
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.arrange import stack
-from graphflow.functions.common import Extent, at_least, logical, operand, reshaped, scalar, tensor_arg
+from graphflow.functions.common import (
+    Extent,
+    at_least,
+    is_one,
+    logical,
+    operand,
+    reshaped,
+    scalar,
+    tensor_arg,
+)
 from graphflow.functions.create import zeros
 from graphflow.functions.registry import error, public
 from graphflow.scopes import abstract_emitted, trace_cond, trace_scan, trace_while
@@ -91,9 +100,7 @@ def _callable(value: Any, name: str, argument: str) -> None:
 
 def _whole(value: Any, name: str, argument: str) -> Extent:
     if isinstance(value, bool) or not (isinstance(value, SymbolicSize) or hasattr(value, "__index__")):
-        raise error(
-            DTypeError, name, f"argument {argument!r} must be an integer, not {type(value).__name__}"
-        )
+        raise error(DTypeError, name, f"argument {argument!r} must be an integer, not {type(value).__name__}")
     return value.size if isinstance(value, SymbolicSize) else int(value.__index__())
 
 
@@ -191,7 +198,7 @@ def _run_scan(
 
 def _predicate(pred: Any, name: str) -> Tensor:
     found = tensor_arg(pred, name, "pred")
-    if any(size != 1 for size in found.type_.shape):
+    if not all(is_one(size, f"the predicate of {name}") for size in found.type_.shape):
         raise error(
             ShapeError, name, f"the predicate has to be one value, got {found.type_}; use .any() or .all()"
         )
@@ -199,9 +206,7 @@ def _predicate(pred: Any, name: str) -> Tensor:
 
 
 @public(method=False)
-def cond(
-    pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any
-) -> Any:
+def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
     """``true_fn(*operands)`` where `pred` holds, else ``false_fn(*operands)``, as ``jax.lax.cond``.
 
     `pred` is a tensor of one element, or a Python bool. In a compiled function only the chosen branch runs;

@@ -18,9 +18,7 @@ from graphflow.modes import is_grad_enabled
 from graphflow.tensor import Tensor, apply, where_called
 
 
-def into(
-    name: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
-) -> Any:
+def into(name: str, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
     """``body(*args, **kwargs)`` with its tensors written into `out`, which is given back.
 
     The result is computed in the dtype of `out` where the function lets that be chosen, and converted if that
@@ -39,9 +37,7 @@ def into(
         what = "a view" if all(isinstance(part, Tensor) for part in parts) else "no tensor"
         raise DTypeError(f"{name}: gives {what} and takes no out={where_called()}")
     if len(parts) != len(targets):
-        raise DTypeError(
-            f"{name}: gives {len(parts)} tensors, out= has {len(targets)}{where_called()}"
-        )
+        raise DTypeError(f"{name}: gives {len(parts)} tensors, out= has {len(targets)}{where_called()}")
     for part, target in zip(parts, targets, strict=True):
         _check(name, part, target)
     for part, target in zip(parts, targets, strict=True):

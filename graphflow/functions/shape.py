@@ -17,6 +17,7 @@ from graphflow.functions.common import (
     dims_arg,
     expanded,
     infer_size,
+    is_one,
     reshaped,
     scalar,
     shape_args,
@@ -94,11 +95,14 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
 
 @public()
 def squeeze(input: Tensor, dim: Dims = None) -> Tensor:
-    """Without dimensions of size 1: all of them, or those among `dim`."""
+    """Without dimensions of size 1: all of them, or those among `dim`.
+
+    In a graph traced for any sizes, without a call, dimensions of symbolic size stay.
+    """
     t = tensor_arg(input, "squeeze")
     shape = t.type_.shape
     dims = dims_arg(dim, t.ndim, "squeeze")
-    return reshaped(t, without(shape, [d for d in dims if shape[d] == 1]))
+    return reshaped(t, without(shape, [d for d in dims if is_one(shape[d], "squeeze()")]))
 
 
 @public()

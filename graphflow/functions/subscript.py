@@ -21,6 +21,7 @@ from graphflow.functions.common import (
     cast,
     copied,
     expanded,
+    is_one,
     of_array,
     of_size,
     operand,
@@ -370,7 +371,7 @@ def _written_where(t: Tensor, items: list[Any], value: Operand, add: bool) -> Te
     if isinstance(source, Tensor) and source.ndim > rest:
         shape = source.type_.shape
         place = source.ndim - rest - 1  # the dimension that runs over the chosen elements
-        if shape[place] != 1:
+        if not is_one(shape[place], "a value for the elements of a mask"):
             raise error(
                 TraceError, "setitem",
                 f"{source.type_} has a value for each chosen element, and how many those are depends on the "
@@ -437,7 +438,7 @@ def fitted(value: Any, shape: tuple[Extent, ...], like: Tensor, name: str) -> Te
         return expanded(scalar(source, like.dtype), shape)
     source = cast(source, like.dtype)
     extra = source.ndim - len(shape)
-    if extra > 0 and all(s == 1 for s in source.type_.shape[:extra]):
+    if extra > 0 and all(is_one(s, "a value with more dimensions") for s in source.type_.shape[:extra]):
         source = reshaped(source, source.type_.shape[extra:])
     for size, room in zip(reversed(source.type_.shape), reversed(shape), strict=False):
         if room == 1:
