@@ -11,6 +11,7 @@ from graphflow.compiler import pipeline
 from graphflow.compiler.bounds import unproved
 from graphflow.compiler.interpret import bind_symbols
 from graphflow.compiler.ir import Graph
+from graphflow.compiler.location import Asked
 from graphflow.config import settings
 from graphflow.dims import evaluate
 from graphflow.runtime import cache, report
@@ -72,9 +73,8 @@ class Engine:
         size = node.attrs["size"] if node.op.kind == "scatter" else node.inputs[0].shape[node.attrs["dim"]]
         size = evaluate(size, self.executor.kept_assignments[-1])
         where = f"\n  at {node.loc.describe()}" if node.loc else ""
-        raise IndexError(
-            f"{node.op.name}: index {value} is out of range for a dimension of size {size}{where}"
-        )
+        asked = node.loc.asked if node.loc and node.loc.asked else Asked(node.op.name, False)
+        raise IndexError(f"{asked.name}: {asked.told(value, int(size))}{where}")
 
     def run(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Outputs and new state values, as ``interpret.run_graph``; the given states stay as they are."""

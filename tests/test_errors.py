@@ -328,6 +328,36 @@ def test_every_error_is_graphflows_and_a_builtin() -> None:
         gf.compile(lambda x: x @ x)(ones(3, 4))
 
 
+@pytest.mark.parametrize("given", [11, 4, -1, -7])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_bad_index_is_told_as_it_was_given_and_by_whom(given: int, compiled: bool) -> None:
+    index, x, table = gf.tensor([1, given]), gf.randn(2, 4), gf.randn(4, 3)
+    counted_from_the_end = [] if given == -1 else [("index_select", lambda: gf.index_select(table, 0, index))]
+    for name, function in [
+        ("cross_entropy", lambda: F.cross_entropy(x, index)),
+        ("nll_loss", lambda: F.nll_loss(x, index)),
+        ("multi_margin_loss", lambda: F.multi_margin_loss(x, index)),
+        ("embedding", lambda: F.embedding(index, table)),
+        *counted_from_the_end,
+    ]:
+        expected = rf"index {given} is out of range for a dimension of size 4\n  at .*test_errors.py"
+        if not compiled and name in ("cross_entropy", "nll_loss"):
+            expected = "a target is outside the classes 0 … 3"
+        with pytest.raises(IndexError, match=f"{name if compiled else ''}.*{expected}"):
+            (gf.compile(function) if compiled else function)()
+
+
+def test_a_step_that_differentiates_a_loss_names_the_loss_too() -> None:
+    x, index = gf.randn(2, 4).requires_grad_(), gf.tensor([1, -2])
+
+    @gf.compile
+    def step() -> Any:
+        return gf.value_and_grad(lambda x: F.cross_entropy(x, index))(x)
+
+    with pytest.raises(IndexError, match="cross_entropy: index -2 is out of range for a dimension of size 4"):
+        step()
+
+
 def generator(x: Any) -> Any:
     yield x * 2
 

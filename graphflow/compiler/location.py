@@ -7,12 +7,50 @@ import linecache
 import os
 import sys
 import sysconfig
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType, TracebackType
+from typing import NamedTuple
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _COMMAND = _PACKAGE + "cli.py"
 _LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
+
+
+class Asked(NamedTuple):
+    """The public function behind an operation that looks something up, and how its indices count.
+
+    With `from_zero` negative indices don't count from the end: they reach the operation less the size.
+    """
+
+    name: str
+    from_zero: bool
+
+    def told(self, index: int, size: int) -> str:
+        """What is wrong with an index that the operation refused, as the user gave it."""
+        given = index + size if self.from_zero and index < 0 else index
+        return f"index {given} is out of range for a dimension of size {size}"
+
+
+_LOCAL = threading.local()
+
+
+def current_asked() -> Asked | None:
+    """What `asked_by` says of the operations that are made now."""
+    return getattr(_LOCAL, "asked", None)
+
+
+@contextmanager
+def asked_by(name: str, from_zero: bool = False) -> Iterator[None]:
+    """Errors about indices in operations made inside name this public function."""
+    outer = current_asked()
+    _LOCAL.asked = outer or Asked(name, from_zero)
+    try:
+        yield
+    finally:
+        _LOCAL.asked = outer
 
 
 @dataclass(frozen=True)
@@ -22,6 +60,7 @@ class Loc:
     file: str
     line: int
     function: str
+    asked: Asked | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{os.path.basename(self.file)}:{self.line}"
@@ -61,7 +100,7 @@ def user_frames(inner: FrameType) -> tuple[FrameType, FrameType] | None:
 
 def at_frame(frame: FrameType) -> Loc:
     """The line that a frame is at."""
-    return Loc(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    return Loc(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, current_asked())
 
 
 def raised_at(traceback: TracebackType | None) -> Loc | None:

@@ -23,7 +23,7 @@ from graphflow.functions.common import (
     scalar,
     tensor_arg,
 )
-from graphflow.functions.registry import error, public
+from graphflow.functions.registry import asked_by, error, public
 from graphflow.functions.shape import flatten
 from graphflow.functions.subscript import getitem, written
 from graphflow.sizes import unwrap
@@ -80,7 +80,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     if positions.ndim > 1:
         raise error(ShapeError, "index_select", f"the index has to be a vector, got {positions.type_}")
     axis = dim_arg(dim, t.ndim, "index_select")
-    return apply(OPS["take"], t, positions if positions.ndim else reshaped(positions, (1,)), dim=axis)
+    with asked_by("index_select"):
+        return apply(OPS["take"], t, positions if positions.ndim else reshaped(positions, (1,)), dim=axis)
 
 
 def _trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:

@@ -8,9 +8,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+from graphflow.compiler.location import asked_by
 from graphflow.errors import DTypeError
 from graphflow.functions.output import into
 from graphflow.tensor import GRAD_FN_NAMES, Tensor, where_called
+
+__all__ = ["FUNCTIONS", "asked_by", "error", "public"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -21,6 +21,7 @@ from graphflow.compiler.ir import (
     format_shape,
     register,
 )
+from graphflow.compiler.location import Asked, current_asked
 from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.movement import expand, reshape
 from graphflow.dims import Dim, product
@@ -78,7 +79,8 @@ def _infer_gather(x: TensorType, index: TensorType, dim: int) -> TensorType:
 def _check(index: np.ndarray, size: int) -> None:
     if index.size and (index.min() < -size or index.max() >= size):
         bad = index[(index < -size) | (index >= size)].flat[0]
-        raise IndexError(f"index {bad} is out of range for a dimension of size {size}")
+        asked = current_asked() or Asked("", False)
+        raise IndexError(asked.told(int(bad), size))
 
 
 def _numpy_gather(x: np.ndarray, index: np.ndarray, dim: int) -> Any:

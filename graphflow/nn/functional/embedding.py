@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
-from graphflow.functions.registry import error
+from graphflow.functions.registry import asked_by, error
 from graphflow.tensor import Tensor, no_grad
 
 
@@ -32,7 +32,8 @@ def embedding(
     flat = positions.flatten()
     if max_norm is not None:
         _shorten(weight, flat, max_norm, norm_type)
-    rows = weight.index_select(0, flat)
+    with asked_by("embedding", from_zero=True):
+        rows = weight.index_select(0, flat)
     if scale_grad_by_freq:
         ones = ops.ones_like(flat)
         often = ops.zeros(weight.shape[0], dtype=flat.dtype).index_add(0, flat, ones)
@@ -67,7 +68,7 @@ def _positions(input: Tensor, weight: Tensor, padding_idx: int | None) -> tuple[
             )
         padding_idx %= count
     index = input.long()
-    return ops.where(index < 0, count, index), padding_idx
+    return ops.where(index < 0, index - count, index), padding_idx
 
 
 def _shorten(weight: Tensor, positions: Tensor, max_norm: float, norm_type: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
-from graphflow.functions.registry import error
+from graphflow.functions.registry import asked_by, error
 from graphflow.nn.functional.activation import log_softmax
 from graphflow.nn.functional.reduction import chosen, reduced, sizes_differ
 from graphflow.tensor import Tensor
@@ -120,9 +120,10 @@ def _indexed(
     counts = index != ignore_index
     # An ignored row may hold any number, so it looks at class 0; other negative indices must not count from
     # the end.
-    safe = ops.where(counts, ops.where(index < 0, classes, index), 0)
+    safe = ops.where(counts, ops.where(index < 0, index - classes, index), 0)
     try:
-        picked = log_probabilities.gather(dim, safe)
+        with asked_by(name, from_zero=True):
+            picked = log_probabilities.gather(dim, safe)
     except IndexError:
         message = f"a target is outside the classes 0 … {classes - 1} and isn't ignore_index={ignore_index}"
         raise error(IndexError, name, message) from None

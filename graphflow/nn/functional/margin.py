@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
-from graphflow.functions.registry import error
+from graphflow.functions.registry import asked_by, error
 from graphflow.nn.functional.distance import pairwise_distance
 from graphflow.nn.functional.reduction import chosen, differ, reduced, sizes_differ
 from graphflow.tensor import Tensor
@@ -162,7 +162,8 @@ def multi_margin_loss(
             ValueError, "multi_margin_loss", f"weight must be one-dimensional, got {weight.ndim} dimensions"
         )
     index = _classes(input, target, "multi_margin_loss").unsqueeze(-1)
-    right = input.gather(-1, _counted(index, input.shape[-1]))
+    with asked_by("multi_margin_loss", from_zero=True):
+        right = input.gather(-1, _counted(index, input.shape[-1]))
     others = ops.arange(input.shape[-1]) != index
     loss = ops.where(others, ops.relu(margin - right + input), 0.0)
     if p == 2:
@@ -202,7 +203,8 @@ def multilabel_margin_loss(
     ended = ((target < 0).unsqueeze(-2) & (order <= order.unsqueeze(-1))).any(-1)
     index = ops.where(ended, 0, target.long())
     listed = (index.unsqueeze(-1) == order) & ~ended.unsqueeze(-1)  # (..., place in the list, class)
-    right = input.gather(-1, index).unsqueeze(-1)
+    with asked_by("multilabel_margin_loss"):
+        right = input.gather(-1, index).unsqueeze(-1)
     pairs = ~ended.unsqueeze(-1) & ~listed.any(-2, keepdim=True)
     terms = ops.where(pairs, ops.relu(1.0 - right + input.unsqueeze(-2)), 0.0)
     return reduced(terms.sum((-2, -1)) / classes, reduction)
@@ -228,4 +230,4 @@ def _classes(input: Tensor, target: Tensor, name: str) -> Tensor:
 
 def _counted(index: Tensor, classes: int) -> Tensor:
     """Indices that can't count from the end: negative ones are out of range."""
-    return ops.where(index < 0, classes, index)
+    return ops.where(index < 0, index - classes, index)
