@@ -14,7 +14,10 @@ from graphflow.runtime import cache
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/performance.md", "docs/vecmath.md"]
+DOCUMENTS = [
+    "README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/coverage.md", "docs/performance.md",
+    "docs/vecmath.md",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
