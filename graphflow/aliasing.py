@@ -12,11 +12,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from graphflow.compiler.ir import OPS, Node, Op, constant, make_node
 from graphflow.dtypes import bool_
 from graphflow.errors import GradientError, TraceError
 
 Step = tuple[Op, Mapping[str, Any]]
+
+REPEATS = (
+    "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+    "location (expand). Please clone() the tensor before performing the operation."
+)
+
+
+def unwritable(array: np.ndarray) -> str:
+    """Why an array that can't be written can't."""
+    if any(step == 0 and size > 1 for step, size in zip(array.strides, array.shape, strict=True)):
+        return REPEATS
+    return "this tensor's memory is read-only; .clone() it first"
 
 
 @dataclass
@@ -91,6 +105,4 @@ def written_through(node: Node, steps: tuple[Step, ...], value: Node) -> Node:
         return OPS["where"](OPS["pad"](everywhere, **placed), OPS["pad"](value, **placed), node)
     if op.name in ("detach", "alias"):
         return value
-    raise GradientError(
-        "this tensor repeats elements (expand), so it can't be changed in place; .clone() it first"
-    )
+    raise GradientError(REPEATS)

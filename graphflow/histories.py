@@ -85,8 +85,8 @@ def require_recordable(alias: Alias, value: Tensor, where: Callable[[], str]) ->
         )
     if alias.certain and owner._requires_grad and owner._leaf:
         raise GradientError(
-            "a view of a leaf tensor that requires grad is being changed in place; do it under no_grad()"
-            + where()
+            "a view of a leaf Variable that requires grad is being used in an in-place operation; do it "
+            f"under no_grad(){where()}"
         )
 
 

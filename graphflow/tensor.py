@@ -248,8 +248,8 @@ class Tensor(Interop):
         if not self.is_leaf:
             if self._alias is None:
                 raise GradientError(
-                    "a tensor needed for a gradient has been modified by an in-place operation on memory "
-                    "that it shares, where gradients aren't recorded; .clone() it before changing it"
+                    "one of the variables needed for gradient computation has been modified by an inplace "
+                    "operation on memory that it shares, where gradients aren't recorded; .clone() it before"
                 )
             self._node, self._node_version = histories.taken_again(self), version
             return self._node
@@ -293,7 +293,8 @@ class Tensor(Interop):
         trace = current_trace()
         if MODE.grad_enabled and self._requires_grad and self._leaf:
             raise GradientError(
-                "a leaf tensor that requires grad is being changed in place; do it under no_grad()"
+                "a leaf Variable that requires grad is being used in an in-place operation; do it under "
+                "no_grad()"
                 + where_called()
             )
         if trace is not None:
@@ -301,9 +302,7 @@ class Tensor(Interop):
         if self._array is None:
             self._leaked()
         if not self._array.flags.writeable:
-            raise GradientError(
-                "this tensor's memory is read-only or repeats elements (expand); .clone() it first"
-            )
+            raise GradientError(aliasing.unwritable(self._array) + where_called())
         histories.overwrite(self, value, where_called)
         return self
 

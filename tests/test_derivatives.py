@@ -169,7 +169,7 @@ def test_values_overwritten_since_are_noticed() -> None:
     x = gf.tensor(X)
     _, pull = gf.vjp(lambda a: a * a, x)
     x.zero_()
-    with pytest.raises(GradientError, match="modified by an in-place operation"):
+    with pytest.raises(GradientError, match="modified by an inplace operation"):
         pull(gf.tensor(X))
 
 

@@ -74,7 +74,7 @@ def test_unfolding_a_dimension() -> None:
     view = t.unfold(1, 3, 1)
     t[0, 1, 2] = 9.0
     assert view[0, 1, 2, 0].item() == view[0, 0, 2, 1].item() == 9.0
-    with pytest.raises(RuntimeError, match="read-only or repeats elements"):
+    with pytest.raises(RuntimeError, match="read-only"):
         view.zero_()
     for arguments, error, message in (
         ((1, 8, 1), ValueError, "between 1 and 7"),

@@ -233,7 +233,7 @@ def test_backward_notices_changes_of_what_it_needs() -> None:
     x, other = leaf(1.0, 2.0), gf.tensor([3.0, 4.0])
     y = x * other
     other.add_(1)
-    with pytest.raises(GradientError, match="modified by an in-place operation"):
+    with pytest.raises(GradientError, match="modified by an inplace operation"):
         y.sum().backward()
     z = x.exp()
     with gf.no_grad():

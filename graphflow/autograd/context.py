@@ -42,8 +42,8 @@ class FunctionCtx:
         for tensor, version in zip(self._saved, self._versions, strict=True):
             if tensor is not None and tensor._array is not None and tensor._storage.version != version:
                 raise GradientError(
-                    "a tensor saved for the backward has been modified by an in-place operation: "
-                    f"{tensor.type_}{where_called()}"
+                    "one of the variables needed for gradient computation has been modified by an inplace "
+                    f"operation: {tensor.type_}{where_called()}"
                 )
         return self._saved
 

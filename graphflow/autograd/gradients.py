@@ -21,6 +21,7 @@ from graphflow.compiler.ir import OPS, Node
 from graphflow.compiler.location import user_loc
 from graphflow.compiler.passes.autodiff import Cotangent, is_differentiable, vjp, with_zeros
 from graphflow.compiler.trace import Trace, current_trace
+from graphflow.dtypes import holds_floats
 from graphflow.errors import GradientError
 from graphflow.functions.common import is_one
 from graphflow.memory import is_released, release, save
@@ -228,7 +229,7 @@ def _observer(fresh: dict[Node, Any], keep: bool) -> Callable[[Node, Any], None]
         return fresh.__setitem__ if keep else None
 
     def look(node: Node, value: Any) -> None:
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and np.isnan(value).any():
+        if isinstance(value, np.ndarray) and holds_floats(value) and np.isnan(value).any():
             where = f"\n  at {node.loc.describe()}" if node.loc else ""
             raise GradientError(f"the gradient has nan values, first in {node.op.name}, {node.type}{where}")
         if keep:
@@ -241,8 +242,10 @@ def require_unchanged(node: Node, saved: Saved) -> None:
     """GradientError if a saved value has been overwritten since."""
     if saved.version != saved.storage.version:
         raise GradientError(
-            "a value needed for the gradient has been modified by an in-place operation: the result of "
-            f"{node.op.name}, {node.type}" + (f"\n  at {node.loc.describe()}" if node.loc else "")
+            "one of the variables needed for gradient computation has been modified by an inplace operation: "
+            f"the result of {node.op.name}, {node.type}, is at version {saved.storage.version}; expected "
+            f"version {saved.version} instead; .clone() it before changing it"
+            + (f"\n  at {node.loc.describe()}" if node.loc else "")
         )
 
 

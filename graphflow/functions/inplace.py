@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from graphflow.aliasing import unwritable
 from graphflow.compiler.ir import format_shape
 from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import can_cast
@@ -12,6 +13,7 @@ from graphflow.errors import DTypeError, GradientError, ShapeError
 from graphflow.functions import choose, logic
 from graphflow.functions import elementwise as el
 from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
+from graphflow.functions.output import same_shape
 from graphflow.functions.registry import error, public
 from graphflow.functions.subscript import Basic, basic, check_range, fitted, parse, written
 from graphflow.tensor import Tensor, is_grad_enabled
@@ -29,7 +31,7 @@ def stored(self: Tensor, value: Tensor, name: str) -> Tensor:
                 "function without _",
             )  # fmt: skip
         value = cast(value, self.dtype)
-    if value.type_.shape != self.type_.shape:
+    if not same_shape(self.type_.shape, value.type_.shape):
         raise error(
             ShapeError, name,
             f"output with shape {format_shape(self.type_.shape)} doesn't match the broadcast shape "
@@ -149,7 +151,7 @@ def _write_memory(self: Tensor, parsed: Basic, value: Operand) -> None:
         raise error(
             GradientError,
             "setitem",
-            "this tensor's memory is read-only or repeats elements; .clone() it first",
+            unwritable(memory),
         )
     memory[tuple(positions)] = source
     box._storage.version += 1

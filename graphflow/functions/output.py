@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from graphflow import dtypes
-from graphflow.compiler.ir import OPS, format_shape
+from graphflow.compiler.ir import OPS, Shape, equal_size, format_shape
 from graphflow.compiler.trace import current_trace
-from graphflow.dims import Dim, product
+from graphflow.dims import product
 from graphflow.errors import DTypeError, GradientError, ShapeError, TraceError
 from graphflow.memory import Storage, advance_epoch
 from graphflow.modes import is_grad_enabled
@@ -97,20 +97,16 @@ def _check(name: str, result: Tensor, target: Tensor) -> None:
         )
 
 
-def _fits(result: Tensor, target: Tensor) -> bool:
-    ours, theirs = target.type_.shape, result.type_.shape
-    return len(ours) == len(theirs) and all(
-        a == b or (isinstance(a, Dim) is not isinstance(b, Dim) and _same(a, b))
-        for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-def _same(a: int | Dim, b: int | Dim) -> bool:
-    """Whether a symbol and a number agree at this call, to which the compiled variant is then bound."""
-    trace = current_trace()
-    if trace is None or trace.hints is None:
+def same_shape(a: Shape, b: Shape) -> bool:
+    """Whether shapes agree; where symbols decide, at this call, and a compiled variant is bound to it."""
+    try:
+        return len(a) == len(b) and all(x == equal_size(x, y) for x, y in zip(a, b, strict=True))
+    except ShapeError:
         return False
-    return trace.pin(a, "out= of a function") == trace.pin(b, "out= of a function")
+
+
+def _fits(result: Tensor, target: Tensor) -> bool:
+    return same_shape(target.type_.shape, result.type_.shape)
 
 
 def _put(name: str, result: Tensor, target: Tensor) -> None:
