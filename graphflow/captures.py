@@ -27,6 +27,7 @@ from graphflow.snapshots import (
     PLAIN,
     Same,
     comparable,
+    dictionary,
     form,
     reached,
     root,
@@ -197,7 +198,7 @@ def _plain_function(value: Any) -> types.FunctionType | None:
         elif isinstance(value, (types.MethodType, staticmethod, classmethod)):
             value = value.__func__
         else:
-            value = getattr(value, "__dict__", {}).get("_function")  # a compiled function
+            value = dictionary(value).get("_function")  # a compiled function
     return None
 
 
@@ -274,12 +275,9 @@ def _attribute_asked_for(rest: list[dis.Instruction]) -> str | None:
 def _follow(value: Any, path: tuple[str, ...]) -> Any:
     """The attribute at the end of a path, read without running properties; `MISSING` where there is none."""
     for name in path:
-        held = getattr(value, "__dict__", None)
-        if held is not None and name in held:
-            value = held[name]
-            continue
-        if held is not None and name in held.get("_modules", ()):
-            value = held["_modules"][name]
+        held = dictionary(value)
+        if name in held or name in held.get("_modules", ()):
+            value = held[name] if name in held else held["_modules"][name]
             continue
         for owner in type(value).__mro__:
             if name in owner.__dict__:
@@ -351,7 +349,7 @@ class _Reading:
             self._all = True
         if isinstance(value, types.MethodType) and holder is MISSING:
             holder = value.__self__
-        inside = getattr(value, "__dict__", {}).get("_function")
+        inside = dictionary(value).get("_function")
         if _is_network(inside):  # a compiled one
             value = inside
         if _is_network(value):
@@ -417,7 +415,7 @@ class _Reading:
                     yield Watch(".".join((name, *above)), _path_reader(read, above), place, True)
                 return
             on_class = length > 0 and isinstance(found, (types.FunctionType, *_DESCRIPTORS))
-            is_compiled = length > 0 and "_function" in getattr(found, "__dict__", {})
+            is_compiled = length > 0 and "_function" in dictionary(found)
             if isinstance(found, staticmethod):
                 self._use(_Used(found, label))
             elif on_class or is_compiled:

@@ -8,7 +8,7 @@ import enum
 import functools
 import sys
 import types
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,14 @@ def _users_classes(kind: type) -> tuple[type, ...]:
 
 
 users_classes: Callable[[type], tuple[type, ...]] = functools.lru_cache(maxsize=4096)(_users_classes)
+
+
+def dictionary(value: Any) -> Mapping[str, Any]:
+    """An object's own attributes, without asking its ``__getattr__``, which may answer anything."""
+    try:
+        return object.__getattribute__(value, "__dict__")  # type: ignore[no-any-return]
+    except AttributeError:
+        return {}
 
 
 def comparable(value: Any, depth: int = 0) -> Hashable:
@@ -165,6 +173,6 @@ def _attributes(value: Any, names: Collection[str] | None) -> Iterator[tuple[str
             if isinstance(attribute, types.MemberDescriptorType) and not isinstance(value, type):
                 attribute = getattr(value, name, MISSING)
             yield name, attribute
-    held = None if isinstance(value, type) else getattr(value, "__dict__", None)
+    held = {} if isinstance(value, type) else dictionary(value)
     if isinstance(held, dict):
         yield from [(n, v) for n, v in held.items() if names is None or n in names]

@@ -289,3 +289,28 @@ def test_counting_traces_in_an_object_is_no_reason() -> None:
     assert counted.traces == 1
     counted.k = 5.0
     assert function(X).item() == 30.0
+
+
+def test_an_object_that_answers_strangely_is_only_looked_at() -> None:
+    class Strange:
+        __slots__ = ("k",)
+
+        def __init__(self) -> None:
+            self.k: Any = 3.0
+
+        def __getattr__(self, name: str) -> Any:
+            raise KeyError(name)
+
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError
+
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    strange = Strange()
+    function = gf.compile(lambda y: times(strange, y).sum())
+    assert function(X).item() == 18.0
+    strange.k = 5.0
+    assert function(X).item() == 30.0
