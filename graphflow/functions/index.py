@@ -8,7 +8,6 @@ import numpy as np
 
 from graphflow.compiler.ir import OPS, broadcast_shapes
 from graphflow.compiler.trace import current_trace
-from graphflow.dims import Dim
 from graphflow.dtypes import bool_, int64
 from graphflow.errors import DTypeError, IndexRangeError, ShapeError, TraceError
 from graphflow.functions.common import (
@@ -84,7 +83,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
         return apply(OPS["take"], t, positions if positions.ndim else reshaped(positions, (1,)), dim=axis)
 
 
-def _trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
+def trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
     """`t` cut to index's sizes in the dimensions other than `dim`, as PyTorch's gather reads it."""
     if t.ndim != index.ndim:
         raise error(
@@ -94,11 +93,11 @@ def _trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
         )
     sizes = []
     for d, (size, wanted) in enumerate(zip(t.type_.shape, index.type_.shape, strict=True)):
-        if isinstance(size, Dim) and isinstance(wanted, int) and d != dim:
-            size = pinned(size, f"the index of {name}")
-        if d == dim or size == wanted or isinstance(wanted, Dim):
+        if d != dim and size != wanted:
+            size, wanted = pinned(size, f"the index of {name}"), pinned(wanted, f"the index of {name}")
+        if d == dim or size == wanted:
             sizes.append(size)
-        elif wanted < size:  # type: ignore[operator]
+        elif isinstance(wanted, int) and isinstance(size, int) and wanted < size:
             sizes.append(wanted)
         else:
             raise error(
@@ -116,7 +115,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     axis = dim_arg(dim, t.ndim, "gather")
     if not t.ndim:
         return reshaped(apply(OPS["gather"], reshaped(t, (1,)), reshaped(positions, (1,)), dim=0), ())
-    return apply(OPS["gather"], _trimmed(t, positions, axis, "gather"), positions, dim=axis)
+    return apply(OPS["gather"], trimmed(t, positions, axis, "gather"), positions, dim=axis)
 
 
 @public()
@@ -152,7 +151,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
         )
     axis = dim_arg(dim, t.ndim, "scatter_add")
     if positions.type_.shape != source.type_.shape:
-        source = _trimmed(source, positions, -1, "scatter_add")
+        source = trimmed(source, positions, -1, "scatter_add")
     size = t.type_.shape[axis]
     added = apply(OPS["scatter_add"], source, positions, dim=axis, size=size)
     if added.type_.shape != t.type_.shape:

@@ -10,8 +10,9 @@ from graphflow.compiler.ir import format_shape
 from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import can_cast
 from graphflow.errors import DTypeError, GradientError, ShapeError
-from graphflow.functions import choose, logic
+from graphflow.functions import choose, cumulative, logic, scatter, special
 from graphflow.functions import elementwise as el
+from graphflow.functions import index as positions
 from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
 from graphflow.functions.output import same_shape
 from graphflow.functions.registry import error, public
@@ -67,6 +68,15 @@ _RESULTS: dict[str, Callable[..., Tensor]] = {
     "clamp_max": choose.clamp_max, "lerp": el.lerp, "addcmul": el.addcmul, "addcdiv": el.addcdiv,
     "masked_fill": choose.masked_fill, "nan_to_num": logic.nan_to_num, "bitwise_and": logic.bitwise_and,
     "bitwise_or": logic.bitwise_or, "bitwise_xor": logic.bitwise_xor, "bitwise_not": logic.bitwise_not,
+}  # fmt: skip
+_RESULTS |= {
+    "scatter": scatter.scatter, "scatter_reduce": scatter.scatter_reduce, "index_copy": scatter.index_copy,
+    "index_fill": scatter.index_fill, "masked_scatter": scatter.masked_scatter,
+    "index_put": positions.index_put,
+    "index_add": positions.index_add, "scatter_add": positions.scatter_add,
+    "cumsum": cumulative.cumsum,
+    "cumprod": cumulative.cumprod, "renorm": special.renorm, "xlogy": special.xlogy,
+    "copysign": special.copysign, "hypot": special.hypot, "sinc": special.sinc,
 }  # fmt: skip
 for _name, _function in _RESULTS.items():
     _in_place(_name, _function)
@@ -142,16 +152,16 @@ def _write_memory(self: Tensor, parsed: Basic, value: Operand) -> None:
         return
     for dim, index in parsed.advanced:
         check_range(index, box.type_.shape[dim], dim)
-    positions: list[Any] = [slice(None)] * box.ndim
+    places: list[Any] = [slice(None)] * box.ndim
     for dim, index in parsed.advanced:
-        positions[dim] = index.numpy()
+        places[dim] = index.numpy()
     memory = box.numpy()
-    source = fitted(value, memory[tuple(positions)].shape, self, "setitem").detach().numpy()
+    source = fitted(value, memory[tuple(places)].shape, self, "setitem").detach().numpy()
     if not memory.flags.writeable:
         raise error(
             GradientError,
             "setitem",
             unwritable(memory),
         )
-    memory[tuple(positions)] = source
+    memory[tuple(places)] = source
     box._storage.version += 1

@@ -1,0 +1,187 @@
+"""Functions on elements made of others, in forms that don't overflow; distances and membership."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from graphflow.compiler.ir import OPS
+from graphflow.dims import product
+from graphflow.dtypes import bool_, float64, int64, uint8
+from graphflow.errors import ShapeError
+from graphflow.functions.common import (
+    Operand,
+    as_float,
+    cast,
+    dim_arg,
+    expanded,
+    of_size,
+    promoted,
+    require_float,
+    reshaped,
+    scalar,
+    tensor_arg,
+)
+from graphflow.functions.elementwise import pow_
+from graphflow.functions.logic import logical_not
+from graphflow.functions.reduce import norm
+from graphflow.functions.registry import error, public
+from graphflow.functions.shape import flatten
+from graphflow.tensor import Tensor, apply
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    return scalar(value, like.dtype)
+
+
+@public()
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """``log(exp(input) + exp(other))``, in a form that doesn't overflow."""
+    return _log_of_sum("logaddexp", input, other, 1.0)
+
+
+@public()
+def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
+    """``log2(2**input + 2**other)``, in a form that doesn't overflow."""
+    return _log_of_sum("logaddexp2", input, other, math.log(2))
+
+
+def _log_of_sum(name: str, input: Any, other: Any, base: float) -> Tensor:
+    a, b = promoted(name, input, other, floating=True)
+    high = apply(OPS["maximum"], a, b)
+    same = apply(OPS["bitwise_and"], apply(OPS["eq"], a, b), apply(OPS["isinf"], high))
+    gap = apply(OPS["abs"], apply(OPS["sub"], a, apply(OPS["where"], same, _number(0, a), b)))
+    rest = apply(OPS["log1p"], apply(OPS["exp"], apply(OPS["mul"], gap, _number(-base, a))))
+    found = apply(OPS["add"], high, apply(OPS["div"], rest, _number(base, a)))
+    return apply(OPS["where"], same, high, found)
+
+
+@public()
+def hypot(input: Tensor, other: Tensor) -> Tensor:
+    """``sqrt(input**2 + other**2)``, in a form that doesn't overflow."""
+    a, b = promoted("hypot", input, other)
+    require_float(a, "hypot")
+    size = apply(OPS["maximum"], apply(OPS["abs"], a.detach()), apply(OPS["abs"], b.detach()))
+    usual = apply(OPS["bitwise_and"], apply(OPS["isfinite"], size), apply(OPS["gt"], size, _number(0, size)))
+    scale = apply(OPS["where"], usual, size, _number(1, size))
+    x, y = apply(OPS["div"], a, scale), apply(OPS["div"], b, scale)
+    root = apply(OPS["sqrt"], apply(OPS["add"], apply(OPS["mul"], x, x), apply(OPS["mul"], y, y)))
+    return apply(OPS["mul"], root, scale)
+
+
+@public()
+def xlogy(input: Operand, other: Operand) -> Tensor:
+    """``input * log(other)``, 0 where `input` is 0 (and `other` no NaN)."""
+    x, y = promoted("xlogy", input, other, floating=True)
+    nothing = apply(
+        OPS["bitwise_and"], apply(OPS["eq"], x, _number(0, x)), apply(OPS["le"], y, _number(0, y))
+    )
+    return apply(OPS["mul"], x, apply(OPS["log"], apply(OPS["where"], nothing, _number(1, y), y)))
+
+
+@public()
+def sinc(input: Tensor) -> Tensor:
+    """``sin(pi x) / (pi x)``, 1 at 0; all derivatives are right there, too."""
+    t = apply(OPS["mul"], as_float(input, "sinc"), _number(math.pi, as_float(input, "sinc")))
+    near = apply(OPS["lt"], apply(OPS["abs"], t), _number(0.03, t))
+    away = apply(OPS["where"], near, _number(1, t), t)
+    square = apply(OPS["where"], near, apply(OPS["mul"], t, t), _number(0, t))
+    series = _number(1, t)
+    for divisor in (72.0, 42.0, 20.0, 6.0):
+        series = apply(
+            OPS["sub"],
+            _number(1, t),
+            apply(OPS["mul"], apply(OPS["div"], square, _number(divisor, t)), series),
+        )
+    return apply(OPS["where"], near, series, apply(OPS["div"], apply(OPS["sin"], away), away))
+
+
+@public()
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 where `input` is negative, 1 where it is positive, `values` where it is 0."""
+    x, v = promoted("heaviside", input, values)
+    step = cast(apply(OPS["gt"], x, _number(0, x)), x.dtype)
+    return apply(OPS["where"], apply(OPS["eq"], x, _number(0, x)), v, step)
+
+
+@public()
+def signbit(input: Tensor) -> Tensor:
+    """Whether elements are negative, -0 included, as bools."""
+    t = tensor_arg(input, "signbit")
+    if t.dtype.kind != "float":
+        whole = cast(t, uint8) if t.dtype is bool_ else t
+        return apply(OPS["lt"], whole, _number(0, whole))
+    zero = apply(OPS["eq"], t, _number(0, t))
+    low = apply(OPS["lt"], apply(OPS["div"], _number(1, t), t), _number(0, t))
+    return apply(OPS["where"], zero, low, apply(OPS["lt"], t, _number(0, t)))
+
+
+@public()
+def copysign(input: Tensor, other: Operand) -> Tensor:
+    """The magnitude of `input` with the sign of `other`."""
+    a, b = promoted("copysign", input, other, floating=True)
+    size = apply(OPS["abs"], a)
+    return apply(OPS["where"], signbit(b), apply(OPS["neg"], size), size)
+
+
+@public()
+def ldexp(input: Tensor, other: Tensor) -> Tensor:
+    """``input * 2**other``."""
+    x, power = promoted("ldexp", input, other, floating=True)
+    return apply(OPS["mul"], x, apply(OPS["exp2"], power))
+
+
+@public()
+def float_power(input: Operand, exponent: Operand) -> Tensor:
+    """`pow` in float64."""
+    base, power = promoted("float_power", input, exponent, floating=True)
+    return pow_(cast(base, float64), cast(power, float64))
+
+
+# ---------------------------------------------------------------------------------------------- distances
+
+
+@public(method=False)
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
+    """The p-norm distances between all pairs of rows of (batches of) two matrices; 0 has gradient 0."""
+    a, b = promoted("cdist", tensor_arg(x1, "cdist", "x1"), tensor_arg(x2, "cdist", "x2"))
+    require_float(a, "cdist")
+    if a.ndim < 2 or b.ndim < 2:
+        raise error(ShapeError, "cdist", f"needs matrices, got {a.type_} and {b.type_}")
+    left, right = a.type_.shape, b.type_.shape
+    rows = reshaped(a, (*left[:-1], 1, left[-1]))
+    columns = reshaped(b, (*right[:-2], 1, *right[-2:]))
+    return norm(apply(OPS["sub"], rows, columns), float(p), -1)
+
+
+@public()
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """Slices along `dim` scaled down so that no p-norm is larger than `maxnorm`."""
+    t = require_float(tensor_arg(input, "renorm"), "renorm")
+    if t.ndim < 2:
+        raise error(ShapeError, "renorm", f"needs at least 2 dimensions, got {t.type_}")
+    axis = dim_arg(dim, t.ndim, "renorm")
+    size = norm(t, float(p), tuple(d for d in range(t.ndim) if d != axis), True)
+    factor = apply(OPS["div"], _number(maxnorm, t), apply(OPS["add"], size, _number(1e-7, t)))
+    large = apply(OPS["gt"], size, _number(maxnorm, t))
+    return apply(OPS["mul"], t, apply(OPS["where"], large, factor, _number(1, t)))
+
+
+@public(method=False)
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Whether each of `elements` is among `test_elements`, as bools."""
+    x, wanted = promoted("isin", elements, test_elements)
+    if x.dtype is bool_:
+        x, wanted = cast(x, uint8), cast(wanted, uint8)
+    row = flatten(wanted) if wanted.ndim else reshaped(wanted, (1,))
+    shape, size = x.type_.shape, row.type_.shape[0]
+    if size == 0:
+        found = expanded(scalar(False, bool_), shape)
+        return logical_not(found) if invert else apply(OPS["cast"], found, dtype=bool_)
+    ordered = apply(OPS["take"], row, apply(OPS["argsort"], row, descending=False), dim=0)
+    values = reshaped(x, (product(shape),))
+    place = apply(OPS["searchsorted"], ordered.detach(), values.detach(), right=False)
+    last = of_size(size - 1, int64)
+    near = apply(OPS["take"], ordered, apply(OPS["minimum"], place, last), dim=0)
+    found = reshaped(apply(OPS["eq"], near, values), shape)
+    return logical_not(found) if invert else found
