@@ -6,7 +6,9 @@ Symbolic and empty dimensions, operands behind views, sizes of 1, eight dimensio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import graphflow as gf
 import numpy as np
 import pytest
 from graphflow.compiler.interpret import run_graph
@@ -278,3 +280,36 @@ def test_winners_are_found_among_values_computed_again() -> None:
         engine = compile_graph(Graph("winners", (a, b, c), (), (counts,)), join=join)
         (found,), _ = engine.run(arrays)
         np.testing.assert_array_equal(found, np.ones((33, 1), np.float32))
+
+
+@pytest.mark.parametrize("dtype", [gf.float32, gf.float64, gf.float16])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: x // y, lambda x, y: y // x, lambda x, y: x % y, lambda x, y: gf.fmod(x, y),
+        lambda x, y: gf.sign(x), lambda x, y: gf.relu(x), gf.maximum, gf.minimum,
+        lambda x, y: gf.maximum(y, x), lambda x, y: gf.minimum(y, x),
+        lambda x, y: x // 2.0, lambda x, y: x // -1, lambda x, y: gf.maximum(x, gf.tensor(0)),
+        lambda x, y: gf.minimum(gf.tensor(0), x), lambda x, y: gf.clamp(x, 0, 1),
+        lambda x, y: gf.clamp(x, max=0),
+        lambda x, y: gf.trunc(x) + gf.ceil(x) * 0.0, lambda x, y: gf.round(x), lambda x, y: -x * y,
+    ],
+)  # fmt: skip
+def test_zeros_have_the_same_sign_eager_and_compiled(function: Any, dtype: gf.DType) -> None:
+    values = [-0.0, 0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.5, 3.0, float("inf"), -float("inf"), float("nan")]
+    x, y = (g.reshape(-1) for g in gf.meshgrid(gf.tensor(values).to(dtype), gf.tensor(values).to(dtype)))
+    wanted, got = function(x, y).numpy().astype(float), gf.compile(function)(x, y).numpy().astype(float)
+    np.testing.assert_array_equal(got, wanted)
+    real = ~np.isnan(wanted)
+    np.testing.assert_array_equal(np.signbit(got)[real], np.signbit(wanted)[real])
+
+
+def test_signs_of_zeros_are_pytorchs_or_numpys() -> None:
+    zero, half = gf.tensor(-0.0), gf.tensor(-0.5)
+    found = [
+        zero // 2, half // -1, gf.sign(zero), gf.relu(zero), gf.maximum(zero, gf.tensor(0)),
+        gf.maximum(-zero, zero), gf.tensor(-1.0) % 1, gf.fmod(gf.tensor(-1.0), 1.0),
+    ]  # fmt: skip
+    negative = [bool(np.signbit(t.numpy())) for t in found]
+    assert negative == [True, False, False, True, True, False, False, True]
+    assert gf.sign(gf.tensor(float("nan"))).isnan().item()

@@ -61,13 +61,19 @@ def clamp_max(input: Tensor, max: Operand) -> Tensor:
 
 @public()
 def maximum(input: Tensor, other: Tensor) -> Tensor:
-    """The larger of corresponding elements, NaN if either is; equal elements share the gradient."""
+    """The larger of corresponding elements, NaN if either is; equal elements share the gradient.
+
+    Of zeros with different signs it is the first one.
+    """
     return apply(OPS["maximum"], *promoted("maximum", input, other))
 
 
 @public()
 def minimum(input: Tensor, other: Tensor) -> Tensor:
-    """The smaller of corresponding elements, NaN if either is; equal elements share the gradient."""
+    """The smaller of corresponding elements, NaN if either is; equal elements share the gradient.
+
+    Of zeros with different signs it is the first one.
+    """
     return apply(OPS["minimum"], *promoted("minimum", input, other))
 
 

@@ -158,7 +158,7 @@ def _by_operand(name: str) -> Callable[..., str]:
 
 @public(backward=_by_operand("Remainder"))
 def remainder(input: Operand, other: Operand) -> Tensor:
-    """Python's ``%``: the remainder has the divisor's sign."""
+    """Python's ``%``: the remainder has the divisor's sign, also where it is zero, as in NumPy."""
     return apply(OPS["remainder"], *_countable("remainder", *promoted("remainder", input, other)))
 
 
@@ -255,7 +255,7 @@ def abs_(input: Tensor) -> Tensor:
 
 @public(aliases=("sgn",))
 def sign(input: Tensor) -> Tensor:
-    """-1, 0 or 1 in the input's dtype; NaN stays NaN."""
+    """-1, 0 or 1 in the input's dtype; NaN stays NaN, as in NumPy, where PyTorch gives 0."""
     t = tensor_arg(input, "sign")
     return copied(t) if t.dtype is bool_ else apply(OPS["sign"], t)
 
@@ -361,7 +361,7 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
 
 @public()
 def relu(input: Tensor) -> Tensor:
-    """``max(input, 0)``; NaN stays NaN, and the gradient at 0 is 0."""
+    """``max(input, 0)``; NaN and -0 stay as they are, and the gradient at 0 is 0."""
     t = tensor_arg(input, "relu")
     if t.dtype is bool_:
         raise error(DTypeError, "relu", "boolean inputs are not supported")

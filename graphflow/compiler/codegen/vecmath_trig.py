@@ -266,8 +266,8 @@ def mod(c: Code, x: Value, y: Value) -> Value:
 
 
 def sign(c: Code, x: Value) -> Value:
-    """-1, 0 or 1; NaN for NaN."""
-    return c.select(x > 0.0, 1.0, c.select(x < 0.0, x.like(-1.0), x))
+    """-1, 0 (also for -0) or 1; NaN for NaN."""
+    return c.select(x > 0.0, 1.0, c.select(x < 0.0, -1.0, c.select(x.equals(0.0), 0.0, x)))
 
 
 def rsqrt(c: Code, x: Value) -> Value:

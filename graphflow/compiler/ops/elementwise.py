@@ -84,10 +84,11 @@ pow_: Op = elementwise(
     "pow", _numpy_pow, {"int": "{t}(pow_i64(i64({0}), i64({1})))", "float": "pow_{t}({0}, {1})"}, _pow_vjp,
     arity=2, kinds=NUMERIC, domain=(0.5, 3.0), cost=40
 )
-# NumPy's: the exact multiple below, rounded; a quotient by zero or infinity is as IEEE division has it.
+# NumPy's: the exact multiple below, rounded, with the quotient's sign also where it is zero; a quotient by
+# zero or infinity is as IEEE division has it.
 _FLOOR_DIVIDE = (
-    "select({1} == 0, {0} / {1}, round_{t}(({0} - fmod_{t}({0}, {1})) / {1} "
-    "- {t}((fmod_{t}({0}, {1}) != 0) & (({1} < 0) != (fmod_{t}({0}, {1}) < 0)))))"
+    "select({1} == 0, {0} / {1}, copysign_{t}(round_{t}(({0} - fmod_{t}({0}, {1})) / {1} "
+    "- {t}((fmod_{t}({0}, {1}) != 0) & (({1} < 0) != (fmod_{t}({0}, {1}) < 0)))), {0} / {1}))"
 )
 floor_divide: Op = elementwise(
     "floor_divide", _quiet(np.floor_divide),
@@ -105,13 +106,16 @@ abs_: Op = elementwise(
 )
 sign: Op = elementwise("sign", np.sign, {"int": "{t}({0} > 0) - {t}({0} < 0)", "float": "sign_{t}({0})"},
                    lambda g, out, x: (None,), kinds=NUMERIC, smooth=False)
+# Of equal operands the first one, as in PyTorch: with zeros of both signs NumPy's choice varies.
 maximum: Op = elementwise(
-    "maximum", np.maximum,
-    {"bool": "({0} | {1})", "int": "select({0} > {1}, {0}, {1})", "float": "maximum_{t}({0}, {1})"},
+    "maximum", lambda x, y: np.where((x >= y) | (x != x), x, y),
+    {"bool": "({0} | {1})", "int": "select({0} > {1}, {0}, {1})",
+     "float": "select(({0} >= {1}) | ({0} != {0}), {0}, {1})"},
     lambda g, out, x, y: _split_tie(g, gt(x, y), lt(x, y)), arity=2, kinds=ANY)
 minimum: Op = elementwise(
-    "minimum", np.minimum,
-    {"bool": "({0} & {1})", "int": "select({0} < {1}, {0}, {1})", "float": "minimum_{t}({0}, {1})"},
+    "minimum", lambda x, y: np.where((x <= y) | (x != x), x, y),
+    {"bool": "({0} & {1})", "int": "select({0} < {1}, {0}, {1})",
+     "float": "select(({0} <= {1}) | ({0} != {0}), {0}, {1})"},
     lambda g, out, x, y: _split_tie(g, lt(x, y), gt(x, y)), arity=2, kinds=ANY)
 
 
@@ -196,7 +200,7 @@ def _numpy_sigmoid(x: np.ndarray) -> Any:
 
 
 relu: Op = elementwise(
-    "relu", _quiet(lambda x: np.where(x <= 0, 0, x).astype(x.dtype)), "select({0} <= 0, {t}(0), {0})",
+    "relu", _quiet(lambda x: np.where(x < 0, 0, x).astype(x.dtype)), "select({0} < 0, {t}(0), {0})",
     lambda g, out, x: (where(le(out, 0.0), 0.0, g),), kinds=NUMERIC, smooth=False,
     doc="Its own primitive because the gradient then needs the result alone, which is stored anyway."
 )
