@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import graphflow as gf
 import numpy as np
 import pytest
@@ -207,3 +210,100 @@ def test_normal_numbers_are_exact_to_the_ends_of_the_words_range(dtype: gf.DType
     assert np.abs(wanted).max() > (6.6 if dtype is gf.float32 else 8.5)
     compiled = gf.compile(lambda *words: sampling.normal(words, dtype))(*tensors)
     assert compiled.numpy().tobytes() == found.numpy().tobytes()
+
+
+def test_compiled_functions_and_eager_draws_share_one_stream() -> None:
+    def run(wrap: Callable[..., Any]) -> list[np.ndarray]:
+        own = gf.Generator().manual_seed(4)
+        gf.manual_seed(5)
+        noisy = wrap(lambda x: x + gf.randn_like(x))
+        dropped = wrap(lambda x: gf.nn.functional.dropout(x, 0.5) * gf.rand(3))
+        other = wrap(lambda x: x * gf.randn(3, generator=own))
+        drawn = []
+        for turn in range(3):
+            drawn += [noisy(gf.zeros(4)), gf.randn(2), dropped(gf.ones(3)), gf.randperm(7), other(gf.ones(3))]
+            drawn += [gf.rand(2, generator=own), noisy(gf.zeros(6)), dropped(gf.ones(2, 3))]
+            if turn == 1:
+                gf.manual_seed(3)
+        state = gf.get_rng_state()
+        drawn.append(noisy(gf.zeros(3)))
+        gf.set_rng_state(state)
+        again = noisy(gf.zeros(3))
+        assert gf.equal(again, drawn[-1])
+        return [t.numpy() for t in drawn]
+
+    for eager, compiled in zip(run(lambda f: f), run(gf.compile), strict=True):
+        np.testing.assert_array_equal(eager, compiled)
+
+
+def test_a_step_that_failed_leaves_everything_as_it_was() -> None:
+    gf.manual_seed(0)
+    w = gf.nn.Parameter(gf.ones(4, 2))
+    optimizer = gf.optim.SGD([w], lr=0.1, momentum=0.9, dampening=0.5)
+    seen = gf.zeros(2)
+    fails = True
+
+    @gf.compile
+    def step(x: gf.Tensor, index: gf.Tensor) -> gf.Tensor:
+        optimizer.zero_grad()
+        y = gf.nn.functional.dropout(x @ w, 0.5)
+        seen.add_(y.sum(0).detach())
+        loss = (y[index] ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        if fails:
+            raise ValueError("a mistake")
+        return loss
+
+    def state() -> list[Any]:
+        moments = [v for s in optimizer.state_dict()["state"].values() for v in s.values()]
+        held = [w, seen, gf.get_rng_state(), *([] if w.grad is None else [w.grad]), *moments]
+        return [t.tolist() for t in held]
+
+    x, index = gf.ones(3, 4), gf.tensor([0, 1])
+    with pytest.raises(ValueError, match="a mistake"):
+        step(x, index)
+    assert w.grad is None and w.tolist() == [[1, 1]] * 4 and gf.get_rng_state().tolist() == [0, 0]
+    fails = False
+    step(x, index)
+    assert w.grad is not None  # the first step takes the whole gradient, dampened or not
+    np.testing.assert_allclose(w.detach().numpy(), 1 - 0.1 * w.grad.numpy(), rtol=1e-6)
+    before = state()
+    for bad in ([0, 7], [-9, 0]):
+        with pytest.raises(IndexError):
+            step(x, gf.tensor(bad))
+        assert state() == before
+    with pytest.raises(gf.errors.ShapeError):
+        step(gf.ones(3, 5), index)
+    assert state() == before
+    step(x, index)
+    assert state() != before
+
+
+def test_shuffled_batches_and_compiled_steps_repeat_with_the_seed() -> None:
+    def run(wrap: Callable[..., Any], workers: int = 0) -> tuple[list[Any], list[float]]:
+        gf.manual_seed(3)
+        items = gf.data.TensorDataset(gf.arange(20.0).reshape(10, 2), gf.arange(10))
+        w = gf.nn.Parameter(gf.ones(2))
+        optimizer = gf.optim.SGD([w], lr=1e-3, momentum=0.9)
+
+        @wrap
+        def step(x: gf.Tensor, y: gf.Tensor) -> gf.Tensor:
+            optimizer.zero_grad()
+            loss = ((gf.nn.functional.dropout(x, 0.3) @ w - y) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        order, losses = [], []
+        for _ in range(2):
+            for x, y in gf.data.DataLoader(items, batch_size=3, shuffle=True, num_workers=workers):
+                order.append(y.tolist())
+                losses.append(step(x, y).item())
+        return order, losses
+
+    compiled = run(gf.compile)
+    assert compiled == run(gf.compile) == run(gf.compile, workers=2)
+    eager = run(lambda f: f)
+    assert eager[0] == compiled[0]
+    np.testing.assert_allclose(eager[1], compiled[1], rtol=1e-5)
