@@ -223,3 +223,54 @@ def test_arguments_that_choose_an_implementation_are_accepted() -> None:
     p = gf.ones(1, requires_grad=True)
     for kind in (optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RMSprop, optim.Adagrad):
         kind([p], foreach=True, fused=None, capturable=True, differentiable=False)
+
+
+def _sgd(p: np.ndarray, o: dict[str, Any]) -> None:
+    held = None
+    for _, g, lr in descents(p, o):
+        held = g if held is None else o["momentum"] * held + (1 - o["dampening"]) * g
+        p -= lr * held
+
+
+def _adam(p: np.ndarray, o: dict[str, Any]) -> None:
+    first, second, largest = np.zeros_like(p), np.zeros_like(p), np.zeros_like(p)
+    for t, g, lr in descents(p, o):
+        first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g * g
+        largest = np.maximum(largest, second)
+        size = np.sqrt((largest if o["amsgrad"] else second) / (1 - 0.999**t)) + 1e-8
+        p -= lr / (1 - 0.9**t) * first / size
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, gf.compile])
+@pytest.mark.parametrize(
+    ("kind", "formula", "common", "groups"),
+    [
+        (optim.SGD, _sgd, {"momentum": 0.9, "dampening": 0.5, "maximize": False}, [
+            {"maximize": True}, {"dampening": 0.0, "lr": 0.03}, {"momentum": 0.5, "weight_decay": 0.1}]),
+        (optim.Adam, _adam, {"amsgrad": True, "maximize": False}, [
+            {"maximize": True}, {"amsgrad": False, "lr": 0.03}, {"weight_decay": 0.1, "maximize": True}]),
+    ],
+)  # fmt: skip
+def test_groups_mix_maximize_amsgrad_and_dampening(
+    wrap: Any, kind: Any, formula: Any, common: dict[str, Any], groups: list[dict[str, Any]]
+) -> None:
+    parameters = [gf.nn.Parameter(gf.tensor(START)) for _ in groups]
+    given = [{"params": [p], **g} for p, g in zip(parameters, groups, strict=True)]
+    optimizer = kind(given, lr=0.1, **common)
+
+    @wrap
+    def step(grad: gf.Tensor) -> None:
+        optimizer.zero_grad()
+        for p in parameters:
+            (p * grad).sum().backward()
+        optimizer.step()
+
+    for t, grad in enumerate(GRADS, 1):
+        if t == 51:
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.5
+        step(gf.tensor(grad))
+    for p, group in zip(parameters, groups, strict=True):
+        wanted = START.copy()
+        formula(wanted, {"lr": 0.1, **common, **group})
+        np.testing.assert_allclose(p.detach().numpy(), wanted, rtol=1e-10, atol=1e-12)
