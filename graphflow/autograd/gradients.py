@@ -140,7 +140,7 @@ def _differentiate(
 def _needs_values(node: Node, g: Cotangent, shares: Sequence[Cotangent | None]) -> bool:
     """Whether a rule's result depends on values that were saved, and not on the cotangent and sizes alone."""
     given = g.values() if isinstance(g, Mapping) else (g,)
-    values = {n for n in (node, *node.inputs) if n in SAVED}
+    values = {n for n in (node, *node.inputs) if n in SAVED and n.op.name != "const"}
     asked: list[Node] = []
     for operand, share in zip(node.inputs, shares, strict=True):
         saved = SAVED.get(operand)
