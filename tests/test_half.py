@@ -320,6 +320,37 @@ def test_checked_runs_accept_halves(dtype: DType) -> None:
     assert function(_draw(dtype, 9, 5)).dtype is dtype
 
 
+F = nn.functional
+LAYERS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
+    "convolution": (lambda x, w: F.conv2d(x, w, padding=1), ((2, 3, 6, 6), (4, 3, 3, 3))),
+    "pooling": (lambda x: F.max_pool2d(x, 2), ((2, 3, 6, 6),)),
+    "layer norm": (lambda x: F.layer_norm(x, (8,)), ((5, 8),)),
+    "attention": (lambda x: F.scaled_dot_product_attention(x, x, x), ((2, 5, 8),)),
+    "cross-entropy": (lambda x: F.cross_entropy(x, gf.tensor([1, 2, 0])), ((3, 8),)),
+    "gelu": (lambda x: F.gelu(x), ((5, 8),)),
+    "running": (lambda x: (x.cumsum(1), x.cumprod(0), gf.sort(x, 1).values), ((5, 8),)),
+    "einsum": (lambda x: gf.einsum("ij,kj->ik", x, x), ((5, 8),)),
+    "scan": (
+        lambda x, w: gf.scan(lambda h, xi: (gf.tanh(h @ w + xi), h.sum()), gf.zeros(4, dtype=x.dtype), x)[0],
+        ((6, 4), (4, 4)),
+    ),
+}
+
+
+@halves
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers(name: str, dtype: DType) -> None:
+    function, shapes = LAYERS[name]
+    args = [_draw(dtype, *shape, seed=i) for i, shape in enumerate(shapes)]
+    results = [function(*args), gf.compile(function)(*args), function(*(a.double() for a in args))]
+    parts = [r if isinstance(r, tuple) else (r,) for r in results]
+    for eager, compiled, exact in zip(*parts, strict=True):
+        assert eager.dtype is compiled.dtype is dtype
+        unit = gf.finfo(dtype).eps * np.abs(exact.numpy()).max()
+        np.testing.assert_allclose(_double(compiled), _double(eager), atol=unit, rtol=0)
+        np.testing.assert_allclose(_double(eager), exact.numpy(), atol=3 * unit, rtol=0)
+
+
 @halves
 def test_loops_and_symbolic_sizes(dtype: DType) -> None:
     function = gf.compile(lambda x: (x * 2 + x.sum(0)).mean(1))

@@ -204,3 +204,46 @@ def test_results_that_dont_fit_leave_everything_as_it_was() -> None:
         with pytest.raises(TypeError, match="can't be put into the int64 tensor"):
             change()
     assert x.tolist() == [1, 1, 1] == whole.tolist()
+
+
+def test_shapes_change_in_place() -> None:
+    x = gf.arange(6.0).reshape(2, 3)
+    row = x[0]
+    assert x.t_() is x
+    assert x.shape == (3, 2)
+    x[0].add_(10)
+    assert row.tolist() == [10.0, 1.0, 2.0] and x[0].tolist() == [10.0, 13.0]
+    assert x.unsqueeze_(0).shape == (1, 3, 2)
+    assert x.squeeze_().transpose_(0, 1).shape == (2, 3)
+    leaf = gf.ones(2, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match=LEAF):
+        leaf.t_()
+    made = leaf * 2
+    with pytest.raises(GradientError, match=r"use x = x\.t\(\)"):
+        made.t_()
+    assert made.detach_().requires_grad is False and made.is_leaf
+    with pytest.raises(gf.errors.TraceError, match="inside a compiled function"):
+        gf.compile(lambda t: t.t_())(x)
+
+
+def test_every_form_in_place() -> None:
+    x, y = gf.tensor([[0.25, 0.5], [0.75, 0.125]]), gf.ones(2, 2)
+    calls: dict[str, tuple[object, ...]] = {
+        "absolute": (), "negative": (), "sgn": (), "deg2rad": (), "arcsin": (), "asinh": (), "atanh": (),
+        "atan2": (y,), "logit": (), "tril": (), "triu": (1,), "addmm": (y, y), "not_equal": (0.5,),
+        "greater": (0.3,), "true_divide": (2.0,),
+    }  # fmt: skip
+    for name, args in calls.items():
+        wanted = getattr(x, name)(*args)
+
+        def change(t: gf.Tensor, name: str = name, args: tuple[object, ...] = args) -> None:
+            getattr(t, name + "_")(*args)
+
+        for run in (change, gf.compile(change)):
+            t = x.clone()
+            run(t)
+            np.testing.assert_allclose(t.numpy(), wanted.float().numpy(), rtol=1e-6)
+    bits = gf.tensor([1, 2])
+    bits <<= 2
+    bits >>= 1
+    assert bits.tolist() == [2, 4]

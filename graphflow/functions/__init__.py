@@ -7,7 +7,7 @@ The families' modules hold the definitions; this one names what is public.
 # fmt: off
 # ruff: noqa: I001
 
-from graphflow.functions import inplace, operators, window
+from graphflow.functions import inplace, operators, reshaped_inplace, window
 from graphflow.functions.arrange import (
     cat, chunk, cat as concat, cat as concatenate, flip, hstack, narrow, roll, select, split, stack, unbind,
     vstack,
@@ -389,4 +389,5 @@ __all__ = [
     "zeros_like",
 ]
 
-assert inplace and operators and window  # importing them gave Tensor its remaining methods
+# importing them gave Tensor its remaining methods
+assert inplace and operators and reshaped_inplace and window

@@ -10,7 +10,7 @@ from graphflow.compiler.ir import format_shape
 from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import can_cast
 from graphflow.errors import DTypeError, GradientError, ShapeError
-from graphflow.functions import choose, cumulative, logic, scatter, special
+from graphflow.functions import choose, cumulative, linalg, logic, scatter, shape, special
 from graphflow.functions import elementwise as el
 from graphflow.functions import index as positions
 from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
@@ -78,6 +78,15 @@ _RESULTS |= {
     "cumprod": cumulative.cumprod, "renorm": special.renorm, "xlogy": special.xlogy,
     "copysign": special.copysign, "hypot": special.hypot, "sinc": special.sinc,
 }  # fmt: skip
+_RESULTS |= {
+    "absolute": el.abs_, "negative": el.neg, "sgn": el.sign, "fix": el.trunc, "deg2rad": el.deg2rad,
+    "rad2deg": el.rad2deg, "arcsin": el.asin, "arccos": el.acos, "arctan": el.atan, "asinh": el.asinh,
+    "acosh": el.acosh, "atanh": el.atanh, "arcsinh": el.asinh, "arccosh": el.acosh, "arctanh": el.atanh,
+    "atan2": el.atan2, "arctan2": el.atan2, "true_divide": el.true_divide, "logit": choose.logit,
+    "tril": shape.tril, "triu": shape.triu, "addmm": linalg.addmm, "addmv": linalg.addmv,
+    "baddbmm": linalg.baddbmm, "bitwise_left_shift": logic.bitwise_left_shift,
+    "bitwise_right_shift": logic.bitwise_right_shift,
+}  # fmt: skip
 for _name, _function in _RESULTS.items():
     _in_place(_name, _function)
 
@@ -95,7 +104,8 @@ def _logical_in_place(name: str, function: Callable[..., Tensor]) -> None:
 _TRUTHS: dict[str, Callable[..., Tensor]] = {
     "eq": logic.eq, "ne": logic.ne, "lt": logic.lt, "le": logic.le, "gt": logic.gt, "ge": logic.ge,
     "logical_and": logic.logical_and, "logical_or": logic.logical_or, "logical_xor": logic.logical_xor,
-    "logical_not": logic.logical_not,
+    "logical_not": logic.logical_not, "not_equal": logic.ne, "less": logic.lt, "less_equal": logic.le,
+    "greater": logic.gt, "greater_equal": logic.ge,
 }  # fmt: skip
 for _name, _function in _TRUTHS.items():
     _logical_in_place(_name, _function)
