@@ -134,6 +134,7 @@ def running(carry: gf.Tensor, item: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor]:
 # Argument lists of functions that take none of the usual ones, or that are undefined for them.
 RECIPES: dict[str, Callable[[], Arguments]] = {
     "addmm": lambda: call(floats(2, 4), floats(2, 3), floats(3, 4)),
+    "Tensor.addmm_": lambda: call(floats(2, 4), floats(2, 3), floats(3, 4)),
     "bincount": lambda: call(ints(6)),
     "bucketize": lambda: call(floats(4, 3), gf.tensor([0.2, 0.5, 0.8], dtype=gf.float64)),
     "can_cast": lambda: call(gf.int64, gf.float32),
