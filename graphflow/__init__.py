@@ -53,6 +53,19 @@ from graphflow.saving import load, save
 from graphflow.specs import TensorSpec
 from graphflow.tensor import Tensor
 from graphflow.transforms import grad, value_and_grad
+from graphflow.typed import (
+    BFloat16Tensor,
+    BoolTensor,
+    ByteTensor,
+    CharTensor,
+    DoubleTensor,
+    FloatTensor,
+    HalfTensor,
+    IntTensor,
+    LongTensor,
+    ShortTensor,
+    set_default_tensor_type,
+)
 from graphflow.vmap import vmap
 
 __version__ = _version("graphflow")
@@ -65,9 +78,19 @@ int = int32
 short = int16
 
 __all__ = [
+    "BFloat16Tensor",
+    "BoolTensor",
+    "ByteTensor",
+    "CharTensor",
     "CompiledFunction",
     "CompiledGraph",
+    "DoubleTensor",
+    "FloatTensor",
     "Generator",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
+    "ShortTensor",
     "Size",
     "Tensor",
     "TensorSpec",
@@ -134,6 +157,7 @@ __all__ = [
     "save",
     "seed",
     "set_default_dtype",
+    "set_default_tensor_type",
     "set_grad_enabled",
     "set_num_threads",
     "set_printoptions",

@@ -17,6 +17,9 @@ class Size(tuple):  # type: ignore[type-arg]
             total = total * size
         return total
 
+    def __add__(self, other: tuple[object, ...]) -> Size:
+        return Size(tuple.__add__(self, other)) if isinstance(other, tuple) else NotImplemented
+
     def __repr__(self) -> str:
         return f"graphflow.Size({list(self)})"
 

@@ -68,7 +68,7 @@ class CompiledGraph:
             raise
         for index, _ in self.graph.updates:
             self.states[self._names[index]]._storage.version += 1
-        return pytree.unflatten(self._spec, [Tensor(o) for o in outputs])
+        return pytree.unflatten(self._spec, [Tensor.holding(o) for o in outputs])
 
     def _check_arguments(self, arrays: Sequence[np.ndarray]) -> None:
         """DTypeError or ShapeError where an argument isn't what the graph takes."""
@@ -142,7 +142,7 @@ def compiled_graph(
     for name, value in (states or {}).items():
         if name not in names:
             raise TypeError(f"{graph.name} has no state {name!r}; it has {', '.join(names) or 'none'}")
-        values[name] = value if isinstance(value, Tensor) else Tensor(np.array(value))
+        values[name] = value if isinstance(value, Tensor) else Tensor.holding(np.array(value))
     missing = [name for name in names if name not in values]
     if missing:
         raise TypeError(
@@ -235,7 +235,7 @@ def load_graph(path: str | os.PathLike[str]) -> CompiledGraph:
     tensors = {}
     for node in graph.states:
         name = node.attrs["name"]
-        tensors[name] = Tensor(np.array(states[name]))
+        tensors[name] = Tensor.holding(np.array(states[name]))
         tensors[name].name = name
     return CompiledGraph(graph, tensors, spec, Engine(graph))
 

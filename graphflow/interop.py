@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.errors import GradientError
+from graphflow.errors import GradientError, ShapeError
 from graphflow.methods import Methods
 
 
@@ -18,10 +18,10 @@ class Interop(Methods):
 
     __slots__ = ()
 
-    def numpy(self) -> np.ndarray:
-        """The elements as an array that shares memory with this tensor."""
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """The elements as an array that shares memory with this tensor; `force` goes without its gradient."""
         array: np.ndarray = self._concrete(".numpy()", "stay with graphflow's functions, which trace")
-        if self._requires_grad:
+        if self._requires_grad and not force:
             raise GradientError("can't call numpy() on a tensor that requires grad; use .detach().numpy()")
         return array
 
@@ -100,3 +100,27 @@ def map_arrays(values: Iterable[Any]) -> list[Any]:
         type(v)(map_arrays(v)) if type(v) in (list, tuple) else np.asarray(v) if isinstance(v, Interop) else v
         for v in values
     ]
+
+
+def numbers(data: tuple[Any, ...], dtype: np.dtype) -> np.ndarray:
+    """What ``Tensor(*data)`` holds: elements of any value in the sizes given, or numbers in `dtype`."""
+    if len(data) == 1 and not hasattr(data[0], "__index__"):
+        (given,) = data
+        if type(given).__name__ == "Size":
+            return np.empty(given, dtype)
+        if isinstance(given, Interop):
+            given = given.detach().numpy()
+        if not isinstance(given, (list, tuple, np.ndarray)):
+            raise TypeError(
+                f"Tensor() takes sizes, a list, an array or a tensor, not "
+                f"{type(given).__name__}; gf.tensor() takes numbers"
+            )
+        return np.asarray(given, dtype)
+    if len(data) == 1 and isinstance(data[0], (Interop, np.ndarray)):
+        return np.asarray(data[0].detach().numpy() if isinstance(data[0], Interop) else data[0], dtype)
+    sizes = data or (0,)
+    if not all(hasattr(size, "__index__") and not isinstance(size, bool) for size in sizes):
+        raise TypeError(f"Tensor() takes sizes one by one as integers, got {data}")
+    if min(sizes) < 0:
+        raise ShapeError(f"Tensor() can't have negative sizes, got {data}")
+    return np.empty(tuple(int(size) for size in sizes), dtype)

@@ -97,7 +97,7 @@ def _concrete(roots: Sequence[Node], tensors: dict[Node, Tensor]) -> list[Tensor
         if leaf is not None:
             known[node] = leaf
             continue
-        handle = known[node] = Tensor(value.array, value.storage)
+        handle = known[node] = Tensor.holding(value.array, value.storage)
         if carries:
             handle._node, handle._node_version = node, value.version
             handle._requires_grad, handle._leaf = True, False

@@ -30,7 +30,7 @@ from graphflow.functions.common import (
 )
 from graphflow.functions.create import finished, tensor
 from graphflow.functions.order import argsort
-from graphflow.functions.registry import error, public
+from graphflow.functions.registry import error, public, spread
 from graphflow.tensor import Tensor, apply, concrete, no_grad
 from graphflow.vmap import draw
 
@@ -151,28 +151,30 @@ def _float_dtype(dtype: Any, name: str) -> DType:
 
 @public(method=False)
 def rand(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    return finished(
-        uniform(new_shape_args(size, "rand"), _float_dtype(dtype, "rand"), generator), device, requires_grad
-    )
+    shape = new_shape_args(spread("rand", sizes, size, "size"), "rand")
+    return finished(uniform(shape, _float_dtype(dtype, "rand"), generator), device, requires_grad)
 
 
 @public(method=False)
 def randn(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """Numbers from the standard normal distribution."""
-    drawn = normal_numbers(new_shape_args(size, "randn"), _float_dtype(dtype, "randn"), generator)
+    shape = new_shape_args(spread("randn", sizes, size, "size"), "randn")
+    drawn = normal_numbers(shape, _float_dtype(dtype, "randn"), generator)
     return finished(drawn, device, requires_grad)
 
 
@@ -233,7 +235,7 @@ def _ends(dtype: DType) -> tuple[float, float]:
 
 @public(method=False)
 def randint(
-    low: int,
+    low: Any = None,
     high: Any = None,
     size: Any = None,
     *,
@@ -245,8 +247,12 @@ def randint(
     """Integers in [low, high), every one equally likely up to (high - low) / 2**63; ``randint(high, size)``
     starts at 0.
     """
-    if size is None:
+    if low is None:
+        low = 0
+    elif size is None:
         low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
     if size is None or isinstance(high, (list, tuple)):
         raise error(ShapeError, "randint", "needs a size: randint(low, high, size) or randint(high, size)")
     shape = new_shape_args((tuple(size) if isinstance(size, (list, tuple)) else size,), "randint")

@@ -60,7 +60,7 @@ def load(f: Place, map_location: Any = None, *, weights_only: bool = True) -> An
         arrays = from_bytes(data)
     except SafetensorError as error:
         raise FormatError(f"{label}: is not a whole safetensors file: {error}") from None
-    tensors = {name: Tensor(array).to(device=map_location) for name, array in arrays.items()}
+    tensors = {name: Tensor.holding(array).to(device=map_location) for name, array in arrays.items()}
     text = _header(data).get("__metadata__", {}).get(_KEY)
     if text is None:
         return tensors

@@ -25,7 +25,7 @@ def apply_several(op: Op, *tensors: Tensor, **attrs: Any) -> list[Tensor]:
             values = interpret.apply(event, [t._array for t in tensors], {})
         except IndexError as error:
             raise IndexError(f"{op.name}: {error}{where_called()}") from None
-        results = [Tensor(v) for v in values]
+        results = [Tensor.holding(v) for v in values]
         wants_grad = is_grad_enabled() and any(t._requires_grad for t in tensors)
         for i, result in enumerate(results) if wants_grad else ():
             if result.dtype.is_floating_point:

@@ -9,7 +9,7 @@ is functional by itself.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,7 +24,7 @@ from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import GradientError, TraceError
 from graphflow.gradfn import GRAD_FN_NAMES, GradFn, Size
-from graphflow.interop import Interop
+from graphflow.interop import Interop, numbers
 from graphflow.memory import (
     SAVED,
     GradTable,
@@ -45,8 +45,9 @@ from graphflow.sizes import SymbolicSize
 class Tensor(Interop):
     """A multi-dimensional array of one dtype, with an optional gradient history.
 
-    Made by ``graphflow.tensor`` and the other creation functions; ``Tensor(list)`` is a copy in the default
-    dtype. Its methods are PyTorch's.
+    Made by ``graphflow.tensor`` and the other creation functions. As in PyTorch, ``Tensor(data)`` holds
+    the numbers of a list, an array or a tensor in the default dtype, and ``Tensor(2, 3)`` elements of any
+    value. Its methods are PyTorch's.
     """
 
     __slots__ = (
@@ -55,11 +56,10 @@ class Tensor(Interop):
     )  # fmt: skip
     __array_priority__ = 1000
 
-    def __init__(self, array: np.ndarray | Sequence[Any], storage: Storage | None = None):
-        if not isinstance(array, np.ndarray):
-            if not isinstance(array, (list, tuple)):
-                raise TypeError("Tensor() takes a list of numbers; use gf.tensor(), or gf.empty() for sizes")
-            array = np.array(array, dtypes.get_default_dtype().numpy)
+    def __init__(self, *data: Any):
+        self._hold(numbers(data, dtypes.get_default_dtype().numpy), None)
+
+    def _hold(self, array: np.ndarray, storage: Storage | None) -> None:
         self._array: np.ndarray | None = array
         self._storage = storage if storage is not None else Storage()
         self._node: Node | None = None
@@ -70,6 +70,13 @@ class Tensor(Interop):
         self._leaf = True
         self._grad: Tensor | None = None
         self.name: str | None = None
+
+    @staticmethod
+    def holding(array: np.ndarray, storage: Storage | None = None) -> Tensor:
+        """A handle on an array's own memory."""
+        tensor = Tensor.__new__(Tensor)
+        tensor._hold(array, storage)
+        return tensor
 
     @staticmethod
     def of_node(node: Node, trace: Trace, requires_grad: bool = False, leaf: bool = False) -> Tensor:
@@ -193,7 +200,7 @@ class Tensor(Interop):
         """A handle on the same memory without gradient history."""
         if self._array is None:
             return self.detach()
-        return Tensor(self._array, self._storage)
+        return Tensor.holding(self._array, self._storage)
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -366,7 +373,7 @@ class Tensor(Interop):
         if current_trace() is None:
             if self._array is None:
                 self._leaked()
-            return Tensor(self._array, self._storage)
+            return Tensor.holding(self._array, self._storage)
         return apply(OPS["detach"], self)
 
     __hash__ = object.__hash__
@@ -384,7 +391,7 @@ class Tensor(Interop):
     @classmethod
     def _from_array(cls, array: np.ndarray) -> Tensor:
         tensor = cls.__new__(cls)
-        Tensor.__init__(tensor, array)
+        tensor._hold(array, None)
         return tensor
 
 
@@ -431,11 +438,11 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
     except IndexError as error:
         raise IndexError(f"{op.name}: {error}{where_called()}") from None
     if aliasing.is_view(op) and np.may_share_memory(value, arrays[0]):
-        result = Tensor(value, tensors[0]._storage)
+        result = Tensor.holding(value, tensors[0]._storage)
         if type_.dtype.is_floating_point:
             histories.see(result, tensors[0], op, attrs, wants_grad and not MODE.grad_enabled)
     else:
-        result = Tensor(value)
+        result = Tensor.holding(value)
     if wants_grad and MODE.grad_enabled and type_.dtype.is_floating_point and op.name != "detach":
         with ir.at(ir.current_loc() or user_loc()):
             record(result, ir.unshared_node(op, tuple(t._history() for t in tensors), attrs))
@@ -465,7 +472,7 @@ def constant(value: Any, dtype: DType) -> Tensor:
         trace = current_trace()
         assert trace is not None
         return Tensor.of_node(node, trace)
-    tensor = Tensor(np.asarray(node.attrs["value"], dtype.numpy))
+    tensor = Tensor.holding(np.asarray(node.attrs["value"], dtype.numpy))
     tensor._node = node
     return tensor
 

@@ -161,7 +161,7 @@ def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[N
     differentiable = set()
     for leaf in leaves:
         if isinstance(leaf, np.ndarray):
-            leaf = Tensor(leaf)
+            leaf = Tensor.holding(leaf)
         if isinstance(leaf, Tensor):
             nodes.append(leaf._traced_node(tracer))
             if leaf._requires_grad:

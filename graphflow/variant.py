@@ -224,7 +224,7 @@ class Variant:
                 storage.version += 1
             results = self.traced.results
             for holder, value in results.grads:
-                grad = Tensor(outputs[value]) if isinstance(value, int) else value
+                grad = Tensor.holding(outputs[value]) if isinstance(value, int) else value
                 self._leave_grad(call.held_by(holder), grad)
             for number, output in results.argument_updates:
                 target = call.held_by(number)
@@ -234,9 +234,10 @@ class Variant:
         if self._records:
             return self._recorded(operands, outputs, call)
         if results.spec is pytree.LEAF and results.returned[0][0] is not None:
-            return Tensor(outputs[results.returned[0][0]])
+            return Tensor.holding(outputs[results.returned[0][0]])
         found = [
-            Tensor(outputs[n]) if n is not None else self._constant(c, call) for n, c in results.returned
+            Tensor.holding(outputs[n]) if n is not None else self._constant(c, call)
+            for n, c in results.returned
         ]
         return pytree.unflatten(results.spec, found)
 
@@ -293,9 +294,9 @@ class Variant:
         for number, (position, array) in enumerate(zip(call.dynamic, call.arrays, strict=True)):
             given = call.leaves[position]
             kept = isinstance(given, Tensor) and given._array is array and number not in changed
-            operands.append(given if kept else Tensor(array.copy() if number in changed else array))
+            operands.append(given if kept else Tensor.holding(array.copy() if number in changed else array))
         for number, state in enumerate(bound.handles):
-            operands.append(Tensor(state._array.copy()) if number in self._changing else state)  # type: ignore[union-attr]
+            operands.append(Tensor.holding(state._array.copy()) if number in self._changing else state)  # type: ignore[union-attr]
         return operands
 
     def _recorded(self, operands: list[Tensor], outputs: list[np.ndarray], call: Arguments) -> Any:
@@ -308,7 +309,7 @@ class Variant:
                 if number is None:
                     found.append(self._constant(constant, call))
                     continue
-                tensor = Tensor(outputs[number])
+                tensor = Tensor.holding(outputs[number])
                 if number in results.differentiable:
                     record(tensor, project(node, number))
                     name_grad_fn(tensor, "CompiledFunctionBackward")

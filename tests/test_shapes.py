@@ -194,3 +194,28 @@ def test_named_products() -> None:
     same(both(gf.bmm, batch, batch.swapaxes(1, 2)), [batch @ batch.swapaxes(1, 2)])
     same(both(lambda x, y, z: gf.addmm(z, x, y, beta=0.5, alpha=2), a, b, c), [0.5 * c + 2 * (a @ b)])
     same(both(lambda x: x.t() @ x, a), [a.T @ a])
+
+
+def test_a_symbolic_size_of_one_stays_one_when_expanded() -> None:
+    compiled = gf.compile(lambda x: x.expand(2, 1, 5))
+    assert compiled(gf.ones(1, 5)).shape == (2, 1, 5)
+
+
+def test_logsumexp_of_a_scalar_and_squeeze_of_no_dimensions() -> None:
+    assert gf.logsumexp(gf.tensor(1231.0), 0).item() == 1231.0
+    assert gf.ones(1, 1).squeeze(()).shape == (1, 1)
+
+
+def test_where_with_a_condition_alone_gives_positions() -> None:
+    rows, columns = gf.where(gf.tensor([[0, 1], [1, 0]]) > 0)
+    assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])
+    with pytest.raises(TypeError, match="or neither"):
+        gf.where(gf.tensor([True]), 1.0)
+
+
+def test_integer_products_of_arguments_agree_on_the_inner_size() -> None:
+    compiled = gf.compile(lambda a, b: a @ b)
+    a, b = gf.arange(6).reshape(2, 3), gf.arange(12).reshape(3, 4)
+    assert compiled(a, b).tolist() == (a.numpy() @ b.numpy()).tolist()
+    with pytest.raises(gf.errors.ShapeError, match="inner sizes differ"):
+        compiled(a, gf.ones(2, 4, dtype=gf.int64))

@@ -439,8 +439,8 @@ def methods() -> list[str]:
 # Methods that tell or change something about a tensor, rather than computing one.
 NOT_COMPUTING = {
     "backward", "cuda", "data_ptr", "dim", "element_size", "is_contiguous", "item", "ndimension", "nelement",
-    "numpy", "of_node", "requires_grad_", "size", "stride", "tolist", "register_hook", "retain_grad",
-    "register_post_accumulate_grad_hook",
+    "holding", "numpy", "of_node", "requires_grad_", "size", "stride", "tolist", "register_hook",
+    "retain_grad", "register_post_accumulate_grad_hook",
     "is_traced",
 }  # fmt: skip
 

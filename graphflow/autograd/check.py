@@ -98,7 +98,7 @@ def _differences(
         for step in (eps, -eps):
             moved = np.array(origin)
             moved[index] += step
-            ends.append(_values(func, [*inputs[:place], Tensor(moved), *inputs[place + 1 :]]))
+            ends.append(_values(func, [*inputs[:place], Tensor.holding(moved), *inputs[place + 1 :]]))
         for table, above, below in zip(found, *ends, strict=True):
             table[(..., *index)] = (above - below) / (2 * eps)
     return found
@@ -129,7 +129,7 @@ def gradgradcheck(
     outputs = _outputs(func(*given))
     if grad_outputs is None:
         rng = np.random.default_rng(0)
-        seeds = [Tensor(np.asarray(rng.standard_normal(tuple(o.shape)))) for o in outputs]
+        seeds = [Tensor.holding(np.asarray(rng.standard_normal(tuple(o.shape)))) for o in outputs]
     else:
         seeds = list(_tuple(grad_outputs))
     for seed in seeds:

@@ -40,7 +40,7 @@ class EagerCall:
         with tracing(None):
             ctx, self.call.ctx = self.call.ctx, FunctionCtx(self.call.ctx.needs_input_grad)
             try:
-                outputs = self.call.run_forward(self.call.with_tensors([Tensor(a) for a in arrays]))
+                outputs = self.call.run_forward(self.call.with_tensors([Tensor.holding(a) for a in arrays]))
             finally:
                 self.call.ctx = ctx
         return [o._array for o in outputs if isinstance(o, Tensor)]
@@ -102,7 +102,7 @@ class EagerBackward:
 
     def _run(self, *arrays: np.ndarray) -> list[np.ndarray]:
         with tracing(None), no_grad():
-            given = [Tensor(a) for a in arrays[len(arrays) - len(self.asked) :]]
+            given = [Tensor.holding(a) for a in arrays[len(arrays) - len(self.asked) :]]
             found = self.call.run_backward(self._grads(given))
         results: list[Any] = []
         for i in self.owners:

@@ -164,7 +164,7 @@ class _Call:
                 continue
             dirty = any(output is t for t in self.ctx._dirty)
             assert output._array is not None
-            result = output if dirty else Tensor(output._array, output._storage)
+            result = output if dirty else Tensor.holding(output._array, output._storage)
             index = next(i for i, o in enumerate(made) if o is output)
             record(result, ir.unshared_node(OPS["project"], (node,), {"index": index}))
             if dirty:

@@ -150,7 +150,7 @@ def _needs_values(node: Node, g: Cotangent, shares: Sequence[Cotangent | None]) 
 
 
 def _eager_grad(node: Node, value: np.ndarray, flows: bool) -> Tensor:
-    tensor = Tensor(value)
+    tensor = Tensor.holding(value)
     if flows:
         record(tensor, node)
     return tensor

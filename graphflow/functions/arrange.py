@@ -20,7 +20,7 @@ from graphflow.functions.common import (
     tensor_arg,
     without,
 )
-from graphflow.functions.registry import error, public
+from graphflow.functions.registry import error, public, spread
 from graphflow.functions.shape import flatten, unsqueeze
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
@@ -134,9 +134,9 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @public()
-def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Pieces of a size (the last may be smaller), or of the given sizes, along `dim`; views."""
-    t = tensor_arg(input, "split")
+    t = tensor_arg(tensor, "split", "tensor")
     axis = dim_arg(dim, t.ndim, "split")
     if isinstance(split_size_or_sections, (list, tuple)):
         sizes = list(shape_args((tuple(split_size_or_sections),), "split"))
@@ -182,20 +182,21 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @public()
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """Elements in reverse order along `dims`."""
+def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
+    """Elements in reverse order along `dims`, given one by one or as one sequence."""
     t = tensor_arg(input, "flip")
-    wanted = dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims
-    axes = [dim_arg(d, t.ndim, "flip") for d in wanted]
-    if len(set(axes)) != len(axes):
+    along = spread("flip", axes, dims, "dims")
+    wanted = along[0] if len(along) == 1 and isinstance(along[0], (list, tuple)) else along
+    reversed_ = [dim_arg(d, t.ndim, "flip") for d in wanted]
+    if len(set(reversed_)) != len(reversed_):
         raise error(IndexRangeError, "flip", f"dimension appears twice in {tuple(wanted)}")
     shape = t.type_.shape
     if not t.ndim:
         return copied(t)
     view = apply(
         OPS["slice"], t,
-        starts=tuple(s - 1 if d in axes and s != 0 else 0 for d, s in enumerate(shape)),
-        steps=tuple(-1 if d in axes else 1 for d in range(t.ndim)),
+        starts=tuple(s - 1 if d in reversed_ and s != 0 else 0 for d, s in enumerate(shape)),
+        steps=tuple(-1 if d in reversed_ else 1 for d in range(t.ndim)),
         sizes=shape,
     )  # fmt: skip
     return copied(view)

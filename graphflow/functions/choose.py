@@ -18,6 +18,7 @@ from graphflow.functions.common import (
     scalar,
     tensor_arg,
 )
+from graphflow.functions.index import nonzero
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply
 
@@ -78,9 +79,15 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
 
 
 @public(method=False)
-def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
-    """`input` where `condition` (bool) holds, else `other`; broadcasts all three."""
+def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Tensor:
+    """`input` where `condition` (bool) holds, else `other`; broadcasts all three. With a condition alone, the
+    positions where it isn't zero: one index tensor for each dimension.
+    """
     c = tensor_arg(condition, "where", "condition")
+    if input is None and other is None:
+        return nonzero(c, as_tuple=True)  # type: ignore[no-any-return]
+    if input is None or other is None:
+        raise error(DTypeError, "where", "takes both 'input' and 'other', or neither")
     if c.dtype is not bool_:
         raise error(
             DTypeError, "where", f"the condition has to be a bool tensor, got {c.type_}; compare it with != 0"

@@ -48,7 +48,7 @@ def of_array(array: np.ndarray, name: str = "from_numpy") -> Tensor:
         raise error(
             DTypeError, name, f"byte order of {array.dtype!r} isn't this machine's; convert with .astype()"
         )
-    return Tensor(np.asarray(array))
+    return Tensor.holding(np.asarray(array))
 
 
 _NAMES = frozenset(t.name for t in dtypes.ALL)

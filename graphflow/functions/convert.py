@@ -92,7 +92,7 @@ def type_of(self: Tensor, dtype: Any = None) -> Any:
     if isinstance(dtype, str):
         last = dtype.rpartition(".")[2]
         dtype = next((name for name, spelling in _TYPE_NAMES.items() if spelling == last), last)
-    return cast(self, as_dtype(dtype))
+    return cast(self, as_dtype(getattr(dtype, "holds", dtype)))
 
 
 @public(function=False, backward=_TO_COPY)
@@ -108,7 +108,7 @@ def cpu(self: Tensor) -> Tensor:
 
 
 @public(function=False)
-def cuda(self: Tensor, device: Any = None) -> Tensor:
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
     """The tensor on a GPU; DeviceError where there is none."""
     on_cpu(
         Device("cuda") if device is None else Device("cuda", device) if isinstance(device, int) else device

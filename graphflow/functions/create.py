@@ -33,7 +33,7 @@ from graphflow.functions.common import (
     tensor_arg,
     traced,
 )
-from graphflow.functions.registry import error, public
+from graphflow.functions.registry import error, public, spread
 from graphflow.runtime.device import as_device, check
 from graphflow.sizes import SymbolicSize, unwrap
 from graphflow.tensor import Tensor, apply
@@ -67,7 +67,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     if isinstance(data, Tensor):
         made = copied(data.detach() if wanted is None else cast(data.detach(), wanted))
     else:
-        made = Tensor(_array_of(data, wanted))
+        made = Tensor.holding(_array_of(data, wanted))
     return finished(made, device, requires_grad)
 
 
@@ -192,7 +192,7 @@ def filled(shape: tuple[Extent, ...], value: Any, dtype: DType) -> Tensor:
             return apply(OPS["expand"], constant, shape=shape)
         assert constant._node is not None
         return traced(constant._node)
-    return Tensor(np.array(expanded(constant, shape)._concrete("a fill", "")))
+    return Tensor.holding(np.array(expanded(constant, shape)._concrete("a fill", "")))
 
 
 @public(method=False)
@@ -207,25 +207,31 @@ def full(
 
 
 @public(method=False)
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(
+    *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros, of the default dtype unless `dtype` says otherwise."""
-    return finished(filled(_sizes(size, "zeros"), 0, _or_default(dtype)), device, requires_grad)
+    return finished(filled(_sizes(sizes, size, "zeros"), 0, _or_default(dtype)), device, requires_grad)
 
 
 @public(method=False)
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(
+    *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Ones, of the default dtype unless `dtype` says otherwise."""
-    return finished(filled(_sizes(size, "ones"), 1, _or_default(dtype)), device, requires_grad)
+    return finished(filled(_sizes(sizes, size, "ones"), 1, _or_default(dtype)), device, requires_grad)
 
 
 @public(method=False)
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """A tensor whose elements are to be written before they are read; they are zeros, so that runs repeat."""
-    return finished(filled(_sizes(size, "empty"), 0, _or_default(dtype)), device, requires_grad)
+    return finished(filled(_sizes(sizes, size, "empty"), 0, _or_default(dtype)), device, requires_grad)
 
 
-def _sizes(size: tuple[Any, ...], name: str) -> tuple[Extent, ...]:
-    return new_shape_args(size, name)
+def _sizes(sizes: tuple[Any, ...], size: Any, name: str) -> tuple[Extent, ...]:
+    return new_shape_args(spread(name, sizes, size, "size"), name)
 
 
 def _or_default(dtype: Any) -> DType:
@@ -283,30 +289,35 @@ def new_tensor(
 
 @public(function=False)
 def new_zeros(
-    self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+    self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """Zeros of this tensor's dtype."""
     return zeros(
-        *size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
-    )
+        *sizes, size=size, dtype=self.dtype if dtype is None else dtype, device=device,
+        requires_grad=requires_grad,
+    )  # fmt: skip
 
 
 @public(function=False)
 def new_ones(
-    self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+    self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """Ones of this tensor's dtype."""
     return ones(
-        *size, dtype=self.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad
-    )
+        *sizes, size=size, dtype=self.dtype if dtype is None else dtype, device=device,
+        requires_grad=requires_grad,
+    )  # fmt: skip
 
 
 @public(function=False)
 def new_empty(
-    self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+    self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """A tensor of this tensor's dtype, to be written before it is read."""
-    return new_zeros(self, *size, dtype=dtype, device=device, requires_grad=requires_grad)
+    return new_zeros(self, *sizes, size=size, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 @public(function=False)
@@ -334,7 +345,7 @@ def new_full(
 
 @public(method=False)
 def arange(
-    start: Any,
+    start: Any = None,
     end: Any = None,
     step: Any = 1,
     *,
@@ -343,8 +354,9 @@ def arange(
     requires_grad: bool = False,
 ) -> Tensor:
     """``start, start + step, …`` up to but without `end`; int64 if all three are integers, else float32."""
-    if end is None:
-        start, end = 0, start
+    if start is None and end is None:
+        raise error(DTypeError, "arange", "needs an end")
+    start, end = (0, end if start is None else start) if start is None or end is None else (start, end)
     start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
     wanted = as_dtype(dtype) if dtype is not None else result_dtype(start, end, step)
     if not isinstance(step, SymbolicSize) and (step == 0 or math.isnan(step)):

@@ -183,7 +183,7 @@ def _qr(name: str, input: Any, mode: str) -> return_types.qr:
     else:
         q, r = apply_several(OPS["qr"], a, complete=mode == "complete")
     if mode == "r":
-        q = Tensor(np.zeros(0, a.dtype.numpy))
+        q = Tensor.holding(np.zeros(0, a.dtype.numpy))
     return return_types.qr(q, r)
 
 
@@ -346,7 +346,7 @@ def lstsq(
     x = matmul(pinv(a, rtol=rcond), b)
     left = apply(OPS["sub"], matmul(a, x), b)
     squares = reduced("sum", apply(OPS["mul"], left, left), (left.ndim - 2,), False)
-    empty = Tensor(np.zeros(0, a.dtype.numpy))
+    empty = Tensor.holding(np.zeros(0, a.dtype.numpy))
     rank = matrix_rank(a, rtol=rcond)
     return return_types.lstsq(x, squares if m > n else empty, rank, svdvals(a.detach()))
 

@@ -42,8 +42,8 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
         )
     positions = np.atleast_1d(t.detach().numpy()).nonzero()
     if as_tuple:
-        return tuple(Tensor(p) for p in positions)
-    return Tensor(np.stack(positions, 1)[:, : t.ndim])
+        return tuple(Tensor.holding(p) for p in positions)
+    return Tensor.holding(np.stack(positions, 1)[:, : t.ndim])
 
 
 @public()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphflow.compiler.ir import OPS, format_shape
+from graphflow.compiler.ir import OPS, equal_size, format_shape
 from graphflow.dtypes import bool_
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import Operand, in_dtype, operand, reshaped, tensor_arg
@@ -32,8 +32,12 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
         return apply(OPS["matmul"], a, b)
     # Integers have no kernel of their own: the definition, spelt out.
     left, right = a.type_.shape, b.type_.shape
-    if left[-1] != right[-2]:
-        raise error(ShapeError, "matmul", f"inner sizes differ: {format_shape(left)} @ {format_shape(right)}")
+    try:
+        equal_size(left[-1], right[-2])
+    except ShapeError:
+        raise error(
+            ShapeError, "matmul", f"inner sizes differ: {format_shape(left)} @ {format_shape(right)}"
+        ) from None
     terms = apply(OPS["mul"], reshaped(a, (*left, 1)), reshaped(b, (*right[:-2], 1, *right[-2:])))
     return reduced("sum", terms, (terms.ndim - 2,), False)
 

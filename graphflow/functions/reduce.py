@@ -452,6 +452,8 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
 
 @rounded_once
 def _logsumexp(t: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    if t.ndim == 0:
+        return copied(t)
     if _empty_along(t, dims):
         return apply(OPS["log"], reduced("sum", apply(OPS["exp"], t), dims, keepdim))
     largest = apply(OPS["detach"], apply(OPS["max"], t, dims=dims))

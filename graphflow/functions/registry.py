@@ -86,6 +86,15 @@ def _respelled(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
+def spread(name: str, given: tuple[Any, ...], by_keyword: Any, argument: str) -> tuple[Any, ...]:
+    """Positional numbers, or one sequence of them that was given by keyword instead."""
+    if by_keyword is None:
+        return given
+    if given:
+        raise error(DTypeError, name, f"got '{argument}' both by position and by keyword")
+    return (by_keyword,) if isinstance(by_keyword, (list, tuple)) else ((by_keyword,),)
+
+
 def _name(result: Tensor, title: Backward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """The outermost public function names the node it ends on, unless it handed an operand through."""
     if result._leaf or result._node is None or any(result is a for a in args):

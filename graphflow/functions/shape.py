@@ -24,25 +24,24 @@ from graphflow.functions.common import (
     tensor_arg,
     without,
 )
-from graphflow.functions.registry import error, public
+from graphflow.functions.registry import error, public, spread
 from graphflow.tensor import Tensor, apply
 
 # ---------------------------------------------------------------------------------------------- reshaping
 
 
 @public(backward="ViewBackward0")
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same elements, row-major, in another shape; one size may be -1. A view where memory allows it."""
     t = tensor_arg(input, "reshape")
-    return reshaped(t, infer_size(shape_args(shape, "reshape"), t.type_.shape, "reshape"))
+    wanted = shape_args(spread("reshape", sizes, shape, "shape"), "reshape")
+    return reshaped(t, infer_size(wanted, t.type_.shape, "reshape"))
 
 
 @public(function=False)
-def view(self: Tensor, *shape: Any) -> Tensor:
-    """The same memory in another shape; one size may be -1. Given a dtype of the same size, converts like
-    ``.to``.
-    """
-    target = infer_size(shape_args(shape, "view"), self.type_.shape, "view")
+def view(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
+    """The same memory in another shape; one size may be -1."""
+    target = infer_size(shape_args(spread("view", sizes, size, "size"), "view"), self.type_.shape, "view")
     result = reshaped(self, target)
     if not self.is_traced and result._storage is not self._storage and product(target) != 0:
         raise error(
@@ -101,7 +100,7 @@ def squeeze(input: Tensor, dim: Dims = None) -> Tensor:
     """
     t = tensor_arg(input, "squeeze")
     shape = t.type_.shape
-    dims = dims_arg(dim, t.ndim, "squeeze")
+    dims = () if isinstance(dim, (list, tuple)) and not dim else dims_arg(dim, t.ndim, "squeeze")
     return reshaped(t, without(shape, [d for d in dims if is_one(shape[d], "squeeze()")]))
 
 
@@ -123,10 +122,11 @@ def permuted(t: Tensor, dims: Sequence[int]) -> Tensor:
 
 
 @public()
-def permute(input: Tensor, *dims: Any) -> Tensor:
-    """Dimensions in the order `dims`."""
+def permute(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
+    """Dimensions in the order `dims`, given one by one or as one sequence."""
     t = tensor_arg(input, "permute")
-    order = dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims
+    given = spread("permute", axes, dims, "dims")
+    order = given[0] if len(given) == 1 and isinstance(given[0], (list, tuple)) else given
     found = tuple(dim_arg(d, t.ndim, "permute") for d in order)
     if sorted(found) != list(range(t.ndim)):
         raise error(
@@ -201,11 +201,11 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
 
 
 @public(function=False)
-def expand(self: Tensor, *sizes: Any) -> Tensor:
+def expand(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """Dimensions of size 1 repeated, without memory, to `sizes`; -1 keeps a size, new dimensions come in
     front.
     """
-    shape = shape_args(sizes, "expand")
+    shape = shape_args(spread("expand", sizes, size, "size"), "expand")
     source = self.type_.shape
     if len(shape) < len(source):
         raise error(
@@ -213,14 +213,14 @@ def expand(self: Tensor, *sizes: Any) -> Tensor:
         )
     shift = len(shape) - len(source)
     target: list[Extent] = []
-    for d, size in enumerate(shape):
-        if isinstance(size, int) and size == -1:
+    for d, wanted in enumerate(shape):
+        if isinstance(wanted, int) and wanted == -1:
             if d < shift:
                 raise error(
                     ShapeError, "expand", f"a new dimension needs a size, not -1, in {format_shape(shape)}"
                 )
-            size = source[d - shift]
-        target.append(size)
+            wanted = source[d - shift]
+        target.append(wanted)
     return expanded(self, tuple(target))
 
 
@@ -245,9 +245,9 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 @public(function=False)
-def repeat(self: Tensor, *sizes: Any) -> Tensor:
+def repeat(self: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
     """The tensor tiled `sizes` times along its dimensions; new dimensions come in front."""
-    counts = shape_args(sizes, "repeat")
+    counts = shape_args(spread("repeat", sizes, repeats, "repeats"), "repeat")
     if len(counts) < self.ndim:
         raise error(
             ShapeError,
@@ -255,20 +255,20 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
             f"needs a count for each of the {self.ndim} dimensions, got {format_shape(counts)}",
         )
     shape = (1,) * (len(counts) - self.ndim) + self.type_.shape
-    spread: list[Extent] = []
+    single: list[Extent] = []
     paired: list[Extent] = []
     for count, size in zip(counts, shape, strict=True):
-        spread += [1, size]
+        single += [1, size]
         paired += [count, size]
-    tiled = apply(OPS["expand"], reshaped(self, tuple(spread)), shape=tuple(paired))
+    tiled = apply(OPS["expand"], reshaped(self, tuple(single)), shape=tuple(paired))
     return copied(reshaped(tiled, tuple(c * s for c, s in zip(counts, shape, strict=True))))
 
 
 @public()
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *counts: Any, dims: Any = None) -> Tensor:
     """NumPy's ``tile``: like `repeat`, with counts filled up by ones in front."""
     t = tensor_arg(input, "tile")
-    counts = shape_args(dims, "tile")
+    counts = shape_args(spread("tile", counts, dims, "dims"), "tile")
     return repeat(t, *((1,) * (t.ndim - len(counts)) + counts))
 
 

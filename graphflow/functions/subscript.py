@@ -102,7 +102,7 @@ def _expanded_masks(items: list[Any], shape: tuple[Extent, ...]) -> list[Any]:
                 "can't have; use gf.where(mask, x, 0) and sum, or x[mask] = value for writing",
             )  # fmt: skip
         if item.ndim:
-            found += [Tensor(position) for position in item.numpy().nonzero()]
+            found += [Tensor.holding(position) for position in item.numpy().nonzero()]
         else:
             found.append(_Chosen(int(item.item())))
     return found
@@ -205,7 +205,7 @@ def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
             kept.append(1)
             continue
         if isinstance(item, _Chosen):
-            advanced.append((len(kept), Tensor(np.zeros(item.count, np.int64))))
+            advanced.append((len(kept), Tensor.holding(np.zeros(item.count, np.int64))))
             kept.append(1)
             continue
         size = shape[dim]

@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from graphflow.dtypes import DType, as_dtype
 from graphflow.nn.facts import plain
 from graphflow.nn.hooks import Hook, Hooks, RemovableHandle, run_after, run_before
 from graphflow.nn.parameter import Parameter
+from graphflow.nn.placement import Placed
 from graphflow.nn.printing import bracketed, indented
 from graphflow.nn.state import IncompatibleKeys, collect, load
 from graphflow.tensor import Tensor, advance_epoch, depends_on, no_grad
@@ -20,7 +20,7 @@ Named = TypeVar("Named")
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
-class Module:
+class Module(Placed):
     """Base class of all layers and networks.
 
     A subclass calls ``super().__init__()``, assigns parameters and submodules to attributes, and defines
@@ -382,42 +382,6 @@ class Module:
                 with no_grad():
                     parameter.grad.zero_()
 
-    def to(self: Self, *args: Any, **kwargs: Any) -> Self:
-        """Moves to a device and converts floating-point parameters and buffers to a dtype, in place.
-
-        ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``, or by keyword. TypeError for a
-        dtype that isn't floating point.
-        """
-        device, dtype = _destination(args, kwargs)
-        return self._convert(
-            lambda t: t.to(device=device, dtype=dtype if t.dtype.is_floating_point else None)
-        )
-
-    def type(self: Self, dst_type: Any) -> Self:
-        """Converts every parameter and buffer to a dtype."""
-        dtype = as_dtype(dst_type)
-        return self._convert(lambda t: t.to(dtype=dtype))
-
-    def float(self: Self) -> Self:
-        """Converts floating-point parameters and buffers to float32."""
-        return self.to(dtype="float32")
-
-    def double(self: Self) -> Self:
-        """Converts floating-point parameters and buffers to float64."""
-        return self.to(dtype="float64")
-
-    def half(self: Self) -> Self:
-        """Converts floating-point parameters and buffers to float16."""
-        return self.to(dtype="float16")
-
-    def bfloat16(self: Self) -> Self:
-        """Converts floating-point parameters and buffers to bfloat16."""
-        return self.to(dtype="bfloat16")
-
-    def cpu(self: Self) -> Self:
-        """Moves to the CPU."""
-        return self.to(device="cpu")
-
     def _convert(self: Self, change: Callable[[Tensor], Tensor]) -> Self:
         for tensor in (*self.parameters(), *self.buffers()):
             grad, tensor.grad = tensor.grad, None
@@ -473,27 +437,3 @@ def _member(module: Module, target: str, table: str, kind: str) -> Any:
         problem = "is not " + kind if hasattr(owner, name) else f"{type(owner).__name__} has no attribute"
         raise AttributeError(f"`{name}` {problem}" if problem.startswith("is") else f"{problem} `{name}`")
     return found
-
-
-def _destination(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, DType | None]:
-    """(device, dtype) out of what ``to`` was given, either None."""
-    unknown = set(kwargs) - {"device", "dtype", "non_blocking", "copy"}
-    if unknown or len(args) > 2:
-        raise TypeError(
-            f"to() takes device= and dtype=, got {', '.join(sorted(unknown)) or f'{len(args)} positions'}"
-        )
-    device, dtype = kwargs.get("device"), kwargs.get("dtype")
-    for arg in args:
-        if isinstance(arg, Tensor):
-            device, dtype = arg.device, arg.dtype
-        elif isinstance(arg, DType):
-            dtype = arg
-        elif arg is not None:
-            device = arg
-    if dtype is not None:
-        dtype = as_dtype(dtype)
-        if not dtype.is_floating_point:
-            raise TypeError(
-                f"nn.Module.to only accepts floating point dtypes, but got desired dtype={dtype!r}"
-            )
-    return device, dtype

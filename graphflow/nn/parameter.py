@@ -28,10 +28,12 @@ class Parameter(Tensor):
                 "a Parameter can't be made inside a compiled function, which would make it anew at every "
                 f"call; make modules and parameters before{where_called()}"
             )
-        super().__init__(np.empty(0, np.float32) if data is None else data.detach().numpy())
+        self._hold(np.empty(0, np.float32) if data is None else data.detach().numpy(), None)
         if data is not None:
             self.data = data
         self.requires_grad_(requires_grad)
 
     def __repr__(self, **options: Any) -> str:
         return "Parameter containing:\n" + super().__repr__(**options)
+
+    __str__ = __repr__

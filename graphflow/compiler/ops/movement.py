@@ -107,8 +107,15 @@ permute: Op = register(Op(
 
 
 def _infer_expand(x: TensorType, shape: Shape) -> TensorType:
+    complaint = ShapeError(f"{format_shape(x.shape)} doesn't expand to {format_shape(shape)}")
+    try:
+        for size, wanted in zip(reversed(x.shape), reversed(shape), strict=False):
+            if isinstance(wanted, int) and wanted == 1:
+                equal_size(size, 1)  # a symbol may be 1, and is pinned to it
+    except ShapeError:
+        raise complaint from None
     if broadcast_shapes(x.shape, shape) != tuple(shape):
-        raise ShapeError(f"{format_shape(x.shape)} doesn't expand to {format_shape(shape)}")
+        raise complaint
     return TensorType(x.dtype, shape)
 
 
