@@ -130,7 +130,7 @@ def as_dtype(dtype: object) -> DType:
     found = None
     try:
         given = np.dtype(dtype).newbyteorder("=")  # type: ignore[call-overload]
-    except TypeError:
+    except (TypeError, ValueError):
         pass
     else:
         found = bfloat16 if is_bfloat16(given) else _BY_NUMPY.get(given)

@@ -16,6 +16,7 @@ from graphflow.compiler.ir import OPS
 from graphflow.dims import product
 from graphflow.dtypes import DType, finfo, get_default_dtype, iinfo, int64
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.arguments import fits, misfit
 from graphflow.functions.common import (
     Extent,
     as_dtype,
@@ -109,6 +110,8 @@ def set_rng_state(new_state: Tensor) -> None:
 
 def words(shape: tuple[Extent, ...], count: int, generator: Generator | None) -> list[Tensor]:
     """`count` (at most 4) random 32-bit words an element, as int64; advances the generator."""
+    if generator is not None and not isinstance(generator, Generator):
+        raise misfit("random numbers", "generator", Generator | None, generator)
     state = (generator or default_generator).state
 
     def advance(shape: tuple[Extent, ...]) -> list[Tensor]:
@@ -253,8 +256,11 @@ def randint(
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
-    if size is None or isinstance(high, (list, tuple)):
+    if size is None or high is None or isinstance(high, (list, tuple)):
         raise error(ShapeError, "randint", "needs a size: randint(low, high, size) or randint(high, size)")
+    for argument, value in (("low", low), ("high", high)):
+        if not fits(value, float):
+            raise misfit("randint", argument, int, value)
     shape = new_shape_args((tuple(size) if isinstance(size, (list, tuple)) else size,), "randint")
     return finished(integers(int(low), int(high), shape, as_dtype(dtype), generator), device, requires_grad)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from graphflow.compiler.trace import Trace
@@ -108,7 +109,7 @@ def unwrap(value: Any) -> int | Dim:
         return value.size
     if isinstance(value, Dim):
         return value
-    return value.__index__()  # type: ignore[no-any-return]
+    return operator.index(value)
 
 
 def unwrap_shape(shape: Any) -> tuple[int | Dim, ...]:

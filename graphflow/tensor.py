@@ -22,7 +22,7 @@ from graphflow.compiler.location import user_loc
 from graphflow.compiler.trace import Trace, current_trace, leak
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
-from graphflow.errors import GradientError, TraceError
+from graphflow.errors import GradientError, IndexRangeError, TraceError
 from graphflow.gradfn import GRAD_FN_NAMES, GradFn, Size
 from graphflow.interop import Interop, numbers
 from graphflow.memory import (
@@ -436,7 +436,7 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
         with np.errstate(all="ignore"):
             value = np.asarray(op.numpy(*arrays, **attrs), type_.dtype.numpy)
     except IndexError as error:
-        raise IndexError(f"{op.name}: {error}{where_called()}") from None
+        raise IndexRangeError(f"{op.name}: {error}{where_called()}") from None
     if aliasing.is_view(op) and np.may_share_memory(value, arrays[0]):
         result = Tensor.holding(value, tensors[0]._storage)
         if type_.dtype.is_floating_point:

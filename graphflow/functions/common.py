@@ -10,7 +10,7 @@ import numpy as np
 
 from graphflow import dtypes
 from graphflow.compiler import ops  # fills the registry that every function draws on
-from graphflow.compiler.ir import OPS, Node, broadcast_shapes, format_shape
+from graphflow.compiler.ir import OPS, Node, broadcast_shapes, equal_size, format_shape
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim, divide, product
 from graphflow.dtypes import DType, bool_, float32, float64, int64
@@ -230,9 +230,20 @@ def logical(value: Tensor) -> Tensor:
 # ---------------------------------------------------------------------------------------------- dimensions
 
 
+def is_index(value: Any) -> bool:
+    """Whether a value is an integer and no bool; an array or a tensor that is one counts."""
+    if type(value) is int:
+        return True
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and value.dtype.kind in "iu"
+    if isinstance(value, Tensor):
+        return not value.ndim and value.dtype.kind == "int"
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
 def dim_arg(dim: Any, ndim: int, name: str) -> int:
     """One dimension counted from the front; a 0-d tensor counts as having one."""
-    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+    if not is_index(dim):
         raise error(DTypeError, name, f"a dimension is an integer, not {type(dim).__name__}")
     dim = dim.__index__()
     n = max(ndim, 1)
@@ -242,6 +253,13 @@ def dim_arg(dim: Any, ndim: int, name: str) -> int:
             f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})",
         )  # fmt: skip
     return dim % n  # type: ignore[no-any-return]
+
+
+def axis_arg(dim: Any, t: Tensor, name: str) -> int:
+    """`dim_arg` of a tensor that needs to have dimensions."""
+    if not t.ndim:
+        raise error(ShapeError, name, f"expects at least a 1-dimensional tensor, got {t.type_}")
+    return dim_arg(dim, t.ndim, name)
 
 
 def dims_arg(dim: Dims, ndim: int, name: str) -> tuple[int, ...]:
@@ -265,7 +283,7 @@ def shape_args(sizes: tuple[Any, ...], name: str) -> tuple[Extent, ...]:
     for size in sizes:
         if isinstance(size, Dim):
             found.append(size)
-        elif isinstance(size, bool) or not (isinstance(size, SymbolicSize) or hasattr(size, "__index__")):
+        elif not is_index(size):
             raise error(
                 DTypeError, name, f"sizes have to be integers, got {type(size).__name__} in {tuple(sizes)}"
             )
@@ -327,6 +345,13 @@ def expanded(t: Tensor, shape: tuple[Extent, ...]) -> Tensor:
 def without(shape: tuple[Extent, ...], dims: Sequence[int]) -> tuple[Extent, ...]:
     """`shape` with some dimensions left out."""
     return tuple(s for d, s in enumerate(shape) if d not in dims)
+
+
+def same_size(a: Extent, b: Extent, name: str, what: str) -> Extent:
+    """`a` and `b` as one size; ShapeError that says what differs."""
+    if isinstance(a, int) and isinstance(b, int) and a != b:
+        raise error(ShapeError, name, f"{what}: sizes {a} and {b} differ")
+    return equal_size(a, b)
 
 
 def broadcast(*tensors: Tensor) -> tuple[Extent, ...]:

@@ -13,7 +13,7 @@ from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim, product
 from graphflow.dtypes import DType
 from graphflow.errors import DeviceError, DTypeError
-from graphflow.functions.common import as_dtype, cast, copied, dim_arg, result_dtype, tensor_arg
+from graphflow.functions.common import as_dtype, cast, copied, dim_arg, operand, result_dtype, tensor_arg
 from graphflow.functions.create import on_cpu
 from graphflow.functions.registry import error, public
 from graphflow.runtime.device import Device
@@ -210,7 +210,7 @@ def is_tensor(obj: object) -> bool:
 def result_type(tensor1: Any, tensor2: Any) -> DType:
     """The dtype that arithmetic on two operands gives."""
     from_operands = [
-        v if not isinstance(v, np.ndarray) else tensor_arg(v, "result_type") for v in (tensor1, tensor2)
+        operand(v, "result_type", argument) for v, argument in ((tensor1, "tensor1"), (tensor2, "tensor2"))
     ]
     return result_dtype(*from_operands)
 

@@ -17,6 +17,7 @@ from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim
 from graphflow.dtypes import ALL, DType, float32, float64, get_default_dtype, int64
 from graphflow.errors import DeviceError, DTypeError, ShapeError, TraceError
+from graphflow.functions.arguments import fits, misfit
 from graphflow.functions.common import (
     Extent,
     as_dtype,
@@ -357,7 +358,9 @@ def arange(
     if start is None and end is None:
         raise error(DTypeError, "arange", "needs an end")
     start, end = (0, end if start is None else start) if start is None or end is None else (start, end)
-    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
+    start, end, step = (
+        _arange_number(v, argument) for v, argument in ((start, "start"), (end, "end"), (step, "step"))
+    )
     wanted = as_dtype(dtype) if dtype is not None else result_dtype(start, end, step)
     if not isinstance(step, SymbolicSize) and (step == 0 or math.isnan(step)):
         raise error(ShapeError, "arange", f"step must be nonzero, got {step}")
@@ -370,6 +373,16 @@ def arange(
     if isinstance(start, SymbolicSize) or start != 0:
         t = apply(OPS["add"], t, scalar(start, t.dtype))
     return finished(cast(t, wanted), device, requires_grad)
+
+
+def _arange_number(value: Any, argument: str) -> Any:
+    if isinstance(value, (Tensor, np.generic)):
+        if value.ndim and value.size != 1:
+            raise misfit("arange", argument, float, value)
+        return value.item()
+    if not fits(value, float):
+        raise misfit("arange", argument, float, value)
+    return value
 
 
 def _arange_size(start: Any, end: Any, step: Any) -> Extent:

@@ -6,6 +6,7 @@ At once, a matrix without a solution or factor is a LinAlgError; a compiled func
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -283,6 +284,9 @@ def svdvals(A: Tensor) -> Tensor:
 # ---------------------------------------------------------------------------------------------- made of these
 
 
+Tolerance = float | Tensor | None
+
+
 def _tolerance(s: Tensor, shape: tuple[Extent, ...], rtol: Any, atol: Any) -> Tensor:
     """The size from which on singular values count."""
     largest = apply(OPS["max"], s.detach(), dims=(s.ndim - 1,))
@@ -300,7 +304,9 @@ def _per_matrix(value: Any, s: Tensor) -> Tensor:
 
 
 @public(name="linalg.matrix_rank", function=False, method=False)
-def matrix_rank(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Tensor:
+def matrix_rank(
+    A: Tensor, *, atol: Tolerance = None, rtol: Tolerance = None, hermitian: bool = False
+) -> Tensor:
     """How many singular values are larger than ``max(atol, rtol * the largest)``; by default rtol is eps
     times
     the larger size.
@@ -313,7 +319,7 @@ def matrix_rank(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: boo
 
 
 @public(name="pinverse", backward="LinalgPinvBackward0")
-def pinv(A: Tensor, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Tensor:
+def pinv(A: Tensor, *, atol: Tolerance = None, rtol: Tolerance = None, hermitian: bool = False) -> Tensor:
     """The pseudoinverse (Moore-Penrose); singular values up to ``max(atol, rtol * the largest)`` count
     as 0.
     """
@@ -369,7 +375,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
 
 
 @public(name="linalg.multi_dot", function=False, method=False)
-def multi_dot(tensors: Any) -> Tensor:
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of several matrices (the first and the last may be vectors), in the cheapest order."""
     found = [tensor_arg(t, "linalg.multi_dot", "tensors") for t in tensors]
     if len(found) < 2 or any(t.ndim != 2 for t in found[1:-1]) or not all(1 <= t.ndim <= 2 for t in found):

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from graphflow.compiler.location import asked_by
 from graphflow.errors import DTypeError
+from graphflow.functions.arguments import look, told, watched
 from graphflow.functions.output import into
 from graphflow.tensor import GRAD_FN_NAMES, Tensor, where_called
 
@@ -47,22 +48,29 @@ def public(
     def register(body: Callable[P, R]) -> Callable[P, R]:
         public_name = name or body.__name__
         title: Backward = backward or f"{_camel(public_name)}Backward0"
+        flags = watched(body, tensors=False)
 
         @functools.wraps(body)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if kwargs and not _NUMPY_SPELLING.keys().isdisjoint(kwargs):
                 kwargs = _respelled(public_name, kwargs)  # type: ignore[assignment]
-            if "out" in kwargs and function:
-                out = kwargs.pop("out")
-                return into(public_name, body, args, kwargs, out)  # type: ignore[no-any-return]
-            result = body(*args, **kwargs)
+            if flags:
+                look(public_name, body, flags, args, kwargs)
+            try:
+                if "out" in kwargs and function:
+                    out = kwargs.pop("out")
+                    return into(public_name, body, args, kwargs, out)  # type: ignore[no-any-return]
+                result = body(*args, **kwargs)
+            except Exception as problem:
+                better = told(public_name, body, args, kwargs, problem)
+                if better is problem:
+                    raise
+                raise better from problem
             if isinstance(result, Tensor):
                 if result._requires_grad:
                     _name(result, title, args, kwargs)
             elif isinstance(result, tuple):
-                for part in result:
-                    if isinstance(part, Tensor) and part._requires_grad:
-                        _name(part, title, args, kwargs)
+                _name_all(result, title, args, kwargs)
             return result
 
         call.__name__ = public_name
@@ -100,6 +108,14 @@ def _name(result: Tensor, title: Backward, args: tuple[Any, ...], kwargs: dict[s
     if result._leaf or result._node is None or any(result is a for a in args):
         return
     GRAD_FN_NAMES[result._node] = title if isinstance(title, str) else title(*args, **kwargs)
+
+
+def _name_all(
+    results: tuple[Any, ...], title: Backward, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    for part in results:
+        if isinstance(part, Tensor) and part._requires_grad:
+            _name(part, title, args, kwargs)
 
 
 def _camel(name: str) -> str:

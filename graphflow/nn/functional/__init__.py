@@ -1,5 +1,7 @@
 """The functions behind the layers, without state: PyTorch's ``torch.nn.functional``."""
 
+from graphflow.functions.arguments import checked
+from graphflow.functions.registry import FUNCTIONS
 from graphflow.nn.functional.activation import (
     gelu,
     glu,
@@ -222,3 +224,8 @@ __all__ = [
     "unfold",
     "upsample",
 ]
+
+# Whoever calls them by these names has their arguments looked at; tensors' own functions do it themselves.
+for _name in __all__:
+    if globals()[_name] is not FUNCTIONS.get(_name):
+        globals()[_name] = checked(globals()[_name])

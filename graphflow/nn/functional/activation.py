@@ -89,7 +89,9 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
     ShapeError for an odd size.
     """
-    size = input.shape[dim]
+    if not input.ndim:
+        raise error(ShapeError, "glu", "does not support 0-dimensional tensors")
+    size = ops.movedim(input, dim, 0).shape[0]
     if isinstance(size, int) and size % 2:
         raise error(ShapeError, "glu", f"Halving dimension must be even, but dimension {dim} is size {size}")
     first, second = input.chunk(2, dim)
@@ -105,6 +107,6 @@ def _chosen(name: str, input: Tensor, dim: int | None) -> int:
         f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
         "argument.",
         FutureWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
     return 0 if input.ndim in (0, 1, 3) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def call(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return function(input, *args, inplace=True, **kwargs)
 
+    functools.update_wrapper(call, function)
     call.__name__ = call.__qualname__ = f"{function.__name__}_"
     call.__doc__ = f"`{function.__name__}` in place; gives the input back."
     call.__module__ = __name__

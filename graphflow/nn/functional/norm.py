@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from graphflow.errors import ShapeError
+from graphflow.functions.arguments import fits, misfit
 from graphflow.functions.registry import error
 from graphflow.nn.functional.precision import widened
 from graphflow.nn.functional.reduction import sizes_differ
@@ -102,6 +103,8 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, like: Tensor)
 
 def _last(input: Tensor, normalized_shape: Sequence[int], name: str) -> tuple[int, ...]:
     """The last dimensions, counted from the end, after their sizes were compared."""
+    if not fits(normalized_shape, Sequence[int]):
+        raise misfit(name, "normalized_shape", Sequence[int], normalized_shape)
     wanted = tuple(normalized_shape)
     if not wanted:
         raise error(ShapeError, name, "Expected normalized_shape to be at least 1-dimensional")

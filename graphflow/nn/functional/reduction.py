@@ -43,7 +43,7 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
 
 def chosen(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
     """The reduction that a loss's arguments ask for, checked."""
-    reduction = legacy(size_average, reduce, reduction, stacklevel=4)
+    reduction = legacy(size_average, reduce, reduction, stacklevel=5)
     check(reduction)
     return reduction
 
@@ -58,7 +58,7 @@ def sizes_differ(a: Any, b: Any) -> bool:
     return isinstance(a, int) and isinstance(b, int) and a != b
 
 
-def warn_of_broadcasting(input: Tensor, target: Tensor, stacklevel: int = 3) -> None:
+def warn_of_broadcasting(input: Tensor, target: Tensor, stacklevel: int = 4) -> None:
     """Warns when input and target have different shapes: a result of their broadcasting is rarely meant."""
     if differ(input, target):
         warnings.warn(
