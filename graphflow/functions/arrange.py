@@ -11,6 +11,7 @@ from graphflow.errors import IndexRangeError, ShapeError
 from graphflow.functions.common import (
     Extent,
     at_least,
+    axis_arg,
     copied,
     dim_arg,
     pinned,
@@ -82,7 +83,7 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` elements along `dim` from `start` on; a view."""
     t = tensor_arg(input, "narrow")
-    axis = dim_arg(dim, t.ndim, "narrow")
+    axis = axis_arg(dim, t, "narrow")
     size, first, count = t.type_.shape[axis], unwrap(start), unwrap(length)
     if not at_least(first, 0):
         first = size + first
@@ -137,7 +138,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Pieces of a size (the last may be smaller), or of the given sizes, along `dim`; views."""
     t = tensor_arg(tensor, "split", "tensor")
-    axis = dim_arg(dim, t.ndim, "split")
+    axis = axis_arg(dim, t, "split")
     if isinstance(split_size_or_sections, (list, tuple)):
         sizes = list(shape_args((tuple(split_size_or_sections),), "split"))
         excess = pinned(sum_extents(sizes) - t.type_.shape[axis], "splitting a dimension")
@@ -168,10 +169,12 @@ def sum_extents(sizes: Sequence[Extent]) -> Extent:
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` pieces of equal size (the last may be smaller) along `dim`; views."""
     t = tensor_arg(input, "chunk")
-    axis = dim_arg(dim, t.ndim, "chunk")
+    axis = axis_arg(dim, t, "chunk")
     if chunks < 1:
         raise error(ShapeError, "chunk", f"the number of chunks has to be positive, got {chunks}")
     size = t.type_.shape[axis]
+    if size == 0:  # as many as asked for, all empty
+        return split(t, (0,) * chunks, axis)
     exact = size // chunks if isinstance(size, int) or (size % chunks) == 0 else None
     if exact is not None and isinstance(size, Dim):
         return split(t, (exact,) * chunks, axis)  # type: ignore[arg-type]
@@ -214,6 +217,8 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
         raise error(ShapeError, "roll", f"shifts and dims have different lengths: {shifts} and {dims}")
     for step, dim in zip(steps, axes, strict=True):
         axis = dim_arg(dim, t.ndim, "roll")
+        if not t.ndim:
+            return copied(t)
         size = int(t.shape[axis])
         if size and step % size:
             cut = size - step % size

@@ -119,6 +119,8 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
 
 def _neighbours(t: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """All elements but the first along a dimension, and all but the last."""
+    if not t.ndim:
+        raise error(ShapeError, "diff", f"expects at least a 1-dimensional tensor, got {t.type_}")
     size = t.type_.shape[axis]
     left = size - 1 if at_least(size, 1) else 0
     start = 1 if at_least(size, 1) else 0

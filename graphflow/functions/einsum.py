@@ -6,11 +6,21 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from graphflow.compiler.ir import OPS, equal_size
+from graphflow.compiler.ir import OPS
 from graphflow.dims import product
-from graphflow.errors import ShapeError
+from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.arrange import stack
-from graphflow.functions.common import Extent, dim_arg, expanded, pinned, promoted, reshaped, tensor_arg
+from graphflow.functions.common import (
+    Extent,
+    axis_arg,
+    broadcast,
+    expanded,
+    pinned,
+    promoted,
+    reshaped,
+    same_size,
+    tensor_arg,
+)
 from graphflow.functions.diagonal import diagonal
 from graphflow.functions.linalg import matmul
 from graphflow.functions.reduce import reduced
@@ -69,6 +79,8 @@ def _term(tensor: Tensor, part: str, extra: int) -> _Term:
         label = next(v for v in labels if labels.count(v) > 1)
         first = labels.index(label)
         second = labels.index(label, first + 1)
+        shape = tensor.type_.shape
+        same_size(shape[first], shape[second], "einsum", f"{label!r} is twice in {part!r}")
         tensor = diagonal(tensor, 0, first, second)
         labels = [v for d, v in enumerate(labels) if d not in (first, second)] + [label]
     return _Term(tensor, labels)
@@ -85,7 +97,7 @@ def _contracted(a: _Term, b: _Term, needed: set[str]) -> _Term:
             elif b.size(label) == 1:
                 b = b.without([label])
             else:
-                equal_size(a.size(label), b.size(label))
+                same_size(a.size(label), b.size(label), "einsum", f"dimension {label!r} of two operands")
     common = [v for v in a.labels if v in b.labels]
     batch, inner = [v for v in common if v in needed], [v for v in common if v not in needed]
     rows = [v for v in a.labels if v not in common]
@@ -112,7 +124,15 @@ def _spelt(operands: tuple[Any, ...]) -> tuple[str, list[Any]]:
     tensors, lists = list(operands[: len(operands) // 2 * 2 : 2]), list(operands[1::2])
     output = operands[-1] if len(operands) % 2 else None
 
-    def letters(numbers: Sequence[Any]) -> str:
+    def letters(numbers: Any) -> str:
+        if not isinstance(numbers, (list, tuple)) or any(
+            n is not Ellipsis and not (isinstance(n, int) and 0 <= n < 52) for n in numbers
+        ):
+            raise error(
+                DTypeError, "einsum",
+                "expects an equation as a string, or lists of numbers 0 … 51 after the operands, got "
+                f"{numbers!r}",
+            )  # fmt: skip
         return "".join("..." if n is Ellipsis else _LETTERS[26 + n if n < 26 else n - 26] for n in numbers)
 
     equation = ",".join(map(letters, lists))
@@ -171,9 +191,12 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
             )
         first, second = list(range(x.ndim - dims, x.ndim)), list(range(dims))
     else:
-        left, right = ([d] if isinstance(d, int) else list(d) for d in dims)
-        first = [dim_arg(d, x.ndim, "tensordot") for d in left]
-        second = [dim_arg(d, y.ndim, "tensordot") for d in right]
+        pair = dims.tolist() if isinstance(dims, Tensor) else dims
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise error(DTypeError, "tensordot", f"dims is an integer or two lists of them, got {dims!r}")
+        left, right = (list(d) if isinstance(d, (list, tuple)) else [d] for d in pair)
+        first = [axis_arg(d, x, "tensordot") for d in left]
+        second = [axis_arg(d, y, "tensordot") for d in right]
         if len(first) != len(second):
             raise error(ShapeError, "tensordot", f"both lists need as many dimensions, got {dims}")
     labels = list(_LETTERS[: x.ndim + y.ndim])
@@ -192,6 +215,11 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     x, y = tensor_arg(input, "inner"), tensor_arg(other, "inner", "other")
     if not x.ndim or not y.ndim:
         return apply(OPS["mul"], *promoted("inner", x, y))
+    a, b = x.type_.shape[-1], y.type_.shape[-1]
+    if isinstance(a, int) and isinstance(b, int) and a != b:
+        raise error(
+            ShapeError, "inner", f"the last dimension must match on both tensors, got {x.type_} and {y.type_}"
+        )
     return tensordot(x, y, ([x.ndim - 1], [y.ndim - 1]))
 
 
@@ -211,14 +239,19 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     """The cross product along `dim`, by default the first dimension of size 3."""
     x, y = promoted("cross", tensor_arg(input, "cross"), tensor_arg(other, "cross", "other"))
-    shape = apply(OPS["mul"], x, y).type_.shape
-    x, y = expanded(x, shape), expanded(y, shape)
-    if dim is not None:
-        axis: int | None = dim_arg(dim, x.ndim, "cross")
-    else:
-        axis = next(
-            (d for d, s in enumerate(shape) if pinned(s, "the dimension of a cross product") == 3), None
+    if x.ndim != y.ndim:
+        raise error(
+            ShapeError, "cross", f"needs as many dimensions in both tensors, got {x.type_} and {y.type_}"
         )
+    why = "the dimension of a cross product"
+    if dim is not None:
+        axis: int | None = axis_arg(dim, x, "cross")
+    else:
+        axis = next((d for d, s in enumerate(x.type_.shape) if pinned(s, why) == 3), None)
+    shape = broadcast(x, y)
+    if axis is not None and any(pinned(t.type_.shape[axis], why) != 3 for t in (x, y)):
+        raise error(ShapeError, "cross", f"needs size 3 in dimension {axis} of {x.type_} and {y.type_}")
+    x, y = expanded(x, shape), expanded(y, shape)
     if axis is None or shape[axis] != 3:
         raise error(ShapeError, "cross", f"needs a dimension of size 3 in {x.type_}")
     a, b = ([t.select(axis, i) for i in range(3)] for t in (x, y))

@@ -150,6 +150,14 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
             DTypeError, "scatter_add", f"input and src need one dtype, got {t.dtype} and {source.dtype}"
         )
     axis = dim_arg(dim, t.ndim, "scatter_add")
+    if not t.ndim:
+        whole = [reshaped(v, (1,)) for v in (t, positions, source) if not v.ndim]
+        if len(whole) < 3:
+            raise error(
+                ShapeError, "scatter_add",
+                f"index and src of a 0-d input are 0-d, got {positions.type_} and {source.type_}",
+            )  # fmt: skip
+        return reshaped(scatter_add(whole[0], 0, whole[1], whole[2]), ())
     if positions.type_.shape != source.type_.shape:
         source = trimmed(source, positions, -1, "scatter_add")
     size = t.type_.shape[axis]
@@ -165,6 +173,11 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     t, positions = tensor_arg(input, "index_add"), index_arg(index, "index_add")
     src = tensor_arg(source, "index_add", "source")
     axis = dim_arg(dim, t.ndim, "index_add")
+    if positions.ndim > 1:
+        raise error(ShapeError, "index_add", f"index has to be a vector, got {positions.type_}")
+    if not t.ndim:
+        row = src if src.ndim else reshaped(src, (1,))
+        return reshaped(index_add(reshaped(t, (1,)), 0, positions, row, alpha=alpha), ())
     if alpha != 1:
         src = apply(OPS["mul"], src, in_dtype(operand(alpha, "index_add", "alpha"), src.dtype))
     added = apply(OPS["put_add"], src, positions, dim=axis, size=t.type_.shape[axis])

@@ -10,9 +10,11 @@ import numpy as np
 
 from graphflow.compiler.ir import OPS
 from graphflow.compiler.trace import current_trace
-from graphflow.errors import ShapeError, TraceError
+from graphflow.errors import DTypeError, ShapeError, TraceError
+from graphflow.functions.arguments import fits, misfit
 from graphflow.functions.arrange import cat, flip, promoted_all, sliced, stack
 from graphflow.functions.common import (
+    axis_arg,
     copied,
     dim_arg,
     expanded,
@@ -116,9 +118,12 @@ def block_diag(*tensors: Tensor) -> Tensor:
 @public(method=False)
 def cartesian_prod(*tensors: Tensor) -> Tensor:
     """All combinations of the vectors' elements, one a row."""
-    found = _several(tensors)
+    found = [tensor_arg(t, "cartesian_prod", "tensors") for t in _several(tensors)]
+    for t in found:
+        if t.ndim != 1:
+            raise error(ShapeError, "cartesian_prod", f"expects vectors, got {t.type_}")
     if len(found) == 1:
-        return copied(tensor_arg(found[0], "cartesian_prod", "tensors"))
+        return copied(found[0])
     return stack([flatten(t) for t in meshgrid(*found)], 1)
 
 
@@ -128,6 +133,10 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     t = tensor_arg(input, "combinations")
     if t.ndim != 1:
         raise error(ShapeError, "combinations", f"expects a vector, got {t.type_}")
+    if r < 0:
+        raise error(ShapeError, "combinations", f"expects an r that isn't negative, got {r}")
+    if r == 0:
+        return apply(OPS["slice"], t, starts=(0,), steps=(1,), sizes=(0,))
     size = pinned(t.type_.shape[0], "combinations")
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     places = np.array(list(choose(range(size), r)), np.int64).reshape(-1, r)
@@ -143,7 +152,8 @@ def fliplr(input: Tensor) -> Tensor:
 @public()
 def flipud(input: Tensor) -> Tensor:
     """Elements in reverse order along the first dimension."""
-    return flip(tensor_arg(input, "flipud"), 0)
+    t = tensor_arg(input, "flipud")
+    return flip(t, axis_arg(0, t, "flipud"))
 
 
 @public()
@@ -172,7 +182,8 @@ def repeat_interleave(
     While tracing, `repeats` has to be a number, because sizes can't depend on values.
     """
     t = tensor_arg(input, "repeat_interleave")
-    t, axis = (flatten(t), 0) if dim is None else (t, dim_arg(dim, t.ndim, "repeat_interleave"))
+    axis = 0 if dim is None else dim_arg(dim, t.ndim, "repeat_interleave")
+    t = flatten(t) if dim is None or not t.ndim else t
     shape = t.type_.shape
     if isinstance(repeats, (int, SymbolicSize)):
         count = unwrap(repeats)
@@ -187,6 +198,8 @@ def repeat_interleave(
             TraceError, "repeat_interleave", "the result's size depends on values; pass repeats as a number"
         )
     size = pinned(shape[axis], "repeat_interleave")
+    if counts.ndim > 1:
+        raise error(ShapeError, "repeat_interleave", f"repeats has to be 0-d or 1-d, got {counts.type_}")
     given = counts.numpy().reshape(-1)
     if counts.dtype.kind != "int" or given.size not in (1, size) or (given < 0).any():
         raise error(
@@ -209,7 +222,15 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
         raise error(ShapeError, "tensor_split", "expects at least one dimension")
     size = pinned(t.type_.shape[axis], "splitting a dimension")
     if isinstance(indices_or_sections, Tensor):
+        if indices_or_sections.dtype.kind != "int" or indices_or_sections.ndim > 1:
+            raise error(
+                DTypeError, "tensor_split",
+                "indices or sections in a tensor are int64 and 0-d or 1-d, got "
+                f"{indices_or_sections.type_}",
+            )  # fmt: skip
         indices_or_sections = indices_or_sections.tolist()
+    if not fits(indices_or_sections, int | Sequence[int]):
+        raise misfit("tensor_split", "indices_or_sections", int | Sequence[int], indices_or_sections)
     if isinstance(indices_or_sections, int):
         count = indices_or_sections
         if count < 1:

@@ -373,14 +373,15 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 def all_(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether every element over `dim` is nonzero, as a bool."""
     t = tensor_arg(input, "all")
-    return reduced("all", logical(t), dims_arg(dim, t.ndim, "all"), keepdim)
+    dims = () if dim == () else dims_arg(dim, t.ndim, "all")  # PyTorch's: here no dimension isn't every one
+    return reduced("all", logical(t), dims, keepdim)
 
 
 @public(name="any")
 def any_(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether some element over `dim` is nonzero, as a bool."""
     t = tensor_arg(input, "any")
-    return reduced("any", logical(t), dims_arg(dim, t.ndim, "any"), keepdim)
+    return reduced("any", logical(t), () if dim == () else dims_arg(dim, t.ndim, "any"), keepdim)
 
 
 @public()

@@ -181,6 +181,9 @@ Tensor.mT = property(_matrix_transpose)  # type: ignore[attr-defined]
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Dimensions `source` moved to the positions `destination`; the others keep their order."""
     t = tensor_arg(input, "movedim")
+    if not t.ndim:
+        t = reshaped(t, (1,))
+        return reshaped(movedim(t, source, destination), ())
     origin = [
         dim_arg(d, t.ndim, "movedim") for d in (source if isinstance(source, (list, tuple)) else [source])
     ]

@@ -94,7 +94,14 @@ def soft_margin_loss(
 ) -> Tensor:
     """log(1 + exp(-target * input)) for targets 1 and -1, reduced."""
     reduction = chosen(size_average, reduce, reduction)
-    return reduced(log1p_exp(-target * input), reduction)
+    loss = log1p_exp(-target * input)
+    if differ(loss, input):
+        raise error(
+            ShapeError,
+            "soft_margin_loss",
+            f"a target of shape {tuple(target.shape)} doesn't fit an input of shape {tuple(input.shape)}",
+        )
+    return reduced(loss, reduction)
 
 
 def multilabel_soft_margin_loss(
@@ -110,6 +117,12 @@ def multilabel_soft_margin_loss(
     `reduction` is over what remains: (N, C) gives (N,) with ``"none"``.
     """
     reduction = chosen(size_average, reduce, reduction)
+    if not input.ndim or differ(input, target):
+        raise error(
+            ShapeError,
+            "multilabel_soft_margin_loss",
+            f"input and target are (N, C) or (C,), got {tuple(input.shape)} and {tuple(target.shape)}",
+        )
     loss = _of_logits(input, target, None)
     if weight is not None:
         loss = loss * weight

@@ -20,6 +20,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
     Broadcasts; the result lacks `dim`.
     """
+    x1, x2 = (x if x.is_floating_point() else x.to(ops.result_type(x1, x2)) for x in (x1, x2))
     one, two = (x / x.norm(2, dim, keepdim=True).clamp(min=eps) for x in ops.broadcast_tensors(x1, x2))
     result: Tensor = (one * two).sum(dim)
     return result

@@ -10,9 +10,11 @@ from graphflow.tensor import Tensor
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: (..., in) by (out, in) to (..., out); a 1-d weight (in,) gives (...)."""
+    if not 1 <= weight.ndim <= 2:
+        raise error(ShapeError, "linear", f"weight is (out, in) or (in,), got {tuple(weight.shape)}")
     shape = input.shape
     # All leading dimensions go through one product: its gradient is then one product too, and no sum of many.
-    rows = input.reshape((-1, shape[-1])) if len(shape) > 2 and weight.ndim == 2 else input
+    rows = input.flatten(0, -2) if len(shape) > 2 and weight.ndim == 2 else input
     result: Tensor = rows @ (weight.t() if weight.ndim == 2 else weight)
     if bias is not None:
         result = result + bias
@@ -26,6 +28,13 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 
     `weight` is (out, in1, in2), `bias` (out,).
     """
+    if weight.ndim != 3 or not input1.ndim or not input2.ndim:
+        raise error(
+            ShapeError,
+            "bilinear",
+            "needs inputs (..., in1) and (..., in2) and a weight (out, in1, in2), got "
+            f"{tuple(input1.shape)}, {tuple(input2.shape)} and {tuple(weight.shape)}",
+        )
     outputs, size1, size2 = weight.shape
     lead = input1.shape[:-1]
     if input1.ndim != input2.ndim or any(map(sizes_differ, lead, input2.shape[:-1])):

@@ -6,7 +6,7 @@ from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.registry import asked_by, error
 from graphflow.nn.functional.activation import log_softmax
-from graphflow.nn.functional.reduction import chosen, reduced, sizes_differ
+from graphflow.nn.functional.reduction import chosen, differ, reduced, sizes_differ
 from graphflow.tensor import Tensor
 
 
@@ -63,6 +63,10 @@ def cross_entropy(
             f"{target.dtype}; class indices have the input's shape without the class dimension",
             input,
             target,
+        )
+    if differ(input, target):
+        raise _misfit(
+            ShapeError, "cross_entropy", "class probabilities need the input's shape", input, target
         )
     if ignore_index >= 0:
         raise ValueError("ignore_index is not supported for floating point target")

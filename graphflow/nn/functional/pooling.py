@@ -300,6 +300,8 @@ def _lp_pool(
     n: int, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool
 ) -> Tensor:
     name = f"lp_pool{n}d"
+    if norm_type == 0:
+        raise error(ValueError, name, "norm_type can't be 0")
     kernel = ints(kernel_size, n, name, "kernel_size", 1)
     mean = _avg_pool(name, n, input**norm_type, kernel, stride, 0, ceil_mode, True, None)
     # PyTorch's own formula, so that signs come out alike.
