@@ -341,8 +341,11 @@ def _described(kind: Any) -> str:
 def trace(function: Callable[..., Any], *specs: TensorSpec) -> Graph:
     """The graph of `function` for arguments of the given specs, without running or compiling anything.
 
-    The graph prints as text, and ``graphflow.compile`` makes it callable.
+    The graph prints as text, and ``graphflow.compile`` makes it callable. Given a matrix, gives what
+    ``torch.trace`` does: the sum of its diagonal.
     """
+    if isinstance(function, Tensor) and not specs:
+        return function.trace()
     target = function._function if isinstance(function, CompiledFunction) else function
     if not callable(target):
         raise TypeError(f"trace takes a function or a Module, not {type(target).__name__}")

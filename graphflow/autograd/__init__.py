@@ -5,6 +5,7 @@ from graphflow.autograd.check import GradcheckError, gradcheck, gradgradcheck
 from graphflow.autograd.function import Function, custom_function
 from graphflow.autograd.functional import grad
 from graphflow.autograd.gradients import backward
+from graphflow.autograd.variable import Variable
 from graphflow.modes import (
     detect_anomaly,
     enable_grad,
@@ -16,7 +17,7 @@ from graphflow.modes import (
 )
 
 __all__ = [
-    "Function", "GradcheckError", "backward", "custom_function", "detect_anomaly", "enable_grad", "function",
-    "functional", "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "no_grad",
-    "set_detect_anomaly", "set_grad_enabled",
+    "Function", "GradcheckError", "Variable", "backward", "custom_function", "detect_anomaly", "enable_grad",
+    "function", "functional", "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled",
+    "no_grad", "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip

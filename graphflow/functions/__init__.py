@@ -58,6 +58,7 @@ from graphflow.functions.logic import (
     logical_and, logical_not, logical_or, logical_xor, lt, nan_to_num, ne, ne as not_equal,
     bitwise_right_shift, bitwise_right_shift as right_shift,
 )
+from graphflow.functions.missing import argwhere, dist, logspace, nanmean, nansum
 from graphflow.functions.order import (
     argsort, bucketize, histc, kthvalue, median, mode, msort, nanmedian, nanquantile, quantile, searchsorted,
     sort, topk,
@@ -118,6 +119,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "argwhere",
     "as_tensor",
     "asarray",
     "asin",
@@ -177,6 +179,7 @@ __all__ = [
     "diagflat",
     "diagonal",
     "diff",
+    "dist",
     "div",
     "divide",
     "dot",
@@ -256,6 +259,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logit",
+    "logspace",
     "logsumexp",
     "lt",
     "masked_fill",
@@ -280,8 +284,10 @@ __all__ = [
     "multiply",
     "mv",
     "nan_to_num",
+    "nanmean",
     "nanmedian",
     "nanquantile",
+    "nansum",
     "narrow",
     "ne",
     "neg",

@@ -1,0 +1,119 @@
+"""Names that PyTorch programs use beside layers and operators: switches, old names, small helpers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import graphflow as gf
+import graphflow.backends.cudnn as cudnn
+import numpy as np
+import pytest
+from graphflow import nn
+from graphflow.errors import DeviceError
+
+NAN = math.nan
+
+
+def test_a_preamble_for_repeatable_runs() -> None:
+    cudnn.benchmark, cudnn.deterministic = False, True
+    gf.backends.cuda.matmul.allow_tf32 = True
+    gf.use_deterministic_algorithms(True)
+    gf.set_float32_matmul_precision("high")
+    gf.cuda.manual_seed_all(7)
+    first = gf.rand(3)
+    gf.cuda.manual_seed(7)
+    assert gf.equal(first, gf.rand(3))
+    gf.cuda.empty_cache()
+    gf.cuda.synchronize()
+    assert gf.cuda.memory_allocated() == gf.cuda.max_memory_allocated() == 0
+    assert not gf.cuda.is_initialized()
+    assert gf.are_deterministic_algorithms_enabled()
+    assert gf.get_float32_matmul_precision() == "highest"
+    assert not gf.backends.mps.is_available()
+    with pytest.raises(ValueError, match="highest"):
+        gf.set_float32_matmul_precision("low")
+
+
+def test_the_default_device_is_the_cpu() -> None:
+    gf.set_default_device("cpu")
+    assert gf.get_default_device() == gf.device("cpu")
+    with pytest.raises(DeviceError):
+        gf.set_default_device("cuda:99")
+
+
+def test_a_module_on_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(DeviceError):
+        nn.Linear(1, 1).cuda(99)
+
+
+def test_variables_are_tensors() -> None:
+    data = gf.ones(2)
+    x = gf.autograd.Variable(data, requires_grad=True)
+    (x * x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [2.0, 2.0]
+    data.mul_(3)
+    assert x.tolist() == [3.0, 3.0]
+    with pytest.raises(TypeError, match="Variable"):
+        gf.autograd.Variable([1.0])  # type: ignore[arg-type]
+
+
+def test_parameters_and_shapes_print_and_add_as_in_pytorch() -> None:
+    assert str(nn.Parameter(gf.ones(1))) == "Parameter containing:\ntensor([1.], requires_grad=True)"
+    assert repr(gf.Size([1]) + gf.Size([2])) == "graphflow.Size([1, 2])"
+    with pytest.raises(gf.errors.GradientError):
+        gf.ones(1, requires_grad=True).numpy()
+    assert gf.ones(1, requires_grad=True).numpy(force=True).tolist() == [1.0]
+    assert gf.trace(gf.eye(3)).item() == 3.0  # type: ignore[arg-type, attr-defined]
+
+
+def test_layers_functions_without_functional() -> None:
+    x, w = gf.arange(16.0).reshape(1, 1, 4, 4), gf.ones(1, 1, 2, 2)
+    assert gf.equal(gf.conv2d(x, w), nn.functional.conv2d(x, w))
+    assert gf.equal(gf.max_pool2d(x, 2), nn.functional.max_pool2d(x, 2))
+
+
+X = np.array([[1.0, NAN, 3.0], [NAN, NAN, 2.0]])
+
+
+@pytest.mark.parametrize("dim", [None, 0, 1, -1])
+@pytest.mark.parametrize("name", ["nansum", "nanmean"])
+def test_statistics_without_nan(name: str, dim: int | None) -> None:
+    function: Callable[..., Any] = getattr(gf, name)
+    x = gf.tensor(X, requires_grad=True)
+    rows = X if dim != 0 else np.where([[False, True, False]] * 2, 0.0, X)
+    if dim == 0:
+        x = gf.tensor(rows, requires_grad=True)
+    expected = getattr(np, name)(rows, axis=dim)
+    np.testing.assert_allclose(function(x, dim).detach().numpy(), expected, rtol=1e-12)
+    compiled = gf.compile(lambda v: function(v, dim))(x)
+    np.testing.assert_allclose(compiled.detach().numpy(), expected, rtol=1e-12)
+    function(x, dim).sum().backward()
+    assert x.grad is not None
+    assert np.isfinite(x.grad.numpy()).all()
+    assert (x.grad.numpy()[np.isnan(rows)] == 0).all()
+
+
+def test_small_relatives() -> None:
+    assert gf.argwhere(gf.tensor([[0, 1], [2, 0]])).tolist() == [[0, 1], [1, 0]]
+    assert gf.dist(gf.tensor([3.0, 0.0]), gf.tensor([0.0, 4.0])).item() == 5.0
+    np.testing.assert_allclose(gf.logspace(0, 2, 3).numpy(), [1, 10, 100], rtol=1e-6)
+    assert gf.logspace(0, 4, 3, base=2, dtype=gf.int64).tolist() == [1, 4, 16]
+
+
+def test_sequences_padded_to_the_longest() -> None:
+    pad_sequence = nn.utils.rnn.pad_sequence
+    a, b = gf.tensor([1.0], requires_grad=True), gf.tensor([2.0, 3.0])
+    assert pad_sequence([a, b]).tolist() == [[1.0, 2.0], [0.0, 3.0]]
+    assert pad_sequence([a, b], True, -1.0).tolist() == [[1.0, -1.0], [2.0, 3.0]]
+    assert pad_sequence([a, b], True, padding_side="left").tolist() == [[0.0, 1.0], [2.0, 3.0]]
+    (pad_sequence([a, b]) * 2).sum().backward()
+    assert a.grad is not None
+    assert a.grad.tolist() == [2.0]
+    for bad in ([], [gf.ones(1, 2), gf.ones(1, 3)]):
+        with pytest.raises(ValueError, match="pad_sequence"):
+            pad_sequence(bad)
+    with pytest.raises(TypeError, match="pad_sequence"):
+        pad_sequence([gf.tensor(1.0)])
