@@ -1,7 +1,7 @@
 """Every error graphflow raises on purpose.
 
-Each class also derives from the built-in exception that PyTorch or NumPy users would catch, so existing
-``except ValueError`` code keeps working.
+Each class also derives from the built-in exceptions that PyTorch and NumPy users would catch, so existing
+``except RuntimeError`` and ``except ValueError`` code keeps working.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ class GraphflowError(Exception):
     """Base of all errors that graphflow raises on purpose."""
 
 
-class ShapeError(GraphflowError, ValueError):
+class ShapeError(GraphflowError, ValueError, RuntimeError):
     """Operand shapes that an operation can't combine."""
 
 
@@ -19,7 +19,7 @@ class IndexRangeError(ShapeError, IndexError):
     """A dimension or an index that doesn't exist."""
 
 
-class DTypeError(GraphflowError, TypeError):
+class DTypeError(GraphflowError, TypeError, RuntimeError):
     """Operand dtypes that an operation can't combine, or a value of a kind that has no dtype here."""
 
 

@@ -117,3 +117,13 @@ def test_sequences_padded_to_the_longest() -> None:
             pad_sequence(bad)
     with pytest.raises(TypeError, match="pad_sequence"):
         pad_sequence([gf.tensor(1.0)])
+
+
+@pytest.mark.parametrize("wrong", [
+    lambda: gf.ones(2, 3) @ gf.ones(2, 3), lambda: gf.ones(2) + gf.ones(3), lambda: gf.ones(2).view(3),
+    lambda: nn.Linear(3, 2)(gf.ones(2, 4)), lambda: gf.mm(gf.ones(2, 2), gf.ones(2, 2).double()),
+    lambda: gf.tensor([1, 2]).mean(),
+])  # fmt: skip
+def test_what_pytorch_raises_as_runtime_errors_is_caught_as_such(wrong: Callable[[], Any]) -> None:
+    with pytest.raises(RuntimeError):
+        wrong()
