@@ -440,7 +440,7 @@ def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """The n by m (default n) matrix with ones on its diagonal."""
-    rows, columns = unwrap(n), unwrap(n if m is None else m)
+    rows, columns = new_shape_args((n, n if m is None else m), "eye")
     row = reshaped(apply(OPS["iota"], size=rows), (rows, 1))
     same = apply(OPS["eq"], row, apply(OPS["iota"], size=columns))
     return finished(cast(same, _or_default(dtype)), device, requires_grad)

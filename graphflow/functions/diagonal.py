@@ -9,7 +9,16 @@ import numpy as np
 from graphflow.compiler.ir import OPS
 from graphflow.dtypes import int64
 from graphflow.errors import ShapeError
-from graphflow.functions.common import as_dtype, cast, dim_arg, of_array, pinned, reshaped, tensor_arg
+from graphflow.functions.common import (
+    as_dtype,
+    cast,
+    dim_arg,
+    new_shape_args,
+    of_array,
+    pinned,
+    reshaped,
+    tensor_arg,
+)
 from graphflow.functions.reduce import reduced
 from graphflow.functions.registry import error, public
 from graphflow.functions.shape import flatten, permuted
@@ -91,13 +100,15 @@ def trace(input: Tensor) -> Tensor:
 @public(method=False)
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The positions of a lower triangle, row by row: int64[2, n]."""
-    return _triangle(np.tril_indices(int(row), int(offset), int(col)), dtype)
+    rows, columns = (pinned(v, "tril_indices") for v in new_shape_args((row, col), "tril_indices"))
+    return _triangle(np.tril_indices(rows, int(offset), columns), dtype)
 
 
 @public(method=False)
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The positions of an upper triangle, row by row: int64[2, n]."""
-    return _triangle(np.triu_indices(int(row), int(offset), int(col)), dtype)
+    rows, columns = (pinned(v, "triu_indices") for v in new_shape_args((row, col), "triu_indices"))
+    return _triangle(np.triu_indices(rows, int(offset), columns), dtype)
 
 
 def _triangle(positions: Any, dtype: Any) -> Tensor:

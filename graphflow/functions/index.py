@@ -79,6 +79,8 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     if positions.ndim > 1:
         raise error(ShapeError, "index_select", f"the index has to be a vector, got {positions.type_}")
     axis = dim_arg(dim, t.ndim, "index_select")
+    if not t.ndim:
+        return reshaped(index_select(reshaped(t, (1,)), 0, positions), ())
     with asked_by("index_select"):
         return apply(OPS["take"], t, positions if positions.ndim else reshaped(positions, (1,)), dim=axis)
 

@@ -131,7 +131,7 @@ def _median(name: str, input: Any, dim: int | None, keepdim: bool, skip: bool) -
     if t.dtype is bool_:
         raise error(DTypeError, name, "does not support bool input; convert with .int()")
     if dim is None:
-        if product(t.type_.shape) == 0:
+        if not at_least(product(t.type_.shape), 1):
             return scalar(math.nan if t.dtype.kind == "float" else 0, t.dtype)
         found = _median(name, flatten(t), 0, False, skip)
         return found[0]
@@ -201,6 +201,8 @@ def _quantile(
     t = require_float(tensor_arg(input, name), name)
     if interpolation not in _INTERPOLATIONS:
         raise error(ShapeError, name, f"interpolation is one of {_INTERPOLATIONS}, not {interpolation!r}")
+    if isinstance(q, (int, float)) and not 0 <= q <= 1:
+        raise error(ShapeError, name, f"q has to be within [0, 1], got {q}")
     at = in_dtype(operand(q, name, "q"), t.dtype)
     if at.ndim > 1:
         raise error(ShapeError, name, f"q has to be a number or a vector, got {at.type_}")

@@ -17,6 +17,7 @@ from graphflow.functions.common import (
     Dims,
     Extent,
     as_dtype,
+    at_least,
     cast,
     copied,
     dim_arg,
@@ -214,6 +215,8 @@ def _norm(t: Tensor, order: float, dims: tuple[int, ...], keepdim: bool) -> Tens
         return _safe_root(
             reduced("sum", apply(OPS["mul"], t, t), dims, keepdim), lambda x: apply(OPS["sqrt"], x)
         )
+    if order < 0:
+        _require_elements("norm", t, dims)
     size = apply(OPS["abs"], t)
     if math.isinf(order):
         return reduced("max" if order > 0 else "min", size, dims, keepdim)
@@ -407,7 +410,7 @@ def _shifted(t: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def _empty_along(t: Tensor, dims: tuple[int, ...]) -> bool:
-    return not dims or any(t.type_.shape[d] == 0 for d in dims)
+    return not dims or any(not at_least(t.type_.shape[d], 1) for d in dims)
 
 
 @public()

@@ -31,6 +31,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
 
 
 def _limited(input: Tensor, low: float, high: float) -> Tensor:
+    if input.dtype.kind == "int":  # of integers, integers, as in PyTorch
+        low, high = int(low), int(high)
     return ops.where(input <= low, low, ops.where(input >= high, high, input))
 
 
