@@ -357,3 +357,16 @@ def test_loops_and_symbolic_sizes(dtype: DType) -> None:
     for n in (3, 8, 1):
         x = _draw(dtype, n, 7, seed=n)
         np.testing.assert_array_equal(_double(function(x)), _double((x * 2 + x.sum(0)).mean(1)))
+
+
+@halves
+def test_signs_that_come_from_wider_types(dtype: DType) -> None:
+    # LLVM moves signs past conversions; they must not end in a conversion that no library has.
+    x = gf.tensor([1.2345, -0.75, -0.0, float("nan"), -float("inf"), -7e-8], dtype=gf.float64)
+    for wide in (lambda v: v, lambda v: v.float(), lambda v: v + 0.25):
+        for name in ("tanh", "sinh", "asinh", "atan", "sin", "erf", "relu"):
+            function = gf.compile(lambda v, wide=wide, name=name: getattr(wide(v).to(dtype), name)())
+            for v in (x, x[1]):
+                found, expected = _double(function(v)), _double(getattr(wide(v).to(dtype), name)())
+                np.testing.assert_allclose(found, expected, rtol=2.0**-7)
+                np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))

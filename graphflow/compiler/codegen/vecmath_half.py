@@ -52,7 +52,11 @@ def narrowed(b: ll.IRBuilder, value: ll.Value, code: str, native: bool | None = 
         near = b.lshr(b.add(bits, b.add(odd, _word(0x7FFF))), _word(16))
         return b.trunc(b.select(is_nan, quiet, near), _I16)
     if _native() if native is None else native:
-        return b.bitcast(b.fptrunc(value, ll.HalfType()), _I16)
+        # The sign goes by itself: LLVM looks for it behind conversions, and for one that comes from a float64
+        # it would call a conversion from there to float16 that no library has.
+        size = b.fptrunc(b.bitcast(b.and_(bits, _word(0x7FFFFFFF)), _F32), ll.HalfType())
+        sign = b.and_(b.trunc(b.lshr(bits, _word(16)), _I16), ll.Constant(_I16, 0x8000))
+        return b.or_(b.bitcast(size, _I16), sign)
     sign = b.and_(bits, _word(0x80000000))
     size = b.xor(bits, sign)
     odd = b.and_(b.lshr(size, _word(13)), _word(1))
