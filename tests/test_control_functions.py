@@ -393,3 +393,23 @@ def test_long_python_loops_are_told_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gf.compile(lambda x: model(x))(gf.ones(1, 1))
+
+
+def test_what_is_detached_outside_a_body_has_no_gradient_inside() -> None:
+    # A while loop has no gradient, but nobody asks for one here.
+    def run(x: gf.Tensor) -> gf.Tensor:
+        held = x.detach() * 2.0
+
+        def step(carry: gf.Tensor, _: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor]:
+            halved = gf.while_loop(lambda v: v.sum() > 1.0, lambda v: v * 0.5, held)
+            return carry * halved, carry
+
+        last, _ = gf.scan(step, x, gf.zeros(3))
+        return last.sum()
+
+    x = gf.tensor([0.5, 2.0], requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    run(x).backward()
+    gf.compile(run)(y).backward()
+    np.testing.assert_allclose(y.grad.numpy(), [0.125**3, 0.5**3], rtol=1e-6)
+    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-6)

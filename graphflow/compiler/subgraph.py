@@ -7,6 +7,7 @@ from typing import Any
 
 from graphflow import dims
 from graphflow.compiler.ir import (
+    OPS,
     Graph,
     Node,
     Size,
@@ -29,10 +30,11 @@ def close(
     What doesn't depend on `args` is computed outside, once: it becomes an argument of the sub-graph after
     `args`, in the order of the returned nodes. Expressions of constants alone stay inside, where they cost
     nothing to pass, and so do transposes and reshapes, which would be copies outside. With `draws`, so do
-    random numbers: their generator's place is passed instead.
+    random numbers: their generator's place is passed instead. What has no gradient outside has none inside.
     """
     inside = set(args)
     closed: set[Node] = set()
+    detached: set[Node] = set()
     captured: dict[Node, Node] = {}
 
     def capture(node: Node) -> None:
@@ -46,6 +48,9 @@ def close(
     for node in toposort(outputs, stop=inside):
         if node in inside:
             continue
+        floats = [i for i in node.inputs if autodiff.is_differentiable(i)]
+        if node.op.name == "detach" or (floats and all(i in detached for i in floats)):
+            detached.add(node)
         if any(i in inside for i in node.inputs) or (draws and node.op.kind == "generator" and node.inputs):
             inside.add(node)
             for source in node.inputs:
@@ -54,7 +59,11 @@ def close(
             closed.add(node)
     for node in outputs:
         capture(node)
-    graph = Graph(name, (*args, *captured.values()), (), tuple(substitute(outputs, captured)))
+    values = {
+        node: OPS["detach"](arg) if node in detached and autodiff.is_differentiable(node) else arg
+        for node, arg in captured.items()
+    }
+    graph = Graph(name, (*args, *captured.values()), (), tuple(substitute(outputs, values)))
     return graph, tuple(captured)
 
 
