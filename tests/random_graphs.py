@@ -6,6 +6,7 @@ and ``tools/fuzz.py`` can go on for ever.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from graphflow.compiler.ops.control import items
 from graphflow.compiler.passes.autodiff import vjp
 from graphflow.compiler.subgraph import close
 from graphflow.dims import Dim, product
-from graphflow.dtypes import DType, bool_, float32, float64, int32, int64
+from graphflow.dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64
+
+from random_ops import CALL_STEPS, OP_STEPS
 
 N = Dim.symbol("n")
 LARGEST = 6000  # elements of one value, so that an example stays quick
@@ -29,6 +32,7 @@ class Case:
 
     graph: Graph
     indices: dict[Node, Size]  # inputs that hold positions, and the size they point into
+    given: dict[Node, np.ndarray]  # inputs with values of their own, repeated along leading dimensions
     allows_empty: bool
     seed: int
 
@@ -39,6 +43,8 @@ class Case:
 
     def _array(self, node: Node, symbols: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
         shape = concrete(node.shape, symbols)
+        if node in self.given:
+            return np.array(np.broadcast_to(self.given[node], shape))
         if node in self.indices:
             size = concrete(self.indices[node], symbols)
             return rng.integers(-size, size, shape) if size else np.zeros(shape, np.int64)
@@ -59,6 +65,8 @@ class Generator:
     args: list[Node] = field(default_factory=list)
     states: list[Node] = field(default_factory=list)
     indices: dict[Node, Size] = field(default_factory=dict)
+    given: dict[Node, np.ndarray] = field(default_factory=dict)
+    others: list[Node] = field(default_factory=list)  # values of any dtype, for outputs
     allows_empty: bool = True
     sizes: tuple[Size, ...] = (N, 3, 4, 1, 5)
 
@@ -77,6 +85,11 @@ class Generator:
         if self.chance(50):
             return self.pick(self.pool[-3:])
         return self.pick(self.pool)
+
+    def within(self, shape: Shape) -> list[Node]:
+        """Values so far that broadcast to that shape."""
+        return [v for v in self.pool if len(v.shape) <= len(shape) and all(
+            a in (1, b) for a, b in zip(reversed(v.shape), reversed(shape), strict=False))]  # fmt: skip
 
     def dims(self, x: Node) -> tuple[int, ...]:
         """Some dimensions of `x`, at least one."""
@@ -102,7 +115,7 @@ class Generator:
 
     def case(self, nodes: int) -> Case:
         """A whole case with about that many nodes."""
-        self.dtype = float32 if self.chance(30) else float64
+        self.dtype = self.pick([float64] * 10 + [float32] * 7 + [float16, float16, bfloat16])
         for number in range(1 + self.random.randrange(2)):
             shape = tuple(self.pick(self.sizes) for _ in range(self.random.randrange(4)))
             shape = shape if number or N in shape else (N, *shape[:2])  # some input has to tell what n is
@@ -110,8 +123,7 @@ class Generator:
         for _ in range(self.random.randrange(3)):
             shape = tuple(self.pick(self.sizes[1:]) for _ in range(self.random.randrange(3)))
             self.pool.append(self.input(shape, self.dtype, state=True))
-        weights = {**STEPS, **CONTROL} if self.chance(12) else STEPS
-        steps = [getattr(self, f"_{name}") for name, weight in weights.items() for _ in range(weight)]
+        steps = self._steps(control=self.chance(12), ops=self.chance(33))
         while nodes > 0:
             nodes -= 1
             made = self.pick(steps)(self.value())
@@ -121,12 +133,19 @@ class Generator:
             self.pool.append(made)
         return self._finished()
 
+    def _steps(self, control: bool, ops: bool) -> list[Callable[[Node], Node | None]]:
+        weights = {**STEPS, **CONTROL} if control else STEPS
+        steps = [getattr(self, f"_{name}") for name, weight in weights.items() for _ in range(weight)]
+        others = {**(OP_STEPS if ops else {}), **(CALL_STEPS if control else {})}
+        return steps + [functools.partial(s, self) for s, weight in others.items() for _ in range(weight)]
+
     def _finished(self) -> Case:
         outputs = [self.value() for _ in range(1 + self.random.randrange(3))]
         if self.chance(10):
             outputs.append(outputs[0])
+        outputs += [v for v in self.others[-3:] if small(v.shape)]
         updates: dict[int, Node] = {}
-        loss = self._loss(outputs)
+        loss = self._loss([x for x in outputs if x.dtype is self.dtype])
         leaves = [x for x in (*self.args, *self.states) if x.dtype is self.dtype]
         gradients = dict(zip(leaves, vjp([loss], [constant(1.0, self.dtype)], leaves), strict=True))
         if self.chance(60):
@@ -149,7 +168,8 @@ class Generator:
         if updates and self.chance(30):
             outputs.append(next(iter(updates.values())))
         graph = Graph("random", tuple(self.args), tuple(self.states), tuple(outputs), tuple(updates.items()))
-        return Case(graph, self.indices, self.allows_empty, self.random.randrange(2**31))
+        seed = self.random.randrange(2**31)
+        return Case(graph, self.indices, self.given, self.allows_empty, seed)
 
     def _loss(self, outputs: Sequence[Node]) -> Node:
         total = constant(0.0, self.dtype)
@@ -354,27 +374,28 @@ class Generator:
         return OPS["put_add"](x, self.index(x.shape[d:last], size), dim=d, size=size)
 
     def _noise(self, x: Node) -> Node:
-        keys = [s for s in self.states if s.dtype is int64 and s not in self.indices]
+        keys = [s for s in self.states if s.dtype is int64 and s.shape == (2,) and s not in self.indices]
         key = keys[0] if keys and self.chance(70) else self.input((2,), int64, state=self.chance(50))
         bits = OPS["random_bits"](key, shape=x.shape, word=self.random.randrange(4))
-        uniform = OPS["cast"](bits, dtype=self.dtype) * 2.0**-32
+        wide = self.dtype if not self.dtype.is_half else float32
+        uniform = OPS["cast"](OPS["cast"](bits, dtype=wide) * 2.0**-32, dtype=self.dtype)
         return (
             OPS["where"](OPS["lt"](uniform, 0.3), constant(0.0, self.dtype), x)
             if self.chance(50)
             else uniform + x
         )
 
-    def _inside(self, *names_and_values: Node) -> tuple[list[Node], Node]:
+    def inside(self, *names_and_values: Node) -> tuple[list[Node], Node]:
         """A few steps from new inputs like those given, with values around; the inputs and the last value."""
-        outer, args = self.pool, [input_node(f"in{i}", v.type) for i, v in enumerate(names_and_values)]
+        outer, others = self.pool, list(self.others)
+        args = [input_node(f"in{i}", v.type) for i, v in enumerate(names_and_values)]
         self.pool = [*outer[-2:], *args]
-        weights = {**STEPS, **CONTROL}
-        steps = [getattr(self, f"_{name}") for name, weight in weights.items() for _ in range(weight)]
+        steps = self._steps(control=True, ops=self.chance(30))
         for _ in range(1 + self.random.randrange(3)):
             made = self.pick(steps)(self.value())
             if made is not None and small(made.shape):
                 self.pool.append(made)
-        last, self.pool = self.pool[-1], outer
+        last, self.pool, self.others = self.pool[-1], outer, others
         return args, last
 
     def _loop(self, x: Node) -> Node | None:
@@ -383,7 +404,7 @@ class Generator:
             return None
         xs = self.pick(sequences)
         element = input_node("element", TensorType(xs.dtype, xs.shape[1:]))
-        (carry, read), last = self._inside(x, element)
+        (carry, read), last = self.inside(x, element)
         total = OPS["sum"](last, dims=tuple(range(len(last.shape)))) if last.shape else last
         new = OPS["tanh"](carry * 0.7 + OPS["reshape"](total, shape=()) * 0.1)
         body, captured = close("body", [carry, read], [new, last])
@@ -392,8 +413,8 @@ class Generator:
         return stacked if self.chance(50) else final
 
     def _branch(self, x: Node) -> Node:
-        then = self._inside(x)
-        (arg,), last = self._inside(x)
+        then = self.inside(x)
+        (arg,), last = self.inside(x)
         first = substitute([then[1]], {then[0][0]: arg})[0]
         sums = [OPS["sum"](v, dims=tuple(range(len(v.shape)))) if v.shape else v for v in (first, last)]
         outputs = [arg * 0.5 + OPS["tanh"](OPS["reshape"](s, shape=())) for s in sums]

@@ -261,3 +261,13 @@ def test_a_tuple_is_no_operand() -> None:
     loop = scan(x, body=Graph("b", (x,), (), (x,)), carries=1, sequences=0, length=2, reverse=False)
     with pytest.raises((ShapeError, TypeError), match="operand 0 is a tuple"):
         scan(loop, body=Graph("b", (x,), (), (x,)), carries=1, sequences=0, length=2, reverse=False)
+
+
+def test_what_is_detached_outside_a_body_has_no_gradient_inside() -> None:
+    x, carry = (input_node(name, TensorType(float64, (3,))) for name in ("x", "carry"))
+    held = OPS["detach"](x) * 2.0
+    body, captured = close("body", [carry], [carry * OPS["once"](held) + x])  # `once` refuses a derivative
+    assert set(captured) == {held, x}
+    shares = dict(zip((carry, *captured), pull_back(body, {0: input_node("g", carry.type)}), strict=True))
+    assert shares[held] is None
+    assert shares[x] is not None

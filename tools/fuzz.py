@@ -17,19 +17,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from random_graphs import random_case
 from test_random_graphs import check_case
 
+from graphflow.compiler import pipeline
+
 
 def main(first: int, count: int | None, largest: int = 30) -> int:
     """Runs seeds from `first`; the number of failures."""
+    pipeline.always_verify = True
     failures, start, seed = 0, time.perf_counter(), first
     while count is None or seed < first + count:
         source = random.Random(seed)
         try:
-            check_case(random_case(source, largest), variant=seed % 3)
+            check_case(random_case(source, largest), variant=seed % 4)
         except KeyboardInterrupt:
             break
         except Exception:
             failures += 1
-            print(f"seed {seed}:\n{traceback.format_exc(limit=-3)}", flush=True)
+            print(f"seed {seed}:\n{traceback.format_exc(limit=-4)}", flush=True)
         seed += 1
         if (seed - first) % 100 == 0:
             rate = (seed - first) / (time.perf_counter() - start)
