@@ -126,3 +126,11 @@ def test_what_is_refused_at_once_is_refused_traced(name: str) -> None:
                 except (GraphflowError, TypeError, ValueError, RuntimeError, ZeroDivisionError):
                     continue
                 raise AssertionError(f"{name}{args} is refused at once and not traced")
+
+
+@pytest.mark.parametrize("name", ["add_", "mul_", "eq_", "lt_", "logical_xor_"])
+def test_nothing_is_written_into_a_smaller_tensor(name: str) -> None:
+    small, large = gf.ones(3), gf.ones(2, 3)
+    with pytest.raises(gf.errors.ShapeError, match=rf"{name}: output with shape \(3\)"):
+        getattr(small, name)(large)
+    assert small.tolist() == [1.0, 1.0, 1.0]

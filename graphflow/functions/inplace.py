@@ -93,7 +93,7 @@ for _name, _function in _RESULTS.items():
 
 def _logical_in_place(name: str, function: Callable[..., Tensor]) -> None:
     def method(self: Tensor, *args: Any) -> Tensor:
-        return self._assign(cast(function(self, *args), self.dtype))
+        return stored(self, cast(function(self, *args), self.dtype), name + "_")
 
     method.__doc__ = f"`{name}` in place, the result as 0 and 1 in this tensor's dtype."
     method.__module__ = __name__

@@ -14,10 +14,10 @@ def legacy(size_average: bool | None, reduce: bool | None, reduction: str, stack
     """`reduction`, or what the older arguments `size_average` and `reduce` ask for, with a warning."""
     if size_average is None and reduce is None:
         return reduction
-    if reduce is False:
+    if reduce is not None and not reduce:
         wanted = "none"
     else:
-        wanted = "sum" if size_average is False else "mean"
+        wanted = "mean" if size_average is None or size_average else "sum"
     warnings.warn(
         f"size_average and reduce are deprecated, use reduction={wanted!r} instead",
         FutureWarning,
