@@ -49,7 +49,7 @@ def close(
         if node in inside:
             continue
         floats = [i for i in node.inputs if autodiff.is_differentiable(i)]
-        if node.op.name == "detach" or (floats and all(i in detached for i in floats)):
+        if node.op.name == "detach" or (node.op.name != "input" and all(i in detached for i in floats)):
             detached.add(node)
         if any(i in inside for i in node.inputs) or (draws and node.op.kind == "generator" and node.inputs):
             inside.add(node)
