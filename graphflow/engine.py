@@ -70,7 +70,7 @@ class Engine:
         code, value = (int(v) for v in self.status)
         self.status[:] = 0
         node = self.checks[code - 1]
-        size = node.attrs["size"] if node.op.kind == "scatter" else node.inputs[0].shape[node.attrs["dim"]]
+        size = node.inputs[0].shape[node.attrs["dim"]] if node.op.kind == "gather" else node.attrs["size"]
         size = evaluate(size, self.executor.kept_assignments[-1])
         where = f"\n  at {node.loc.describe()}" if node.loc else ""
         asked = node.loc.asked if node.loc and node.loc.asked else Asked(node.op.name, False)

@@ -18,7 +18,7 @@ from graphflow import aliasing, dtypes, histories
 from graphflow.aliasing import Alias
 from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, Op, TensorType
-from graphflow.compiler.location import user_loc
+from graphflow.compiler.location import current_asked, user_loc
 from graphflow.compiler.trace import Trace, current_trace, leak
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
@@ -436,7 +436,8 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
         with np.errstate(all="ignore"):
             value = np.asarray(op.numpy(*arrays, **attrs), type_.dtype.numpy)
     except IndexError as error:
-        raise IndexRangeError(f"{op.name}: {error}{where_called()}") from None
+        asked = current_asked()
+        raise IndexRangeError(f"{asked.name if asked else op.name}: {error}{where_called()}") from None
     if aliasing.is_view(op) and np.may_share_memory(value, arrays[0]):
         result = Tensor.holding(value, tensors[0]._storage)
         if type_.dtype.is_floating_point:

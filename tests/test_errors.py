@@ -12,7 +12,7 @@ import graphflow as gf
 import graphflow.nn.functional as F
 import numpy as np
 import pytest
-from graphflow import nn, optim
+from graphflow import metrics, nn, optim
 from graphflow.errors import DeviceError, DTypeError, GradientError, GraphflowError, ShapeError, TraceError
 
 
@@ -356,6 +356,40 @@ def test_a_step_that_differentiates_a_loss_names_the_loss_too() -> None:
 
     with pytest.raises(IndexError, match="cross_entropy: index -2 is out of range for a dimension of size 4"):
         step()
+
+
+@pytest.mark.parametrize("given", [11, 4, -1, -7])
+def test_indices_that_only_become_comparisons_are_checked_in_graphs(given: int) -> None:
+    index, x = gf.tensor([1, 2, given]), gf.randn(3, 4)
+    steps = {
+        "cross_entropy": lambda x, y: gf.grad(lambda x: F.cross_entropy(x, y))(x),
+        "nll_loss": lambda x, y: gf.grad(lambda x: F.nll_loss(x, y))(x),
+        "one_hot": lambda x, y: F.one_hot(y, 4) * x,
+        "confusion_matrix": lambda x, y: metrics.confusion_matrix(y, gf.zeros_like(y), 4),
+    }
+    for name, step in steps.items():
+        message = rf"{name}: index {given} is out of range for a dimension of size 4\n  at .*test_errors.py"
+        with pytest.raises(IndexError, match=message):
+            gf.compile(step)(x, index)
+    with pytest.raises(IndexError, match=f"one_hot: index {given} is out of range"):
+        F.one_hot(index, 4)
+
+
+def test_a_state_that_an_index_is_computed_from_keeps_its_value_when_that_is_bad() -> None:
+    count, table = gf.zeros(3, dtype=gf.int64), gf.ones(3, 4)
+
+    @gf.compile
+    def step(y: Any) -> Any:
+        count.add_(1)
+        table.sub_(F.one_hot(y + count - 1, 4).float())
+        return table.sum()
+
+    assert step(gf.tensor([0, 1, 2])).item() == 9
+    with pytest.raises(IndexError, match="one_hot: index 4 is out of range"):
+        step(gf.tensor([0, 1, 3]))
+    assert count.tolist() == [1, 1, 1]
+    assert table.sum().item() == 9
+    assert step(gf.tensor([0, 1, 2])).item() == 6
 
 
 def generator(x: Any) -> Any:

@@ -9,13 +9,14 @@ import numpy as np
 from graphflow.compiler.ir import OPS, broadcast_shapes
 from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import bool_, int64
-from graphflow.errors import DTypeError, IndexRangeError, ShapeError, TraceError
+from graphflow.errors import DTypeError, ShapeError, TraceError
 from graphflow.functions.common import (
     Operand,
     cast,
     dim_arg,
     expanded,
     in_dtype,
+    of_size,
     operand,
     pinned,
     reshaped,
@@ -115,9 +116,10 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """``out[i][j] = input[i][index[i][j]]`` for dim 1, and so on."""
     t, positions = tensor_arg(input, "gather"), index_arg(index, "gather")
     axis = dim_arg(dim, t.ndim, "gather")
-    if not t.ndim:
-        return reshaped(apply(OPS["gather"], reshaped(t, (1,)), reshaped(positions, (1,)), dim=0), ())
-    return apply(OPS["gather"], trimmed(t, positions, axis, "gather"), positions, dim=axis)
+    with asked_by("gather"):
+        if not t.ndim:
+            return reshaped(apply(OPS["gather"], reshaped(t, (1,)), reshaped(positions, (1,)), dim=0), ())
+        return apply(OPS["gather"], trimmed(t, positions, axis, "gather"), positions, dim=axis)
 
 
 @public()
@@ -125,7 +127,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     """`gather` with broadcasting; without `dim`, on the flattened tensors."""
     t, index = tensor_arg(input, "take_along_dim"), index_arg(indices, "take_along_dim")
     if dim is None:
-        return apply(OPS["gather"], flatten(t), flatten(index), dim=0)
+        with asked_by("take_along_dim"):
+            return apply(OPS["gather"], flatten(t), flatten(index), dim=0)
     axis = dim_arg(dim, t.ndim, "take_along_dim")
     if t.ndim != index.ndim:
         raise error(
@@ -139,7 +142,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     wide, narrow = (
         tuple(o.type_.shape[d] if d == axis else s for d, s in enumerate(common)) for o in (t, index)
     )
-    return apply(OPS["gather"], expanded(t, wide), expanded(index, narrow), dim=axis)
+    with asked_by("take_along_dim"):
+        return apply(OPS["gather"], expanded(t, wide), expanded(index, narrow), dim=axis)
 
 
 @public()
@@ -216,17 +220,12 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
                 TraceError, "one_hot", "the number of classes depends on values here; pass num_classes="
             )
         num_classes = int(apply(OPS["max"], flatten(t), dims=(0,)).item()) + 1
-    classes = apply(OPS["iota"], size=unwrap(num_classes))
-    if not t.is_traced and current_trace() is None:
-        _require_classes(t, num_classes)
-    return cast(apply(OPS["eq"], reshaped(t, (*t.type_.shape, 1)), classes), int64)
-
-
-def _require_classes(t: Tensor, num_classes: int) -> None:
-    bad = apply(
-        OPS["bitwise_or"],
-        apply(OPS["lt"], t, scalar(0, int64)),
-        apply(OPS["ge"], t, scalar(num_classes, int64)),
+    size = unwrap(num_classes)
+    # A class doesn't count from the end: a negative one is moved to where it is out of range.
+    before = apply(OPS["sub"], t, of_size(size, int64))
+    index = apply(OPS["where"], apply(OPS["lt"], t, scalar(0, int64)), before, t)
+    with asked_by("one_hot", from_zero=True):
+        place = apply(OPS["checked_index"], index, size=size)
+    return cast(
+        apply(OPS["eq"], reshaped(place, (*t.type_.shape, 1)), apply(OPS["iota"], size=size)), int64
     )
-    if t.numpy().size and apply(OPS["any"], flatten(bad), dims=(0,)).item():
-        raise error(IndexRangeError, "one_hot", f"class values have to be in [0, {num_classes})")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from graphflow import functions as ops
 from graphflow.dtypes import bool_, float32, float64, int64
 from graphflow.errors import DTypeError, IndexRangeError, ShapeError
+from graphflow.functions.registry import asked_by
 from graphflow.tensor import Tensor
 
 AVERAGES = ("binary", "micro", "macro", "weighted", None)
@@ -84,12 +85,17 @@ def confusion_matrix(
     for what, tensor in (("preds", predicted), ("target", target)):
         _check_range(what, tensor, count)
     row, column = target.to(int64), predicted.to(int64)
-    inside = (row >= 0) & (row < count) & (column >= 0) & (column < count)
-    # a class that doesn't exist must not fall into another cell: past the end it is an IndexError
-    cell = ops.where(inside, row * count + column, count * count)
+    cell = _class_number(row, count) * count + _class_number(column, count)
     ones = ops.ones_like(cell)
     result: Tensor = ops.zeros(count * count, dtype=int64).index_add(0, cell, ones).reshape(count, count)
     return result
+
+
+def _class_number(values: Tensor, count: int) -> Tensor:
+    """The class numbers; one that doesn't exist must not fall into another cell, and is an IndexError."""
+    with asked_by("confusion_matrix", from_zero=True):
+        known: Tensor = ops.arange(count).index_select(0, ops.where(values < 0, values - count, values))
+    return known
 
 
 def _classes(preds: Tensor, num_classes: int | None) -> int:
@@ -109,7 +115,7 @@ def _classes(preds: Tensor, num_classes: int | None) -> int:
 
 def _check_range(what: str, values: Tensor, count: int) -> None:
     if values.is_traced or not len(values):
-        return  # in a graph, index_add checks
+        return  # in a graph, _class_number checks
     low, high = int(values.min().item()), int(values.max().item())
     if low < 0 or high >= count:
         raise IndexRangeError(

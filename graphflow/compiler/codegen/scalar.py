@@ -146,6 +146,9 @@ class Scalars:
 
     def _compute(self, node: Node, index: Position) -> Value:
         kind = node.op.kind
+        if node.op.name == "checked_index":
+            raw = self.value(node.inputs[0], index)
+            return self.checked(raw, self.parameters.size(node.attrs["size"]), node)
         if kind == "elementwise":
             operands = [self.value(i, broadcast_index(index, i.shape)) for i in node.inputs]
             level = max((o.level for o in operands), default=PROLOGUE)

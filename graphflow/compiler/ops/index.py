@@ -16,13 +16,13 @@ from graphflow.compiler.ir import (
     Op,
     Sample,
     TensorType,
-    constant,
     equal_size,
     format_shape,
     register,
 )
 from graphflow.compiler.location import Asked, current_asked
 from graphflow.compiler.ops import elementwise as el
+from graphflow.compiler.ops.family import Elementwise
 from graphflow.compiler.ops.movement import expand, reshape
 from graphflow.dims import Dim, product
 from graphflow.dtypes import DType, int64
@@ -60,6 +60,41 @@ iota: Op = register(Op(
 ))  # fmt: skip
 
 
+# ------------------------------------------------------------------------------------------- checked indices
+
+
+def _infer_checked(index: TensorType, size: Size) -> TensorType:
+    _require_index(index.dtype)
+    return index
+
+
+def _check(index: np.ndarray, size: int) -> None:
+    if index.size and (index.min() < -size or index.max() >= size):
+        bad = index[(index < -size) | (index >= size)].flat[0]
+        asked = current_asked() or Asked("", False)
+        raise IndexError(asked.told(int(bad), size))
+
+
+def _numpy_checked(index: np.ndarray, size: int) -> Any:
+    _check(index, size)
+    return np.where(index < 0, index + size, index)
+
+
+checked_index: Op = register(Op(
+    "checked_index", "elementwise", _infer_checked, _numpy_checked,
+    lambda g, out, index, size: (None,),
+    lambda rng: [
+        Sample((rng.integers(-n, n, s),), {"size": n}, gradient=False)
+        for s, n in [((3, 4), 5), ((0, 2), 3), ((0,), 0), ((), 1)]
+    ],
+    lambda rng: [BadSample((np.ones(3),), {"size": 4}, DTypeError, "has to be int64")],
+    Elementwise({"int": ""}, 3),  # written by kernels as a gather's index is
+    arity=1,
+    doc="""The same positions in a dimension of this size, counted from the front. For an index that only
+    becomes part of a comparison or of arithmetic, where nothing else would find out that it is bad.""",
+))  # fmt: skip
+
+
 # ----------------------------------------------------------------------------------------- gather along a dim
 
 
@@ -76,13 +111,6 @@ def _infer_gather(x: TensorType, index: TensorType, dim: int) -> TensorType:
     return TensorType(x.dtype, tuple(shape))
 
 
-def _check(index: np.ndarray, size: int) -> None:
-    if index.size and (index.min() < -size or index.max() >= size):
-        bad = index[(index < -size) | (index >= size)].flat[0]
-        asked = current_asked() or Asked("", False)
-        raise IndexError(asked.told(int(bad), size))
-
-
 def _numpy_gather(x: np.ndarray, index: np.ndarray, dim: int) -> Any:
     _check(index, x.shape[dim])
     return np.take_along_axis(x, index, dim)
@@ -92,8 +120,8 @@ def _gather_vjp(g: Node, out: Node, x: Node, index: Node, dim: int) -> tuple[Nod
     size = x.shape[dim]
     # one element a row, as cross-entropy has: a comparison fuses, a scatter doesn't
     if index.shape[dim] == 1:
-        wrapped = el.where(el.lt(index, 0), index + constant(size, int64), index)
-        return el.where(el.eq(iota_along(size, dim, len(x.shape)), wrapped), g, 0.0), None
+        place = checked_index(index, size=size)
+        return el.where(el.eq(iota_along(size, dim, len(x.shape)), place), g, 0.0), None
     return scatter_add(g, index, dim=dim, size=size), None
 
 

@@ -62,6 +62,7 @@ class _Planner:
     buffer_of: dict[Node, int] = field(default_factory=dict)
     needs: Dependencies[Unit] = field(default_factory=Dependencies)
     temporaries: dict[object, int] = field(default_factory=dict)
+    in_body: bool = False
 
     def run(self) -> Layout:
         graph = self.fused.graph
@@ -90,6 +91,7 @@ class _Planner:
     def run_body(self, inputs: Sequence[int], outputs: Sequence[int]) -> list[Step]:
         """As `run`, for a sub-graph."""
         graph = self.fused.graph
+        self.in_body = True
         self.buffer_of.update(zip(graph.inputs, inputs, strict=True))
         self.buffer_of.update(zip(map(strip_reshapes, graph.outputs), outputs, strict=True))
         return self._steps(inputs[len(graph.args) :])
@@ -105,7 +107,7 @@ class _Planner:
                 if node not in self.buffer_of:
                     self.buffer_of[node] = self._buffer("temp", node, node.op.name)
         status = self.shared.status
-        if status.buffer < 0 and any(_checks(node) for unit in self.fused.units for node in unit.nodes):
+        if status.buffer < 0 and any(_checks(node) for node in self.fused.graph.nodes()):
             status.buffer = self.shared.new_buffer(Buffer("state", int64, (2,), "status"))
         steps = self._emit(self._ordered(), copies, status)
         self.shared.add_places(self.buffer_of)
@@ -173,20 +175,34 @@ class _Planner:
         """
         copies = []
         self.writers: set[Unit] = set()
+        checking = [] if self.in_body else [u for u in self.fused.units if self._checks_indices(u)]
         for number, root in self.fused.graph.updates:
             base, state = strip_reshapes(root), self.fused.graph.states[number]
             unit = self.fused.unit_of[base]
             readers = self.readers.get(state, [])
             others = [u for u in readers if u is not unit]
             late = any(self.needs.needs(u, unit) for u in others)
+            # A state keeps its value when an index turns out to be bad, there or later.
+            early = unit in checking or any(self.needs.needs(u, unit) for u in checking)
             inside = unit.kind == "control"
-            if late or inside or (unit in readers and not self._reads_in_place(unit, state, base)):
+            if late or early or inside or (unit in readers and not self._reads_in_place(unit, state, base)):
                 copies.append((base, states[number]))
             else:
                 self.buffer_of[base] = states[number]
                 self.needs.need(unit, others)
                 self.writers.add(unit)
         return copies
+
+    def _checks_indices(self, unit: Unit) -> bool:
+        """Whether the unit's kernels look at indices, also those of values that are computed again there."""
+        stack, seen = list(unit.nodes), set[Node]()
+        while stack:
+            node = stack.pop()
+            if _checks(node):
+                return True
+            seen.add(node)
+            stack += [i for i in node.inputs if i not in seen and i not in self.fused.unit_of]
+        return False
 
     def _reads_in_place(self, unit: Unit, state: Node, target: Node) -> bool:
         """Whether the unit reads the state only at the element that it writes in the same breath."""
@@ -287,7 +303,7 @@ def _checks(node: Node) -> bool:
     """Whether kernels of the node look at indices."""
     graphs = [v for v in node.attrs.values() if isinstance(v, Graph)]
     inside = any(_checks(inner) for graph in graphs for inner in graph.nodes())
-    return inside or node.op.kind in ("gather", "scatter")
+    return inside or node.op.kind in ("gather", "scatter") or node.op.name == "checked_index"
 
 
 def _alike(calls: Sequence[Call]) -> list[list[Call]]:

@@ -47,10 +47,13 @@ def drop_marker(node: Node) -> Node:
     return node.inputs[0]
 
 
+_KEPT = ("alias", "detach", "once", "checked_index")  # a bad index is told when the graph runs
+
+
 @rule()
 def fold_constants(node: Node) -> Node | None:
     """An elementwise op on constants is a constant."""
-    if node.op.kind != "elementwise" or node.op.name in ("alias", "detach", "once") or not node.inputs:
+    if node.op.kind != "elementwise" or node.op.name in _KEPT or not node.inputs:
         return None
     values = [_const(i) for i in node.inputs]
     if any(v is None or isinstance(v, Dim) for v in values):
