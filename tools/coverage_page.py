@@ -143,6 +143,7 @@ RECIPES: dict[str, Callable[[], Arguments]] = {
     "fori_loop": lambda: call(0, 3, lambda i, x: x * 1.5, floats(3)),
     "from_dlpack": lambda: call(np.ones(3)),
     "from_numpy": lambda: call(np.ones(3)),
+    "polygamma": lambda: call(2, floats(3)),
     "F.multi_head_attention_forward": lambda: call(
         *(floats(4, 2, 8) for _ in range(3)),
         8,

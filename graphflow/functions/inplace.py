@@ -10,7 +10,7 @@ from graphflow.compiler.ir import format_shape
 from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import can_cast
 from graphflow.errors import DTypeError, GradientError, ShapeError
-from graphflow.functions import choose, cumulative, linalg, logic, scatter, shape, special
+from graphflow.functions import choose, cumulative, gamma, linalg, logic, scatter, shape, special
 from graphflow.functions import elementwise as el
 from graphflow.functions import index as positions
 from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
@@ -77,6 +77,8 @@ _RESULTS |= {
     "cumsum": cumulative.cumsum,
     "cumprod": cumulative.cumprod, "renorm": special.renorm, "xlogy": special.xlogy,
     "copysign": special.copysign, "hypot": special.hypot, "sinc": special.sinc,
+    "lgamma": gamma.lgamma, "digamma": gamma.digamma, "gcd": gamma.gcd, "lcm": gamma.lcm,
+    "nextafter": gamma.nextafter,
 }  # fmt: skip
 _RESULTS |= {
     "absolute": el.abs_, "negative": el.neg, "sgn": el.sign, "fix": el.trunc, "deg2rad": el.deg2rad,

@@ -337,4 +337,4 @@ def expression(node: Node, operands: list[str]) -> str:
     template: str = node.op.lowering.expr[first.kind]
     if node.op.name == "cast" and first.kind == "float" and node.dtype.kind == "int":
         template = "{o}(i64({0}))"  # a float saturates at the ends of int64, then its low bits are kept
-    return template.format(*operands, t=suffix(first), o=suffix(node.dtype))
+    return template.format(*operands, **{**node.attrs, "t": suffix(first), "o": suffix(node.dtype)})

@@ -15,6 +15,7 @@ import llvmlite.ir as ll
 
 from graphflow.compiler.codegen import (
     vecmath_exp,
+    vecmath_gamma,
     vecmath_half,
     vecmath_helpers,
     vecmath_scalars,
@@ -22,11 +23,12 @@ from graphflow.compiler.codegen import (
     vecmath_text,
     vecmath_trig,
 )
-from graphflow.compiler.codegen.vecmath_text import F32, F64, Code, Format, Maker
+from graphflow.compiler.codegen.vecmath_text import F32, F64, Code, Format, Maker, Value
 
 # The modules whose text decides what comes out, for digests.
 _MODULES = (
     vecmath_exp,
+    vecmath_gamma,
     vecmath_half,
     vecmath_helpers,
     vecmath_scalars,
@@ -78,6 +80,51 @@ BINARY: dict[str, Maker] = {
     "mod": vecmath_trig.mod,
 }
 
+
+class _InKernels:
+    """The functions that the formulas of `vecmath_gamma` are made of, written into a kernel function."""
+
+    def __init__(self, c: Code) -> None:
+        self.code = c
+        self.select, self.abs = c.select, c.abs
+
+    def round(self, x: Value) -> Value:
+        """The nearest whole number."""
+        return self.code.intrinsic("roundeven", x)
+
+    def equal(self, x: Value, y: Value | float) -> Value:
+        """Whether the two are the same number."""
+        return x.equals(y)
+
+    def log(self, x: Value) -> Value:
+        """Natural logarithm."""
+        return vecmath_exp.log(self.code, x)
+
+    def log1p(self, x: Value) -> Value:
+        """log(1 + x)."""
+        return vecmath_exp.log1p(self.code, x)
+
+    def sin(self, x: Value) -> Value:
+        """Sine."""
+        return vecmath_trig.sin(self.code, x)
+
+    def cos(self, x: Value) -> Value:
+        """Cosine."""
+        return vecmath_trig.cos(self.code, x)
+
+    def pow(self, x: Value, y: Value) -> Value:
+        """x to the power of y."""
+        return vecmath_exp.pow(self.code, x, y)
+
+
+def _formula(formula: Callable[..., Value]) -> Callable[..., Value]:
+    return lambda c, *args: formula(_InKernels(c), *args)
+
+
+# For float64 alone; float32 is converted there and back.
+DOUBLE_UNARY = {"lgamma": _formula(vecmath_gamma.lgamma), "digamma": _formula(vecmath_gamma.digamma)}
+DOUBLE_BINARY = {"zeta": _formula(vecmath_gamma.zeta)}
+
 _FORMATS = {"f32": F32, "f64": F64}
 _CALLED = re.compile(r"@\"?gf\.(\w+)\.(f32|f64)\"?\(")
 _DECLARED = re.compile(r"^declare .*@\"?(gf\.\w+\.f(?:32|64)|llvm\.[\w.]+)\"?\(.*\n", re.MULTILINE)
@@ -87,8 +134,9 @@ _DECLARED = re.compile(r"^declare .*@\"?(gf\.\w+\.f(?:32|64)|llvm\.[\w.]+)\"?\(.
 def _definition(name: str, code: str) -> tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]]:
     """One function's text, the declarations of what it calls, and its constant tables."""
     form: Format = _FORMATS[code]
-    made = Code(f"gf.{name}.{code}", [form.llvm] * (2 if name in BINARY else 1), form.llvm)
-    result = {**UNARY, **BINARY}[name](made, *made.args)
+    count = 2 if name in BINARY or name in DOUBLE_BINARY else 1
+    made = Code(f"gf.{name}.{code}", [form.llvm] * count, form.llvm)
+    result = {**UNARY, **BINARY, **DOUBLE_UNARY, **DOUBLE_BINARY}[name](made, *made.args)
     return made.text(result), tuple(made.calls.items()), tuple(made.data.values())
 
 
@@ -123,12 +171,31 @@ def _define_all() -> None:
             vecmath_scalars.define(f"{name}_{code}", scalar, one, _call(f"gf.{name}.{code}", scalar.value))
         for name in BINARY:
             vecmath_scalars.define(f"{name}_{code}", scalar, two, _call(f"gf.{name}.{code}", scalar.value))
+        for name in (*DOUBLE_UNARY, *DOUBLE_BINARY) if code == "f64" else ():
+            operands = two if name in DOUBLE_BINARY else one
+            emit = _call(f"gf.{name}.{code}", scalar.value)
+            vecmath_scalars.define(f"{name}_{code}", scalar, operands, emit)
         for name, intrinsic in _LLVM.items():
             full = f"llvm.{intrinsic}.{code}"
             vecmath_scalars.define(f"{name}_{code}", scalar, one, _call(full, scalar.value))
         copysign = _call(f"llvm.copysign.{code}", scalar.value)
         vecmath_scalars.define(f"copysign_{code}", scalar, two, copysign)
+        vecmath_scalars.define(f"nextafter_{code}", scalar, two, _next_after)
         _define_tests(scalar)
+
+
+def _next_after(b: ll.IRBuilder, x: ll.Value, y: ll.Value) -> ll.Value:
+    """The neighbour of x towards y: its bits as an integer, one more or less."""
+    whole = ll.IntType(32 if x.type == ll.FloatType() else 64)
+    zero, one = ll.Constant(x.type, 0.0), ll.Constant(whole, 1)
+    bits = b.bitcast(x, whole)
+    grows = b.icmp_unsigned("==", b.fcmp_ordered(">", y, x), b.fcmp_ordered(">", x, zero))
+    moved = b.bitcast(b.select(grows, b.add(bits, one), b.sub(bits, one)), x.type)
+    least = b.bitcast(one, x.type)
+    tiny = b.select(b.fcmp_ordered(">", y, zero), least, b.fneg(least))
+    result = b.select(b.fcmp_ordered("==", x, zero), tiny, moved)
+    result = b.select(b.fcmp_ordered("==", x, y), y, result)
+    return b.select(b.fcmp_unordered("uno", x, y), b.fadd(x, y), result)
 
 
 def _define_tests(scalar: vecmath_scalars.Scalar) -> None:

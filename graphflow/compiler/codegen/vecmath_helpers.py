@@ -8,7 +8,7 @@ type's code (``f32``, ``i64``, ...):
 - ``stack_T(n)``: the address of n elements (n a literal) of uninitialised, 64-byte aligned stack;
 - ``acc_add_T acc_mul_T acc_max_T acc_min_T``: the operations of reductions; floats may be reassociated;
 - ``maximum_T minimum_T``, NaN if either is; ``fma_T(a, b, c)``;
-- ``floordiv_T mod_T`` for integers, rounding down, 0 for a divisor of 0; ``abs_T``;
+- ``floordiv_T mod_T`` for integers, rounding down, 0 for a divisor of 0; ``abs_T gcd_T``;
 - ``mullo_T mulhi_T`` for unsigned integers; ``pow_i64``.
 """
 
@@ -128,10 +128,35 @@ def _high_product(at: Scalar) -> Callable[..., ll.Value]:
     return emit
 
 
+def _gcd(at: Scalar) -> Callable[..., ll.Value]:
+    """Emits Euclid's loop on the operands' sizes."""
+
+    def emit(b: ll.IRBuilder, x: ll.Value, y: ll.Value) -> ll.Value:
+        zero, before = ll.Constant(at.value, 0), b.block
+        if at.kind == "i":
+            x, y = (b.select(b.icmp_signed("<", v, zero), b.neg(v), v) for v in (x, y))
+        head, body, done = (b.append_basic_block(f"gcd.{part}") for part in ("head", "body", "done"))
+        b.branch(head)
+        b.position_at_end(head)
+        larger, smaller = b.phi(at.value), b.phi(at.value)
+        b.cbranch(b.icmp_unsigned("!=", smaller, zero), body, done)
+        b.position_at_end(body)
+        rest = b.urem(larger, smaller)
+        b.branch(head)
+        for phi, first, later in ((larger, x, smaller), (smaller, y, rest)):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, body)
+        b.position_at_end(done)
+        return larger
+
+    return emit
+
+
 def _define_int(at: Scalar) -> None:
     code, pair = at.code, (at, at)
     define(f"floordiv_{code}", at, pair, floor_divide(at))
     define(f"mod_{code}", at, pair, modulo(at))
+    define(f"gcd_{code}", at, pair, _gcd(at))
     define(f"acc_add_{code}", at, pair, lambda b, x, y: b.add(x, y))
     define(f"acc_mul_{code}", at, pair, lambda b, x, y: b.mul(x, y))
     for short, name, sign in (("max", "maximum", ">"), ("min", "minimum", "<")):

@@ -13,10 +13,11 @@ from graphflow.compiler.ops import (
     order,
     random,
     reduce,
+    special,
     window,
 )
 
 __all__ = [
     "call", "contract", "control", "cumulative", "elementwise", "family", "index", "linalg", "movement",
-    "order", "random", "reduce", "window",
+    "order", "random", "reduce", "special", "window",
 ]  # fmt: skip
