@@ -94,7 +94,13 @@ def _noisy_result(
     node: Node, operands: list[Any], symbols: Mapping[str, int], rng: np.random.Generator
 ) -> np.ndarray:
     if not node.dtype.is_half or not computes(node.op):
-        return _off(apply(node, operands, symbols), rng)
+        value = apply(node, operands, symbols)
+        if node.op.kind not in ("reduction", "contract", "scatter") or node.op.name == "prod":
+            return _off(value, rng)
+        # each of many terms is rounded, whatever they cancel to
+        terms = apply(node, [np.abs(v) if holds_floats(v) else v for v in operands], symbols)
+        moved = value + rng.uniform(-1, 1, value.shape) * NOISE[value.dtype.name] * terms
+        return np.where(np.isfinite(moved), moved, value).astype(value.dtype)
     # What is stored in 16 bits is off only where its float32 result is about half-way between two of them.
     wide = [v.astype(np.float32) if is_half(v) else v for v in operands]
     attrs = {k: concrete(v, symbols) for k, v in node.attrs.items()}

@@ -79,7 +79,8 @@ def test_errors_inside_modules_name_the_users_line() -> None:
         return F.cross_entropy(x, y)  # here
 
     assert "integers" in told(DTypeError, loss, ones(3, 4), ones(3))
-    assert "batch = 3, batch_2 = 4" in told(ShapeError, loss, ones(3, 4), np.zeros(4, np.int64))
+    text = told(ShapeError, loss, ones(3, 4), np.zeros(4, np.int64))
+    assert "cross_entropy: expected a target of shape (3,) for scores of shape (3, 4), got (4,)" in text
 
 
 def test_dtypes_that_do_not_fit() -> None:

@@ -83,11 +83,11 @@ def test_compiled_graphs_tell_what_they_need() -> None:
     with pytest.raises(TypeError, match=r"state s0 has to be float32\[3\], got float64\[3\]"):
         gf.compile(text, states={"s0": np.ones(3)})
     run = gf.compile(text, states={"s0": np.full(3, 2, np.float32)})
-    assert run(np.ones((1, 3), np.float32))[0].tolist() == [[2.0] * 3]
+    assert run(np.ones((1, 3), np.float32)).tolist() == [[2.0] * 3]
     with pytest.raises(TypeError, match=r"takes \(x: float32\[n, 3\]\), got 2 arguments"):
         run(w, w)
     for bad in (np.ones((1, 3)), np.ones((1, 4), np.float32), np.ones(3, np.float32)):
-        with pytest.raises((TypeError, ValueError), match="'x'"):
+        with pytest.raises((TypeError, ValueError), match="argument x has"):
             run(bad)
     with pytest.raises(ValueError, match=r"argument x has to be float32\[n, 3\], a rectangular array"):
         run([[1.0], [2.0, 3.0]])

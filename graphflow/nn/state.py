@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from graphflow.errors import GraphflowError
+from graphflow.functions import as_tensor
 from graphflow.tensor import Tensor, no_grad
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool) -> Incompa
                 f"the shape in current model is {list(tensor.shape)}."
             )
         else:
-            fitting.append((tensor, value if isinstance(value, Tensor) else Tensor(value)))
+            fitting.append((tensor, value if isinstance(value, Tensor) else as_tensor(value)))
     if problems:
         listed = "\n\t".join(problems)
         raise StateDictError(f"Error(s) in loading state_dict for {type(module).__name__}:\n\t{listed}")
