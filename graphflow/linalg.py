@@ -24,6 +24,7 @@ from graphflow.functions.decompose import inverse as inv
 from graphflow.functions.decompose import linalg_qr as qr
 from graphflow.functions.decompose import norm_ as norm
 from graphflow.functions.linalg import matmul
+from graphflow.functions.special import linalg_vander as vander
 
 __all__ = [
     "LinAlgError",
@@ -47,5 +48,6 @@ __all__ = [
     "solve_triangular",
     "svd",
     "svdvals",
+    "vander",
     "vector_norm",
 ]

@@ -133,6 +133,13 @@ def running(carry: gf.Tensor, item: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor]:
 
 # Argument lists of functions that take none of the usual ones, or that are undefined for them.
 RECIPES: dict[str, Callable[[], Arguments]] = {
+    "addbmm": lambda: call(floats(2, 4), floats(5, 2, 3), floats(5, 3, 4)),
+    **{
+        f"F.max_unpool{n}d": lambda n=n: call(  # type: ignore[misc]
+            floats(1, 2, *[2] * n), gf.arange(2**n).expand(1, 2, -1).reshape(1, 2, *[2] * n).clone(), 2
+        )
+        for n in (1, 2, 3)
+    },
     "addmm": lambda: call(floats(2, 4), floats(2, 3), floats(3, 4)),
     "Tensor.addmm_": lambda: call(floats(2, 4), floats(2, 3), floats(3, 4)),
     "bincount": lambda: call(ints(6)),
@@ -252,6 +259,8 @@ def attempt(function: Callable[..., Any], name: str) -> Arguments | None:
 
 def built(kind: type[gf.nn.Module]) -> tuple[gf.nn.Module, tuple[gf.Tensor, ...]] | None:
     """A layer or loss of this kind, and inputs that it takes."""
+    if kind.__name__.startswith("MaxUnpool"):
+        return kind(2), RECIPES[f"F.max_unpool{kind.__name__[-2]}d"]()[0][:2]
     for arguments in makers():
         try:
             module = kind(*arguments).double()

@@ -49,7 +49,7 @@ from graphflow.functions.index import (
     take_along_dim,
 )
 from graphflow.functions.linalg import (
-    addmm, addmv, baddbmm, bmm, dot, outer as ger, matmul, mm, mv, outer,
+    addbmm, addmm, addmv, baddbmm, bmm, dot, outer as ger, matmul, mm, mv, outer,
 )
 from graphflow.functions.logic import (
     bitwise_and, bitwise_not, bitwise_or, bitwise_xor, eq, ge, gt as greater, ge as greater_equal, gt,
@@ -83,7 +83,7 @@ from graphflow.functions.shape import (
 from graphflow.functions.gamma import digamma, gcd, lcm, lgamma, nextafter, polygamma
 from graphflow.functions.special import (
     cdist, copysign, float_power, heaviside, hypot, isin, ldexp, logaddexp, logaddexp2, renorm, signbit, sinc,
-    xlogy,
+    vander, xlogy,
 )
 from graphflow.functions.unique import (
     bincount, unique, unique_consecutive,
@@ -99,6 +99,7 @@ __all__ = [
     "acos",
     "acosh",
     "add",
+    "addbmm",
     "addcdiv",
     "addcmul",
     "addmm",
@@ -391,6 +392,7 @@ __all__ = [
     "unique",
     "unique_consecutive",
     "unsqueeze",
+    "vander",
     "var",
     "var_mean",
     "vsplit",

@@ -132,11 +132,11 @@ def _combined(name: str, bias: Any, product: Tensor, beta: Operand, alpha: Opera
         raise error(
             DTypeError, name, f"expected operands of the same dtype, but got {t.type_} and {product.type_}"
         )
-    if alpha != 1:
+    if isinstance(alpha, Tensor) or alpha != 1:
         product = apply(OPS["mul"], product, in_dtype(operand(alpha, name, "alpha"), t.dtype))
     if isinstance(beta, (int, float)) and beta == 0:
         return product  # by PyTorch's rule NaNs in the bias don't count then
-    if beta != 1:
+    if isinstance(beta, Tensor) or beta != 1:
         t = apply(OPS["mul"], t, in_dtype(operand(beta, name, "beta"), t.dtype))
     return apply(OPS["add"], product, t)
 
@@ -159,3 +159,12 @@ def baddbmm(
 ) -> Tensor:
     """``beta * input + alpha * bmm(batch1, batch2)``."""
     return _combined("baddbmm", input, bmm(batch1, batch2), beta, alpha)
+
+
+@public()
+def addbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Operand = 1, alpha: Operand = 1
+) -> Tensor:
+    """``beta * input + alpha * bmm(batch1, batch2).sum(0)``."""
+    total = reduced("sum", bmm(batch1, batch2), (0,), False)
+    return _combined("addbmm", input, total, beta, alpha)

@@ -9,6 +9,7 @@ from graphflow.compiler.ir import OPS
 from graphflow.dims import product
 from graphflow.dtypes import bool_, float64, int64, uint8
 from graphflow.errors import ShapeError
+from graphflow.functions.arrange import flip
 from graphflow.functions.common import (
     Operand,
     as_float,
@@ -27,6 +28,7 @@ from graphflow.functions.logic import logical_not
 from graphflow.functions.reduce import norm
 from graphflow.functions.registry import error, public
 from graphflow.functions.shape import flatten
+from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
 
@@ -185,3 +187,31 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     near = apply(OPS["take"], ordered, apply(OPS["minimum"], place, last), dim=0)
     found = reshaped(apply(OPS["eq"], near, values), shape)
     return logical_not(found) if invert else found
+
+
+def _powers(name: str, x: Tensor, count: Any) -> Tensor:
+    t = tensor_arg(x, name, "x")
+    size = t.type_.shape[-1] if count is None else unwrap(count)
+    if isinstance(size, int) and size < 0:
+        raise error(ValueError, name, f"N has to be 0 or more, got {size}")
+    base = reshaped(t, (*t.type_.shape, 1))
+    return pow_(base, cast(apply(OPS["iota"], size=size), t.dtype))
+
+
+@public(method=False)
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
+    """Vandermonde's matrix of a vector: its powers N-1 to 0 in columns, or 0 to N-1 if `increasing`."""
+    t = tensor_arg(x, "vander", "x")
+    if t.ndim != 1:
+        raise error(ShapeError, "vander", f"x has to be a vector, got {t.type_}")
+    made = _powers("vander", t, N)
+    return made if increasing else flip(made, (1,))
+
+
+@public("linalg_vander", function=False, method=False)
+def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
+    """Powers 0 to N-1 of the elements of x (..., n), in a new last dimension; N is n unless given."""
+    t = tensor_arg(x, "vander", "x")
+    if not t.ndim:
+        raise error(ShapeError, "vander", "x has to have a dimension, got 0-d")
+    return _powers("vander", t, N)

@@ -73,6 +73,45 @@ class MaxPool3d(_MaxPool):
     function = staticmethod(F.max_pool3d)
 
 
+class _MaxUnpool(Module):
+    function: Callable[..., Any]
+
+    def __init__(self, kernel_size: Numbers, stride: Numbers | None = None, padding: Numbers = 0):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """The maxima at their positions, zeros elsewhere."""
+        made: Tensor = type(self).function(
+            input, indices, self.kernel_size, self.stride, self.padding, output_size
+        )
+        return made
+
+    def extra_repr(self) -> str:
+        """The windows."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """`MaxPool1d` partly undone, for (N, C, L) or (C, L). As ``torch.nn.MaxUnpool1d``."""
+
+    function = staticmethod(F.max_unpool1d)
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """`MaxPool2d` partly undone, for (N, C, H, W) or (C, H, W). As ``torch.nn.MaxUnpool2d``."""
+
+    function = staticmethod(F.max_unpool2d)
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """`MaxPool3d` partly undone, for (N, C, D, H, W) or (C, D, H, W). As ``torch.nn.MaxUnpool3d``."""
+
+    function = staticmethod(F.max_unpool3d)
+
+
 class AvgPool1d(Module):
     """Means over windows of (N, C, L) or (C, L), by default `kernel_size` apart. As
     ``torch.nn.AvgPool1d``.

@@ -111,6 +111,7 @@ from graphflow.nn.functional.regression import (
     smooth_l1_loss,
 )
 from graphflow.nn.functional.resize import interpolate, upsample
+from graphflow.nn.functional.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -182,6 +183,9 @@ __all__ = [
     "max_pool2d_with_indices",
     "max_pool3d",
     "max_pool3d_with_indices",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "multi_head_attention_forward",
