@@ -57,21 +57,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-# The command as its console script runs it; it tells when it begins to load the package.
-COMMAND = """
-import sys
-import graphflow_command
-
-class Watcher:
-    def find_spec(self, name, *rest):
-        if name == "graphflow":
-            print("begun", flush=True)
-
-sys.meta_path.insert(0, Watcher())
-sys.exit(graphflow_command.main())
-"""
-
-
 def start(place: Path) -> subprocess.Popen[str]:
     """The job as a process of its own that takes a while."""
     (place / "slow").touch()
@@ -114,25 +99,6 @@ def test_a_signal_leaves_a_checkpoint_that_goes_on(
     assert main(["train", "job.toml"]) == 0
     assert (place / "runs/slow" / METRICS).read_bytes() == resumed
     assert "resuming runs/slow after" in capfd.readouterr().out
-
-
-@pytest.mark.parametrize("after", [0.0, 0.03, 0.1])
-def test_an_interrupt_while_the_command_loads_has_no_traceback(place: Path, after: float) -> None:
-    (place / "slow").touch()
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "train", "job.toml"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "begun\n"
-    time.sleep(after)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.startswith("graphflow: ")
-    assert err.count("\n") == 1
 
 
 def test_training_goes_on_when_nobody_reads_its_output(place: Path) -> None:
