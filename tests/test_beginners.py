@@ -293,7 +293,7 @@ def test_the_cifar_10_tutorial(compiled: bool, size: int, epochs: int, least: fl
 
     net = Net()
     criterion = nn.CrossEntropyLoss()
-    optimizer = optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    optimizer = optim.SGD(net.parameters(), lr=0.003, momentum=0.9)
 
     def step(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         optimizer.zero_grad()

@@ -210,7 +210,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: I2.add_(1.5), DTypeError, "in place"),
     (lambda: gf.ones(2).add_(gf.ones(3, 2)), ShapeError, "doesn't match the broadcast shape"),
     (lambda: gf.ones(2).expand(3, 2).add_(1), gf.errors.GradientError, r"clone\(\)"),
-    (lambda: gf.one_hot(gf.tensor([3]), 2), IndexRangeError, r"\[0, 2\)"),
+    (lambda: gf.one_hot(gf.tensor([3]), 2), IndexRangeError, "index 3 is out of range for .* size 2"),
 ]  # fmt: skip
 
 
