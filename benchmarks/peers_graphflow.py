@@ -1,5 +1,4 @@
-"""The benchmark's workloads in graphflow: each maker returns a step() that runs one training step (or call).
-"""
+"""The benchmark's workloads in graphflow: each maker returns a step() running one training step."""
 
 from __future__ import annotations
 
@@ -46,6 +45,109 @@ def mlp() -> Step:
     return _train(model, F.cross_entropy, batch, optim.Adam(model.parameters(), lr=1e-3))
 
 
+class LeNet(nn.Module):
+    """Two convolutions with pooling, three linear layers, for 3×32×32 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.c2 = nn.Conv2d(3, 6, 5), nn.Conv2d(6, 16, 5)
+        self.f1, self.f2, self.f3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x: gf.Tensor) -> gf.Tensor:
+        """Logits (batch, 10)."""
+        x = F.max_pool2d(F.relu(self.c1(x)), 2)
+        x = F.max_pool2d(F.relu(self.c2(x)), 2)
+        return self.f3(F.relu(self.f2(F.relu(self.f1(x.flatten(1))))))
+
+
+def lenet(n: int = 4) -> Step:
+    """LeNet on n×3×32×32, SGD with momentum."""
+    model = LeNet()
+    batch = (gf.randn(n, 3, 32, 32), gf.randint(0, 10, (n,)))
+    return _train(model, F.cross_entropy, batch, optim.SGD(model.parameters(), lr=1e-3, momentum=0.9))
+
+
+def cnn() -> Step:
+    """64×3×32×32 through three 3×3 convolutions (32, 64, 64), Adam."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * 64, 10),
+    )
+    batch = (gf.randn(64, 3, 32, 32), gf.randint(0, 10, (64,)))
+    return _train(model, F.cross_entropy, batch, optim.Adam(model.parameters(), lr=1e-3))
+
+
+class Block(nn.Module):
+    """A transformer block: causal attention and a two-layer network, each after a layer norm."""
+
+    def __init__(self, d: int, h: int):
+        super().__init__()
+        self.l1, self.l2 = nn.LayerNorm(d), nn.LayerNorm(d)
+        self.qkv, self.o = nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.u, self.v = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+        self.h = h
+
+    def forward(self, x: gf.Tensor) -> gf.Tensor:
+        """(batch, time, d) to the same shape."""
+        B, T, D = x.shape
+        parts = self.qkv(self.l1(x)).split(D, 2)
+        q, k, v = [t.view(B, T, self.h, D // self.h).transpose(1, 2) for t in parts]
+        a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.o(a.transpose(1, 2).reshape(B, T, D))
+        return x + self.v(F.gelu(self.u(self.l2(x)), approximate="tanh"))
+
+
+class GPT(nn.Module):
+    """A small language model over V characters."""
+
+    def __init__(self, V: int = 65, T: int = 64, L: int = 4, h: int = 4, d: int = 128):
+        super().__init__()
+        self.te, self.pe = nn.Embedding(V, d), nn.Embedding(T, d)
+        self.bl = nn.Sequential(*[Block(d, h) for _ in range(L)])
+        self.lf, self.head = nn.LayerNorm(d), nn.Linear(d, V, bias=False)
+
+    def forward(self, i: gf.Tensor) -> gf.Tensor:
+        """Characters (batch, time) to logits (batch, time, V)."""
+        return self.head(self.lf(self.bl(self.te(i) + self.pe(gf.arange(i.shape[1])))))
+
+
+def gpt() -> Step:
+    """GPT on 12×64 characters, AdamW."""
+    model = GPT()
+    i = gf.randint(0, 65, (12, 65))
+    batch = (i[:, :-1].contiguous(), i[:, 1:].contiguous())
+    optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+    return _train(model, lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten()), batch, optimizer)
+
+
+class Recurrent(nn.Module):
+    """An LSTM whose last output is classified."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.l = nn.LSTM(64, 128, batch_first=True)
+        self.f = nn.Linear(128, 10)
+
+    def forward(self, x: gf.Tensor) -> gf.Tensor:
+        """(batch, time, 64) to logits (batch, 10)."""
+        return self.f(self.l(x)[0][:, -1])
+
+
+def lstm() -> Step:
+    """LSTM of 128 over 64×32×64, Adam."""
+    model = Recurrent()
+    batch = (gf.randn(64, 32, 64), gf.randint(0, 10, (64,)))
+    return _train(model, F.cross_entropy, batch, optim.Adam(model.parameters(), lr=1e-3))
+
+
 def chain() -> Step:
     """A chain of tanh, sigmoid and exp over 10⁶ elements, with its gradient."""
     x = gf.randn(1000, 1000)
@@ -82,6 +184,10 @@ def dispatch() -> Step:
 ALL: dict[str, Callable[[], Step]] = {
     "twolayer": twolayer,
     "mlp": mlp,
+    "lenet": lenet,
+    "cnn": cnn,
+    "gpt": gpt,
+    "lstm": lstm,
     "chain": chain,
     "norm": norm,
     "dispatch": dispatch,

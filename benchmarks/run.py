@@ -41,7 +41,7 @@ def main():
     ap.add_argument('--child', nargs=2); a = ap.parse_args()
     sys.path.insert(0, HERE)
     if a.child: return child(*a.child, a.threads)
-    ws = a.w.split(',') if a.w else 'twolayer mlp chain norm dispatch'.split()
+    ws = a.w.split(',') if a.w else 'twolayer mlp lenet cnn gpt lstm chain norm dispatch'.split()
     fws = a.f.split(',')
     out, ratios = {}, {}
     for w in ws:
