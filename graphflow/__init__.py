@@ -6,6 +6,7 @@ from math import e, inf, nan, pi
 from graphflow import (
     autograd,
     backends,
+    compiler,
     cuda,
     data,
     errors,
@@ -157,6 +158,7 @@ __all__ = [
     "celu",
     "checkpoint",
     "compile",
+    "compiler",
     "concrete",
     "conv1d",
     "conv2d",

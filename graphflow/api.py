@@ -31,14 +31,17 @@ from graphflow.graphs import (
     load_graph,
     parse_graph,
 )
+from graphflow.options import require_known
+from graphflow.reasons import difference, names_within, unique
 from graphflow.runtime.locks import ForkLock
-from graphflow.snapshots import PLAIN, comparable, shown
+from graphflow.snapshots import PLAIN, comparable
 from graphflow.specs import TensorSpec, as_array, bind, default_specs
 from graphflow.tensor import Tensor, is_grad_enabled, where_called
 from graphflow.traced import Arguments, trace_function
 from graphflow.variant import Binding, Variant
 
 _FLAT = {Tensor, np.ndarray, float, int, bool, str, type(None)}  # arguments that are leaves
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 _MANY = 16  # variants after which a warning tells why there are so many
 
 
@@ -82,11 +85,38 @@ class CompiledFunction:
         """Makes a compiled function usable as a method."""
         return self if instance is None else types.MethodType(self, instance)
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """A compiled Module passes for the Module, so that it can be a part of others and trained."""
+        function = self._function
+        return CompiledFunction if isinstance(function, _FUNCTIONS) else type(function)
+
+    @property
+    def _orig_mod(self) -> Any:
+        """What was compiled, under PyTorch's name for it."""
+        return self._function
+
     def __getattr__(self, name: str) -> Any:
         """What the function, or the Module, has beside: ``compile(model).parameters()``."""
         if name == "_function":
             raise AttributeError(name)
-        return getattr(self._function, name)
+        function = self._function
+        found = getattr(function, name)
+        if not isinstance(found, types.MethodType) or isinstance(function, _FUNCTIONS):
+            return found
+
+        @functools.wraps(found)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            result = found(*args, **kwargs)
+            return self if result is function else result  # ``compile(model).eval()`` stays compiled
+
+        return method
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or isinstance(self._function, _FUNCTIONS):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._function, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the compiled function. Inside another compiled function it becomes part of that one."""
@@ -132,7 +162,7 @@ class CompiledFunction:
         for number, part in enumerate(positional):
             position -= pytree.count(part)
             if position < 0:
-                own, rest = self._parameters
+                own, rest = self._parameter_names
                 return own[number] if number < len(own) else rest
         for key, part in zip(keys, keyword, strict=True):
             position -= pytree.count(part)
@@ -141,7 +171,7 @@ class CompiledFunction:
         raise AssertionError("a leaf of no argument")
 
     @functools.cached_property
-    def _parameters(self) -> tuple[list[str], str]:
+    def _parameter_names(self) -> tuple[list[str], str]:
         """The names of parameters that take positional arguments, and of the one that takes the rest."""
         try:
             parameters = list(inspect.signature(self._function).parameters.values())
@@ -179,11 +209,11 @@ class CompiledFunction:
         if reasons:
             reason = reasons[0]
         else:
-            reason = "the first call" if not self._order else _difference(self._last_used().key, key, names)
+            reason = "the first call" if not self._order else difference(self._last_used().key, key, names)
         if self._max_variants is not None and len(self._order) >= self._max_variants:
             limit = f"max_variants={self._max_variants}"
             raise TraceError(f"{self._name} would need more than {limit} compiled variants: {reason}")
-        labels = _unique([names[position] for position in call.dynamic])
+        labels = unique([names[position] for position in call.dynamic])
         specs = self._signature
         if specs is None:
             specs = default_specs(call.arrays, labels)
@@ -238,12 +268,12 @@ class CompiledFunction:
     def _leaf_names(self, spec: pytree.Spec) -> list[str]:
         """Names for the leaves of the arguments: parameter names where they are leaves themselves."""
         positional, keyword = spec[1]
-        own, rest = self._parameters
+        own, rest = self._parameter_names
         names: list[str] = []
         for i, part in enumerate(positional[1]):
-            names += _names_within(own[i] if i < len(own) else f"{rest}_{i - len(own)}", part)
+            names += names_within(own[i] if i < len(own) else f"{rest}_{i - len(own)}", part)
         for name, part in zip(keyword[1], keyword[2], strict=True):
-            names += _names_within(str(name), part)
+            names += names_within(str(name), part)
         return names
 
     def explain(self) -> Explanation:
@@ -276,65 +306,6 @@ def _flat_spec(count: int) -> pytree.Spec:
     return ("tuple", (("tuple", (pytree.LEAF,) * count), ("dict", (), ())))
 
 
-def _names_within(base: str, spec: pytree.Spec) -> list[str]:
-    if spec[0] == "leaf":
-        return [base]
-    names = []
-    for key, part in zip(pytree.keys(spec), spec[-1], strict=True):
-        label = str(key) if str(key).isidentifier() or isinstance(key, int) else "item"
-        names += _names_within(f"{base}_{label}", part)
-    return names
-
-
-def _unique(names: list[str]) -> list[str]:
-    taken: set[str] = set()
-    found = []
-    for name in names:
-        label, count = name, 1
-        while label in taken:
-            count += 1
-            label = f"{name}_{count}"
-        taken.add(label)
-        found.append(label)
-    return found
-
-
-def _difference(old: Any, new: Any, names: list[str]) -> str:
-    """What distinguishes a call from those that another variant takes."""
-    if old[0] != new[0]:
-        return "another nesting or number of arguments"
-    if old[1] != new[1]:
-        if old[1][0] == new[1][0]:
-            return f"the default dtype is {new[1][1]} now"
-        return f"gradients are {'enabled' if new[1][0] else 'disabled'} now"
-    for name, before, now in zip(names, old[2], new[2], strict=True):
-        if before != now:
-            return _kind_difference(name, before, now)
-    known = dict(old[3])
-    for label, value in new[3]:
-        if label not in known or known[label] != value:
-            return f"{label}: {shown(known.get(label, 'nothing'))} became {shown(value)}"
-    return "other values around the function"
-
-
-def _kind_difference(name: str, before: Any, now: Any) -> str:
-    if len(before) == len(now) == 3 and before[:2] == now[:2] and isinstance(before[2], tuple):
-        known = dict(before[2])
-        for label, value in now[2]:
-            if label not in known or known[label] != value:
-                return f"{label}: {shown(known.get(label, 'nothing'))} became {shown(value)}"
-    old, new = _described(before), _described(now)
-    return f"{name}: {old} became {new if new != old else new.replace('a ', 'another ', 1)}"
-
-
-def _described(kind: Any) -> str:
-    if len(kind) == 2:
-        return repr(kind[1])
-    if isinstance(kind[0], np.dtype):
-        return f"{kind[0]} with {kind[1]} dimensions" + (" requiring grad" if kind[2] else "")
-    return shown(kind[1])
-
-
 # -------------------------------------------------------------------------------------- public functions
 
 
@@ -359,41 +330,58 @@ def trace(function: Callable[..., Any], *specs: TensorSpec) -> Graph:
         known = []
     names = [s.name or (known[i] if i < len(known) else f"arg{i}") for i, s in enumerate(specs)]
     arguments = Arguments([None] * len(specs), _flat_spec(len(specs)), list(range(len(specs))), [])
-    return keep_binding(trace_function(target, name, arguments, _unique(names), list(specs), None))
+    return keep_binding(trace_function(target, name, arguments, unique(names), list(specs), None))
 
 
 @overload
 def compile(
-    function: Graph, /, *, states: dict[str, Any] | None = None, check: bool = False, check_nan: bool = False
+    model: Graph, *, states: dict[str, Any] | None = None, check: bool = False, check_nan: bool = False
 ) -> CompiledGraph: ...
 @overload
 def compile(
-    function: Callable[..., Any],
-    /,
+    model: Callable[..., Any],
     *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: str = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
     signature: Sequence[TensorSpec] | None = None,
     max_variants: int | None = None,
     keep: int = 32,
+    states: None = None,
     check: bool = False,
     check_nan: bool = False,
 ) -> CompiledFunction: ...
 @overload
 def compile(
-    function: None = None,
-    /,
+    model: None = None,
     *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: str = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
     signature: Sequence[TensorSpec] | None = None,
     max_variants: int | None = None,
     keep: int = 32,
+    states: None = None,
     check: bool = False,
     check_nan: bool = False,
 ) -> Callable[[Callable[..., Any]], CompiledFunction]: ...
 
 
 def compile(
-    function: Any = None,
-    /,
+    model: Any = None,
     *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: str = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
     signature: Sequence[TensorSpec] | None = None,
     max_variants: int | None = None,
     keep: int = 32,
@@ -411,11 +399,18 @@ def compile(
     For finding mistakes, both slow: `check` runs every kernel beside the NumPy evaluator and raises
     CheckError for the first that differs; `check_nan` raises NaNError with the line that made a NaN when a
     result or a state would get one. Both then leave all states as they were before the call.
+
+    ``torch.compile``'s arguments: with `disable`, `model` comes back as it is. The others have no effect: a
+    function is always one graph (`fullgraph`), its leading sizes symbolic (`dynamic`), and there is one
+    compiler (`backend`, `mode`, `options`). TypeError and ValueError for what PyTorch doesn't know.
     """
-    if isinstance(function, Graph):
+    require_known(fullgraph, dynamic, backend, mode, options, disable)
+    if disable:
+        return model if model is not None else _unchanged
+    if isinstance(model, Graph):
         if signature is not None or max_variants is not None:
             raise TypeError("signature= and max_variants= go with a function, not with a Graph")
-        return compiled_graph(function, states, check, check_nan)
+        return compiled_graph(model, states, check, check_nan)
     if states is not None:
         raise TypeError("states= goes with a Graph")
     for spec in signature or ():
@@ -431,11 +426,15 @@ def compile(
         check=check,
         check_nan=check_nan,
     )
-    if function is None:
+    if model is None:
         return make
-    if not callable(function):
-        raise TypeError(f"compile takes a function, a Module or a Graph, not {type(function).__name__}")
-    return make(function)
+    if not callable(model):
+        raise TypeError(f"compile takes a function, a Module or a Graph, not {type(model).__name__}")
+    return make(model)
+
+
+def _unchanged(function: Any) -> Any:
+    return function
 
 
 def export(function: CompiledFunction | CompiledGraph | Graph, path: str | os.PathLike[str]) -> None:

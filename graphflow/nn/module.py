@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from graphflow.api import compile
 from graphflow.nn.facts import plain
 from graphflow.nn.hooks import Hook, Hooks, RemovableHandle, run_after, run_before
 from graphflow.nn.parameter import Parameter
@@ -41,6 +42,7 @@ class Module(Placed):
         put("_forward_pre_hooks", OrderedDict())
         put("_forward_hooks", OrderedDict())
         put("_mode", _Mode(self))
+        put("_compiled", None)
 
     _parameters: OrderedDict[str, Parameter | None]
     _buffers: OrderedDict[str, Tensor | None]
@@ -49,11 +51,21 @@ class Module(Placed):
     _forward_pre_hooks: Hooks
     _forward_hooks: Hooks
     _mode: _Mode
+    _compiled: Callable[..., Any] | None
 
     # -------------------------------------------------------------------------------- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs ``forward`` between the registered hooks."""
+        """Runs ``forward`` between the registered hooks; compiled, after `compile`."""
+        return (self._compiled or self._run)(*args, **kwargs)
+
+    def compile(self, **options: Any) -> None:
+        """Compiles the calls of this module from now on; it stays the module it is. Takes the options of
+        ``graphflow.compile``.
+        """
+        object.__setattr__(self, "_compiled", compile(self._run, **options))
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         forward = getattr(self, "forward", None)
         if forward is None:
             raise NotImplementedError(
