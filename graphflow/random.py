@@ -9,10 +9,14 @@ once gives. While a function is traced, the generator is a state of the graph li
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from graphflow import sampling
 from graphflow.compiler.ir import OPS
+from graphflow.compiler.trace import current_trace
 from graphflow.dims import product
 from graphflow.dtypes import DType, finfo, get_default_dtype, iinfo, int64
 from graphflow.errors import DTypeError, ShapeError
@@ -79,30 +83,60 @@ class Generator:
 
 default_generator = Generator()
 
+# One draw at a time: two threads must not take the same numbers.
+_DRAWING = threading.RLock()
+
+
+class _Lent(threading.local):
+    generator: Callable[[], Generator] | None = None
+
+
+_LENT = _Lent()
+
+
+@contextmanager
+def lent(generator: Callable[[], Generator]) -> Iterator[None]:
+    """On this thread draws that name no generator take from this one, asked for when the first one comes.
+
+    That is how a data loader's samples get numbers that don't depend on which thread prepares them when.
+    """
+    outer, _LENT.generator = _LENT.generator, generator
+    try:
+        yield
+    finally:
+        _LENT.generator = outer
+
+
+def current_generator() -> Generator:
+    """What draws that name no generator take from: the default one, unless this thread was lent one."""
+    if _LENT.generator is None or current_trace() is not None:
+        return default_generator
+    return _LENT.generator()
+
 
 def manual_seed(seed: int) -> Generator:
     """Starts the default generator's stream of `seed` from its beginning."""
-    return default_generator.manual_seed(seed)
+    return current_generator().manual_seed(seed)
 
 
 def seed() -> int:
     """Seeds the default generator from the system's entropy; gives the seed."""
-    return default_generator.seed()
+    return current_generator().seed()
 
 
 def initial_seed() -> int:
     """The default generator's seed."""
-    return default_generator.initial_seed()
+    return current_generator().initial_seed()
 
 
 def get_rng_state() -> Tensor:
     """The default generator's state, int64[2]."""
-    return default_generator.get_state()
+    return current_generator().get_state()
 
 
 def set_rng_state(new_state: Tensor) -> None:
     """Sets the default generator's state."""
-    default_generator.set_state(new_state)
+    current_generator().set_state(new_state)
 
 
 # ---------------------------------------------------------------------------------------------- draws
@@ -112,7 +146,7 @@ def words(shape: tuple[Extent, ...], count: int, generator: Generator | None) ->
     """`count` (at most 4) random 32-bit words an element, as int64; advances the generator."""
     if generator is not None and not isinstance(generator, Generator):
         raise misfit("random numbers", "generator", Generator | None, generator)
-    state = (generator or default_generator).state
+    state = (generator or current_generator()).state
 
     def advance(shape: tuple[Extent, ...]) -> list[Tensor]:
         words = [apply(OPS["random_bits"], state, shape=shape, word=w) for w in range(count)]
@@ -120,7 +154,7 @@ def words(shape: tuple[Extent, ...], count: int, generator: Generator | None) ->
         state._assign(apply(OPS["add"], state, step))
         return words
 
-    with no_grad():
+    with no_grad(), _DRAWING:
         return draw(shape, advance)
 
 

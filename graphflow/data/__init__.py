@@ -12,7 +12,7 @@ from graphflow.data.dataset import (
     TensorDataset,
     random_split,
 )
-from graphflow.data.loader import DataLoader, WorkerInfo, get_worker_info
+from graphflow.data.loader import DataLoader
 from graphflow.data.randomness import sample_generator
 from graphflow.data.readers.cifar import CIFAR10, CIFAR100
 from graphflow.data.readers.folder import ImageFolder, load_image
@@ -28,6 +28,7 @@ from graphflow.data.samplers import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from graphflow.data.workers import WorkerInfo, get_worker_info
 
 __all__ = [
     "CIFAR10", "CIFAR100", "MNIST", "BatchSampler", "ChainDataset", "ConcatDataset", "CsvDataset",

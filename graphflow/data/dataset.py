@@ -5,8 +5,8 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,21 +16,37 @@ from graphflow.tensor import Tensor
 
 
 class Dataset:
-    """Base class: a subclass defines ``__getitem__(index)`` and ``__len__()``. As
-    ``torch.utils.data.Dataset``.
+    """Base class: a subclass defines ``__getitem__(index)`` and, unless its length is never asked for,
+    ``__len__()``. As ``torch.utils.data.Dataset``.
 
-    A subclass may define ``take_batch(indices)`` as well, giving the collated batch for an int64 array of
-    indices; a DataLoader then uses it instead of collating samples.
+    A subclass may define more, which a DataLoader then uses: ``__getitems__(indices)``, giving the list of
+    samples for a list of indices; or ``take_batch(indices)``, giving the collated batch for an int64 array of
+    indices, or NotImplemented where samples are to be collated after all.
     """
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has to define __getitem__(index)")
 
-    def __len__(self) -> int:
-        raise NotImplementedError(f"{type(self).__name__} has to define __len__()")
-
     def __iter__(self) -> Iterator[Any]:
+        if not hasattr(self, "__len__"):
+            return iter(_Indexed(self))
         return (self[i] for i in range(len(self)))
+
+    def __add__(self, other: Any) -> ConcatDataset:
+        return ConcatDataset([self, other])
+
+    def __class_getitem__(cls, item: Any) -> type[Self]:
+        return cls
+
+
+class _Indexed:
+    """What Python makes an iterator of: indices from 0 until there is an IndexError."""
+
+    def __init__(self, dataset: Dataset):
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        return self._dataset[index]
 
 
 class IterableDataset(Dataset):
@@ -39,14 +55,34 @@ class IterableDataset(Dataset):
     One worker at most reads it, so that a sample never comes twice.
     """
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         raise TypeError(f"{type(self).__name__} is a stream of samples: iterate over it")
-
-    def __len__(self) -> int:
-        raise TypeError(f"{type(self).__name__} is a stream of samples and has no length")
 
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"{type(self).__name__} has to define __iter__()")
+
+    def __add__(self, other: Any) -> ChainDataset:  # type: ignore[override]
+        return ChainDataset([self, other])
+
+
+def stands_for(owner: Any, shortcut: str, *methods: str) -> Any:
+    """The method `shortcut` of `owner`; None if there is none, or where a subclass has redefined one of
+    `methods`, whose meaning it was to have.
+    """
+    for kind in type(owner).__mro__:
+        if shortcut in vars(kind):
+            return getattr(owner, shortcut)
+        if any(method in vars(kind) for method in methods):
+            return None
+    return None
+
+
+def batches_of(dataset: Any) -> Callable[[np.ndarray], Any] | None:
+    """The dataset's way to give whole batches, if it has one."""
+    found: Callable[[np.ndarray], Any] | None = stands_for(
+        dataset, "take_batch", "__getitem__", "__getitems__"
+    )
+    return found
 
 
 class TensorDataset(Dataset):
@@ -71,8 +107,10 @@ class TensorDataset(Dataset):
     def __len__(self) -> int:
         return int(self.tensors[0].shape[0])
 
-    def take_batch(self, indices: np.ndarray) -> list[Tensor]:
+    def take_batch(self, indices: np.ndarray) -> Any:
         """The batch of these rows, one tensor per tensor."""
+        if any(tensor.requires_grad for tensor in self.tensors):
+            return NotImplemented
         return [ops.from_numpy(np.take(tensor.detach().numpy(), indices, axis=0)) for tensor in self.tensors]
 
 
@@ -142,18 +180,21 @@ class Subset(Dataset):
     def __init__(self, dataset: Any, indices: Sequence[int]):
         self.dataset = dataset
         self.indices = indices
-        if hasattr(dataset, "take_batch"):
-            self._positions = np.asarray(indices, np.int64)
-            self.take_batch = self._take_batch
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, list):
+            return self.dataset[[self.indices[i] for i in index]]
         return self.dataset[self.indices[index]]
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def _take_batch(self, indices: np.ndarray) -> Any:
-        return self.dataset.take_batch(self._positions[indices])
+    def take_batch(self, indices: np.ndarray) -> Any:
+        """The batch of the dataset's samples at these of the subset's places."""
+        take = batches_of(self.dataset)
+        if take is None:
+            return NotImplemented
+        return take(np.array([int(self.indices[i]) for i in indices.tolist()], np.int64))
 
 
 def random_split(

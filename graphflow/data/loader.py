@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from graphflow.data.collate import default_collate, default_convert
-from graphflow.data.dataset import IterableDataset
+from graphflow.data.dataset import IterableDataset, batches_of, stands_for
 from graphflow.data.order import seed_of
-from graphflow.data.randomness import sample
-from graphflow.data.samplers import RandomSampler, SequentialSampler
+from graphflow.data.randomness import BATCH, WORKER, sample
+from graphflow.data.samplers import BatchSampler, RandomSampler, SequentialSampler, order_of
+from graphflow.data.workers import Job, Workers, prefetched
+from graphflow.random import initial_seed
 
 _AHEAD = 2  # batches in flight per worker
 _END = object()
-
-# A batch to prepare: how many samples have been handed out after it, and what prepares it.
-_Job = tuple[int, Callable[[], Any]]
-
-
-@dataclass(frozen=True)
-class WorkerInfo:
-    """Which worker this is, of how many, the loader's seed, and the dataset they share."""
-
-    id: int
-    num_workers: int
-    seed: int
-    dataset: Any
-
-
-class _Worker(threading.local):
-    info: WorkerInfo | None = None
-
-
-_worker = _Worker()
-
-
-def get_worker_info() -> WorkerInfo | None:
-    """What the worker that runs this is; None outside of workers. As ``torch.utils.data.get_worker_info``."""
-    return _worker.info
 
 
 class DataLoader:
@@ -58,12 +31,17 @@ class DataLoader:
 
     With `num_workers`, batches are prepared ahead, `prefetch_factor` for each worker, and arrive in the same
     order. Workers are threads: they share the dataset instead of copying it, and reading, decoding and
-    NumPy's work run beside the training step, which doesn't hold Python's lock. Random transforms draw the
-    same numbers whatever the number of workers. An error in a worker is raised where the batch is asked for;
-    RuntimeError after `timeout` seconds without a batch.
+    NumPy's work run beside the training step, which doesn't hold Python's lock. An error in a worker is
+    raised where the batch is asked for; RuntimeError after `timeout` seconds without a batch.
 
-    With ``batch_size=None`` samples come one by one. `pin_memory`, `multiprocessing_context`,
-    `persistent_workers` and `in_order` are accepted for compatibility and mean nothing here.
+    Random transforms and graphflow's own draws (``gf.rand()``) in the dataset and in `collate_fn` give the
+    same numbers whatever the number of workers: each sample has a stream of its own. Python's ``random`` and
+    ``np.random.rand()`` are one stream for all threads, from which no number comes twice, but who gets which
+    is up to chance; `sample_generator` gives NumPy's generator of the sample.
+
+    With ``batch_size=None`` samples come one by one. `pin_memory`, `pin_memory_device`,
+    `multiprocessing_context`, `persistent_workers` and `in_order` are accepted for compatibility and mean
+    nothing here.
     """
 
     def __init__(
@@ -71,8 +49,8 @@ class DataLoader:
         dataset: Any,
         batch_size: int | None = 1,
         shuffle: bool | None = None,
-        sampler: Iterable[int] | None = None,
-        batch_sampler: Iterable[Sequence[int]] | None = None,
+        sampler: Iterable[Any] | None = None,
+        batch_sampler: Iterable[Sequence[Any]] | None = None,
         num_workers: int = 0,
         collate_fn: Callable[[Any], Any] | None = None,
         pin_memory: bool = False,
@@ -84,10 +62,14 @@ class DataLoader:
         *,
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
+        pin_memory_device: str = "",
         in_order: bool = True,
         seed: int | None = None,
     ):
         _check_sizes(batch_size, num_workers, timeout, prefetch_factor)
+        if num_workers == 0 and (persistent_workers or multiprocessing_context is not None):
+            option = "persistent_workers" if persistent_workers else "multiprocessing_context"
+            raise ValueError(f"{option} option needs num_workers > 0")
         self._iterable = isinstance(dataset, IterableDataset)
         if self._iterable and (shuffle or sampler is not None or batch_sampler is not None):
             raise ValueError(
@@ -110,22 +92,44 @@ class DataLoader:
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = bool(shuffle)
-        self.batch_sampler = batch_sampler
         self.num_workers = num_workers
         self.collate_fn = collate_fn
+        self.pin_memory = bool(pin_memory)
         self.drop_last = drop_last
         self.timeout = timeout
         self.worker_init_fn = worker_init_fn
-        self.prefetch_factor = prefetch_factor or _AHEAD
-        self.sampler = sampler
-        random = self.shuffle or hasattr(sampler, "order") or self._iterable
-        given = getattr(sampler, "seed", None) if seed is None and generator is None else seed
-        self.seed = seed_of(given, generator) if random or given is not None else 0
+        self.generator = generator
+        self.prefetch_factor = prefetch_factor or (_AHEAD if num_workers else None)
+        self.persistent_workers = bool(persistent_workers)
         if sampler is None and not self._iterable:
-            self.sampler = RandomSampler(dataset) if self.shuffle else SequentialSampler(dataset)
+            sampler = RandomSampler(dataset) if self.shuffle else SequentialSampler(dataset)
+        self.sampler = sampler
+        if batch_sampler is None and sampler is not None and batch_size is not None:
+            batch_sampler = BatchSampler(sampler, batch_size, drop_last)
+        self.batch_sampler = batch_sampler
+        self.seed = self._first_seed(seed)
         self._epoch = 0  # of the iteration that runs, or that comes next
         self._index = 0  # samples of it that were handed out
         self._started = False  # whether iterating again means another epoch
+
+    def _first_seed(self, seed: int | None) -> int:
+        if seed is None and self.generator is None:
+            seed = getattr(self.sampler if self.batch_sampler is None else self.batch_sampler, "seed", None)
+        if seed is not None or self.generator is not None:
+            return seed_of(seed, self.generator)
+        # an order that draws nothing leaves graphflow's generator as it is
+        return seed_of(None, None) if self._drawn() else initial_seed()
+
+    def _drawn(self) -> bool:
+        """Whether the order takes random numbers."""
+        source = self.sampler
+        if isinstance(self.batch_sampler, BatchSampler):
+            source = self.batch_sampler.sampler
+        plain = isinstance(source, SequentialSampler) or (source is not None and order_of(source) is None)
+        return self._iterable or not plain
+
+    def __class_getitem__(cls, item: Any) -> type[Self]:
+        return cls
 
     def __len__(self) -> int:
         """Number of batches in an epoch; TypeError for a stream without a length."""
@@ -144,8 +148,7 @@ class DataLoader:
 
     def _batches(self, epoch: int, start: int) -> Iterator[Any]:
         jobs = self._stream(epoch, start) if self._iterable else self._picks(epoch, start)
-        prepared = self._prefetched(jobs) if self.num_workers else ((end, job()) for end, job in jobs)
-        for end, batch in prepared:
+        for end, batch in self._prefetched(jobs, epoch) if self.num_workers else self._here(jobs):
             if batch is _END:
                 break
             if self._epoch == epoch:
@@ -154,10 +157,22 @@ class DataLoader:
         if self._epoch == epoch:
             self._epoch, self._index, self._started = epoch + 1, 0, False
 
-    # ------------------------------------------------------------------------------------------ what to
-    # prepare
+    def _here(self, jobs: Iterator[Job]) -> Iterator[tuple[int, Any]]:
+        return ((end, job()) for end, job in jobs)
 
-    def _picks(self, epoch: int, start: int) -> Iterator[_Job]:
+    def _prefetched(self, jobs: Iterator[Job], epoch: int) -> Iterator[tuple[int, Any]]:
+        def start(number: int) -> None:
+            if self.worker_init_fn is not None:
+                with sample(self.seed, epoch, number, WORKER):
+                    self.worker_init_fn(number)
+
+        count = 1 if self._iterable else self.num_workers
+        workers = Workers(count, self.seed, self.dataset, start)
+        return prefetched(jobs, workers, (self.prefetch_factor or _AHEAD) * count, self.timeout)
+
+    # -------------------------------------------------------------------------------------- what to prepare
+
+    def _picks(self, epoch: int, start: int) -> Iterator[Job]:
         """The epoch's batches after the first `start` samples, of a dataset with indices."""
         place = 0
         for indices in self._groups(epoch):
@@ -168,99 +183,83 @@ class DataLoader:
                 yield end, lambda kept=kept, first=first: self._batch(kept, epoch, first)  # type: ignore[misc]
             place = end
 
-    def _groups(self, epoch: int) -> Iterator[np.ndarray]:
+    def _groups(self, epoch: int) -> Iterator[Sequence[Any]]:
+        """The epoch's batches as indices, or whatever a sampler of the user's gives."""
         if self.batch_sampler is not None:
-            for batch in self.batch_sampler:
-                yield np.asarray(batch, np.int64)
+            batches = stands_for(self.batch_sampler, "batches", "__iter__")
+            for batch in self.batch_sampler if batches is None else batches(self.seed, epoch):
+                yield list(batch)
             return
-        order = self._order(epoch)
-        size = self.batch_size or 1
-        end = len(order) // size * size if self.drop_last else len(order)
-        for i in range(0, end, size):
-            yield order[i : min(i + size, end)]
+        order = order_of(self.sampler)
+        indices = self.sampler if order is None else order(self.seed, epoch).tolist()
+        for index in indices or ():
+            yield [index]
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if self.sampler is None:
-            raise TypeError("a stream has no order")
-        if hasattr(self.sampler, "order"):
-            return np.asarray(self.sampler.order(self.seed, epoch))
-        return np.fromiter(self.sampler, np.int64)
+    def _batch(self, indices: Sequence[Any], epoch: int, first: int) -> Any:
+        single = self.batch_sampler is None
+        with sample(self.seed, epoch, first, BATCH):
+            if not single and self.collate_fn is None:
+                whole = self._whole_batch(indices)
+                if whole is not NotImplemented:
+                    return whole
+            samples = self._samples(indices, epoch, first, single)
+            if single:
+                return (self.collate_fn or default_convert)(samples[0])
+            return (self.collate_fn or default_collate)(samples)
 
-    def _batch(self, indices: np.ndarray, epoch: int, first: int) -> Any:
-        single = self.batch_size is None and self.batch_sampler is None
-        if not single and self.collate_fn is None and hasattr(self.dataset, "take_batch"):
-            return self.dataset.take_batch(indices)
+    def _whole_batch(self, indices: Sequence[Any]) -> Any:
+        take = batches_of(self.dataset)
+        if take is None:
+            return NotImplemented
+        places = np.asarray(indices)
+        if places.dtype.kind not in "iu" or places.ndim != 1:
+            return NotImplemented
+        return take(places.astype(np.int64, copy=False))
+
+    def _samples(self, indices: Sequence[Any], epoch: int, first: int, single: bool) -> list[Any]:
+        several = None if single else stands_for(self.dataset, "__getitems__", "__getitem__")
+        if several is not None:
+            return list(several(list(indices)))
         samples = []
-        for place, index in enumerate(indices.tolist(), first):
+        for place, index in enumerate(indices, first):
             with sample(self.seed, epoch, place):
                 try:
                     samples.append(self.dataset[index])
                 except Exception as error:
                     error.add_note(f"This was sample {index} of the {type(self.dataset).__name__}.")
                     raise
-        if single:
-            return (self.collate_fn or default_convert)(samples[0])
-        return (self.collate_fn or default_collate)(samples)
+        return samples
 
-    def _stream(self, epoch: int, start: int) -> Iterator[_Job]:
+    def _stream(self, epoch: int, start: int) -> Iterator[Job]:
         """The batches of a stream, without end: the last job gives _END."""
-        source = enumerate(iter(self.dataset))
+        source = iter(self.dataset)
         size = self.batch_size or 1
-        skipped = False
+        place = 0  # samples that were taken
+
+        def draw(count: int) -> list[Any]:
+            nonlocal place
+            samples: list[Any] = []
+            while len(samples) < count:
+                with sample(self.seed, epoch, place):
+                    found = next(source, _END)
+                if found is _END:
+                    break
+                place += 1
+                samples.append(found)
+            return samples
 
         def take() -> Any:
-            nonlocal skipped
-            if not skipped:
-                skipped = True
-                for _ in itertools.islice(source, start):
-                    pass
-            samples: list[Any] = []
-            while len(samples) < size:
-                with sample(self.seed, epoch, start + len(samples)):
-                    found = next(source, None)
-                if found is None:
-                    break
-                samples.append(found[1])
+            if place < start:
+                draw(start)
+            samples = draw(size)
             if not samples or (self.drop_last and len(samples) < size):
                 return _END
-            if self.batch_size is None:
-                return (self.collate_fn or default_convert)(samples[0])
-            return (self.collate_fn or default_collate)(samples)
+            with sample(self.seed, epoch, place, BATCH):
+                if self.batch_size is None:
+                    return (self.collate_fn or default_convert)(samples[0])
+                return (self.collate_fn or default_collate)(samples)
 
         return ((start + (i + 1) * size, take) for i in itertools.count())
-
-    # ------------------------------------------------------------------------------------------ workers
-
-    def _prefetched(self, jobs: Iterator[_Job]) -> Iterator[tuple[int, Any]]:
-        """The batches in order, prepared by threads a few steps ahead."""
-        count = 1 if self._iterable else self.num_workers
-        waiting: deque[tuple[int, Future[Any]]] = deque()
-        pool = ThreadPoolExecutor(count, thread_name_prefix="graphflow-data")
-        numbers = itertools.count()
-        try:
-            for end, job in jobs:
-                waiting.append((end, pool.submit(self._work, job, numbers, count)))
-                if len(waiting) > self.prefetch_factor * count:
-                    yield self._result(*waiting.popleft())
-            while waiting:
-                yield self._result(*waiting.popleft())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _work(self, job: Callable[[], Any], numbers: Iterator[int], count: int) -> Any:
-        if _worker.info is None:
-            _worker.info = WorkerInfo(next(numbers), count, self.seed, self.dataset)
-            if self.worker_init_fn is not None:
-                self.worker_init_fn(_worker.info.id)
-        return job()
-
-    def _result(self, end: int, future: Future[Any]) -> tuple[int, Any]:
-        try:
-            return end, future.result(self.timeout or None)
-        except TimeoutError:
-            if future.done():
-                raise  # the dataset's own
-            raise RuntimeError(f"DataLoader timed out after {self.timeout} seconds") from None
 
     # ------------------------------------------------------------------------------------------ resuming
 
@@ -277,8 +276,8 @@ class DataLoader:
                 f"a loader's state holds the integers seed, epoch and index, got {dict(state_dict)}"
             )
         seed, epoch, index = (int(state_dict[name]) for name in names)
-        known = self.batch_sampler is None and not self._iterable
-        most = len(self.sampler) if known else None  # type: ignore[arg-type]
+        source = self.batch_sampler.sampler if isinstance(self.batch_sampler, BatchSampler) else None
+        most = len(source) if hasattr(source, "__len__") else None  # type: ignore[arg-type]
         if epoch < 0 or index < 0 or (most is not None and index > most):
             raise ValueError(
                 f"a loader's state has epoch >= 0 and index in 0 … {'' if most is None else most}, "
@@ -290,10 +289,10 @@ class DataLoader:
 def _check_sizes(
     batch_size: int | None, num_workers: int, timeout: float, prefetch_factor: int | None
 ) -> None:
-    if batch_size is not None and (
-        isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1
-    ):
-        raise ValueError(f"batch_size should be a positive integer value, but got batch_size={batch_size}")
+    if batch_size is not None and (not _is_whole(batch_size) or batch_size < 1):
+        raise ValueError(f"batch_size should be a positive integer value, but got batch_size={batch_size!r}")
+    if not _is_whole(num_workers):
+        raise TypeError(f"num_workers option should be an integer, but got {num_workers!r}")
     if num_workers < 0:
         raise ValueError(
             "num_workers option should be non-negative; use num_workers=0 to disable prefetching"
@@ -304,3 +303,7 @@ def _check_sizes(
         raise ValueError(
             "prefetch_factor option could only be specified with num_workers > 0, and is a positive integer"
         )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

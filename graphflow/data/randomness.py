@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,27 +10,37 @@ from contextlib import contextmanager
 import numpy as np
 
 from graphflow.data.order import seed_of
+from graphflow.random import Generator, lent
 
 _MASK = 2**64 - 1
 
+# What the numbers of a place are for. Streams of different uses have nothing in common.
+SAMPLE, BATCH, WORKER = 1, 2, 3
+
 
 class _Current(threading.local):
-    key: tuple[int, int, int] | None = None
-    generator: np.random.Generator | None = None
+    key: tuple[int, int, int, int] | None = None
+    arrays: np.random.Generator | None = None
+    tensors: Generator | None = None
 
 
 _current = _Current()
 
 
 @contextmanager
-def sample(seed: int, epoch: int, place: int) -> Iterator[None]:
-    """While the epoch's sample at `place` is prepared on this thread."""
-    outer = _current.key, _current.generator
-    _current.key, _current.generator = (seed, epoch, place), None
+def sample(seed: int, epoch: int, place: int, use: int = SAMPLE) -> Iterator[None]:
+    """While the epoch's sample at `place`, or what else `use` says, is prepared on this thread.
+
+    Draws of `sample_generator` and of graphflow's own functions (``gf.rand()``) are then functions of these
+    four numbers.
+    """
+    outer = _current.key, _current.arrays, _current.tensors
+    _current.key, _current.arrays, _current.tensors = (seed, epoch, place, use), None, None
     try:
-        yield
+        with lent(_tensor_generator):
+            yield
     finally:
-        _current.key, _current.generator = outer
+        _current.key, _current.arrays, _current.tensors = outer
 
 
 def sample_generator() -> np.random.Generator:
@@ -41,10 +52,18 @@ def sample_generator() -> np.random.Generator:
     """
     if _current.key is None:
         return np.random.Generator(np.random.Philox(seed_of(None, None)))
-    if _current.generator is None:
-        seed, epoch, place = _current.key
+    if _current.arrays is None:
+        seed, epoch, place, use = _current.key
         key = np.array([seed & _MASK, epoch & _MASK], np.uint64)
         # the counter's upper words: no two samples share a stretch of the stream
-        counter = np.array([0, 0, place & _MASK, 1], np.uint64)
-        _current.generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-    return _current.generator
+        counter = np.array([0, 0, place & _MASK, use], np.uint64)
+        _current.arrays = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return _current.arrays
+
+
+def _tensor_generator() -> Generator:
+    if _current.tensors is None:
+        text = repr((_current.key, "tensors")).encode()
+        seed = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+        _current.tensors = Generator().manual_seed(seed)
+    return _current.tensors

@@ -7,11 +7,12 @@ DataLoader resumable. Iterating over a sampler by itself gives another epoch's o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 
+from graphflow.data.dataset import stands_for
 from graphflow.data.order import permutation, seed_of, uniforms
 
 
@@ -22,11 +23,20 @@ class Sampler:
     random numbers it uses.
     """
 
+    def __init__(self, data_source: Any = None):
+        pass
+
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"{type(self).__name__} has to define __iter__()")
 
-    def __len__(self) -> int:
-        raise NotImplementedError(f"{type(self).__name__} has to define __len__()")
+    def __class_getitem__(cls, item: Any) -> type[Self]:
+        return cls
+
+
+def order_of(sampler: Any) -> Callable[[int, int], np.ndarray] | None:
+    """The sampler's order as a function of (seed, epoch), if it is one."""
+    found: Callable[[int, int], np.ndarray] | None = stands_for(sampler, "order", "__iter__")
+    return found
 
 
 class _Ordered(Sampler):
@@ -205,14 +215,28 @@ class DistributedSampler(_Ordered):
 class BatchSampler(Sampler):
     """Lists of `batch_size` indices of `sampler`; the last one is shorter, or left out with `drop_last`."""
 
-    def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool = False):
+    def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool = False):
         self.sampler = sampler
         self.batch_size = _count("BatchSampler", batch_size)
         self.drop_last = bool(drop_last)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        batch: list[int] = []
-        for index in self.sampler:
+    @property
+    def seed(self) -> int | None:
+        """The sampler's."""
+        found: int | None = getattr(self.sampler, "seed", None)
+        return found
+
+    def batches(self, seed: int, epoch: int) -> Iterator[list[Any]]:
+        """The epoch's lists; a function of (seed, epoch) if the sampler's order is."""
+        order = order_of(self.sampler)
+        return self._grouped(self.sampler if order is None else order(seed, epoch).tolist())
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return self._grouped(self.sampler)
+
+    def _grouped(self, indices: Iterable[Any]) -> Iterator[list[Any]]:
+        batch: list[Any] = []
+        for index in indices:
             batch.append(index)
             if len(batch) == self.batch_size:
                 yield batch
@@ -226,6 +250,6 @@ class BatchSampler(Sampler):
 
 
 def _count(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{name}: takes a whole number above 0, got {value!r}")
-    return value
+    return int(value)

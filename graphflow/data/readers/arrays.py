@@ -63,8 +63,6 @@ class Rows(Dataset):
     def __init__(self, arrays: tuple[np.ndarray, ...], transform: Transform | None = None):
         self.arrays = arrays
         self.transform = transform
-        if transform is None:
-            self.take_batch = self._take_batch
 
     def __getitem__(self, index: int) -> Any:
         sample = tuple(ops.from_numpy(_native(array[index])) for array in self.arrays)
@@ -73,7 +71,10 @@ class Rows(Dataset):
     def __len__(self) -> int:
         return len(self.arrays[0])
 
-    def _take_batch(self, indices: np.ndarray) -> list[Any]:
+    def take_batch(self, indices: np.ndarray) -> Any:
+        """The batch of these rows, one tensor for each array."""
+        if self.transform is not None:
+            return NotImplemented
         return [ops.from_numpy(_native(array[indices])) for array in self.arrays]
 
 
