@@ -103,6 +103,11 @@ def written_through(node: Node, steps: tuple[Step, ...], value: Node) -> Node:
         placed = {"shape": node.shape, "starts": attrs["starts"], "steps": attrs["steps"]}
         everywhere = OPS["expand"](constant(True, bool_), shape=value.shape)
         return OPS["where"](OPS["pad"](everywhere, **placed), OPS["pad"](value, **placed), node)
+    if op.name == "slide":
+        sizes = tuple(node.shape[d] for d in attrs["dims"])
+        everywhere = OPS["expand"](constant(True, bool_), shape=value.shape)
+        hit, changed = (OPS["unslide"](v, sizes=sizes, **attrs) for v in (everywhere, value))
+        return OPS["where"](hit, changed, node)
     if op.name in ("detach", "alias"):
         return value
     raise GradientError(REPEATS)

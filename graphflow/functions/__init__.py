@@ -63,6 +63,7 @@ from graphflow.functions.order import (
     argsort, bucketize, histc, kthvalue, median, mode, msort, nanmedian, nanquantile, quantile, searchsorted,
     sort, topk,
 )
+from graphflow.functions.placed import diagonal_scatter, index_reduce, select_scatter, slice_scatter
 from graphflow.functions.rearrange import (
     atleast_1d, atleast_2d, atleast_3d, block_diag, cartesian_prod, column_stack, combinations, dsplit,
     dstack, fliplr, flipud, hsplit, meshgrid, repeat_interleave, rot90, tensor_split, vsplit,
@@ -180,6 +181,7 @@ __all__ = [
     "diag_embed",
     "diagflat",
     "diagonal",
+    "diagonal_scatter",
     "diff",
     "digamma",
     "dist",
@@ -230,6 +232,7 @@ __all__ = [
     "index_copy",
     "index_fill",
     "index_put",
+    "index_reduce",
     "index_select",
     "inner",
     "inverse",
@@ -345,6 +348,7 @@ __all__ = [
     "scatter_reduce",
     "searchsorted",
     "select",
+    "select_scatter",
     "sgn",
     "sigmoid",
     "sign",
@@ -352,6 +356,7 @@ __all__ = [
     "sin",
     "sinc",
     "sinh",
+    "slice_scatter",
     "slogdet",
     "softmax",
     "sort",

@@ -10,6 +10,7 @@ from graphflow.compiler.ir import OPS
 from graphflow.dtypes import int64
 from graphflow.errors import ShapeError
 from graphflow.functions.common import (
+    Extent,
     as_dtype,
     cast,
     dim_arg,
@@ -27,8 +28,8 @@ from graphflow.tensor import Tensor, apply
 
 @public()
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The elements where the positions in `dim1` and `dim2` differ by `offset`, as the last dimension; of
-    contiguous matrices a view.
+    """The elements where the positions in `dim1` and `dim2` differ by `offset`, as the last dimension; a
+    view.
     """
     t = tensor_arg(input, "diagonal")
     a, b = dim_arg(dim1, t.ndim, "diagonal"), dim_arg(dim2, t.ndim, "diagonal")
@@ -38,13 +39,28 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     m, n = (pinned(s, "a diagonal") for s in t.type_.shape[-2:])
     row, column = max(-offset, 0), max(offset, 0)
     count = max(min(m - row, n - column), 0)
-    batch = t.type_.shape[:-2]
-    flat = reshaped(t, (*batch, m * n))
-    lead = (0,) * len(batch)
-    start = row * n + column if count else 0
-    return apply(
-        OPS["slice"], flat, starts=(*lead, start), steps=(*(1,) * len(batch), n + 1), sizes=(*batch, count)
+    batch, lead = t.type_.shape[:-2], (0,) * (t.ndim - 2)
+    if not count:
+        row = column = 0
+    square = apply(
+        OPS["slice"], t, starts=(*lead, row, column), steps=(1,) * t.ndim, sizes=(*batch, count, count)
     )
+    if not count:
+        return reshaped(square, (*batch, 0))
+    # The windows of one element each that begin at 0 and are moved by one from column to column.
+    windows = apply(
+        OPS["slide"], square, dims=(t.ndim - 2,), taps=(t.ndim - 1,), strides=(1,), dilations=(1,)
+    )
+    return reshaped(windows, (*batch, count))
+
+
+def diagonal_slice(m: Extent, n: Extent, offset: int) -> slice:
+    """Where the diagonal of an (m, n) matrix stands among its elements in a row."""
+    m, n = pinned(m, "a diagonal"), pinned(n, "a diagonal")
+    row, column = max(-offset, 0), max(offset, 0)
+    count = max(min(m - row, n - column), 0)
+    start = row * n + column
+    return slice(start, start + (count - 1) * (n + 1) + 1, n + 1) if count else slice(0, 0)
 
 
 @public()

@@ -10,7 +10,7 @@ from graphflow.compiler.ir import format_shape
 from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import can_cast
 from graphflow.errors import DTypeError, GradientError, ShapeError
-from graphflow.functions import choose, cumulative, gamma, linalg, logic, scatter, shape, special
+from graphflow.functions import choose, cumulative, gamma, linalg, logic, placed, scatter, shape, special
 from graphflow.functions import elementwise as el
 from graphflow.functions import index as positions
 from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
@@ -72,7 +72,7 @@ _RESULTS: dict[str, Callable[..., Tensor]] = {
 _RESULTS |= {
     "scatter": scatter.scatter, "scatter_reduce": scatter.scatter_reduce, "index_copy": scatter.index_copy,
     "index_fill": scatter.index_fill, "masked_scatter": scatter.masked_scatter,
-    "index_put": positions.index_put,
+    "index_put": positions.index_put, "put": placed.put, "index_reduce": placed.index_reduce,
     "index_add": positions.index_add, "scatter_add": positions.scatter_add,
     "cumsum": cumulative.cumsum,
     "cumprod": cumulative.cumprod, "renorm": special.renorm, "xlogy": special.xlogy,
@@ -133,6 +133,12 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     if isinstance(filler, Tensor) and filler.ndim:
         raise error(ShapeError, "fill_", f"takes a number or a 0-d tensor, got {filler.type_}")
     return self._assign(fitted(filler, self.type_.shape, self, "fill_"))
+
+
+@public(function=False)
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """Sets the main diagonal to one value; with `wrap`, that of a tall matrix begins again below it."""
+    return stored(self, placed.diagonal_filled(self, fill_value, wrap), "fill_diagonal_")
 
 
 @public(function=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphflow.compiler.ir import OPS
 from graphflow.dims import product
-from graphflow.dtypes import bool_, int64
+from graphflow.dtypes import bool_, int64, uint8
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import (
     Operand,
@@ -146,6 +146,9 @@ def _summed(rows: Tensor, places: Tensor, values: Tensor, mean: bool, include_se
 def _combined(rows: Tensor, places: Tensor, values: Tensor, reduce: str, include_self: bool) -> Tensor:
     """In an order in which the last of the values for a place is the result."""
     last = rows.ndim - 1
+    if rows.dtype is bool_:
+        rows, values = cast(rows, uint8), cast(values, uint8)
+        return cast(_combined(rows, places, values, reduce, include_self), bool_)
     if reduce == "prod":  # runs of equal places, multiplied up along each run
         order = apply(OPS["argsort"], places, descending=False)
         places, values = (apply(OPS["gather"], t, order, dim=last) for t in (places, values))
@@ -167,6 +170,7 @@ def _combined(rows: Tensor, places: Tensor, values: Tensor, reduce: str, include
 
 
 def _along(name: str, t: Tensor, dim: int, index: Tensor) -> tuple[Any, ...]:
+    """The key of ``t[..., index]``, the index at `dim`."""
     axis = dim_arg(dim, t.ndim, name)
     if index.ndim > 1:
         raise error(ShapeError, name, f"the index has to be a vector, got {index.type_}")
@@ -183,6 +187,8 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
         raise error(
             DTypeError, "index_copy", f"input and source need one dtype, got {t.dtype} and {src.dtype}"
         )
+    if not t.ndim:
+        return reshaped(index_copy(reshaped(t, (1,)), dim, index, src), ())
     return written(t, _along("index_copy", t, dim, index_arg(index, "index_copy")), src)
 
 
@@ -193,6 +199,8 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Operand) -> Tensor
     filler = operand(value, "index_fill", "value")
     if isinstance(filler, Tensor) and filler.ndim:
         raise error(ShapeError, "index_fill", f"value has to be a number or a 0-d tensor, got {filler.type_}")
+    if not t.ndim:
+        return reshaped(index_fill(reshaped(t, (1,)), dim, index, filler), ())
     return written(t, _along("index_fill", t, dim, index_arg(index, "index_fill")), filler)
 
 

@@ -61,7 +61,7 @@ def _numpy_slide(x: np.ndarray, dims: Ints, taps: Ints, strides: Ints, dilations
             )
         steps[d] = stride * x.strides[d]
         steps[k] = x.strides[k] + dilation * x.strides[d]
-    return as_strided(x, shape, steps, writeable=False)
+    return as_strided(x, shape, steps, writeable=x.flags.writeable)
 
 
 def _slide_index(
