@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from graphflow.compiler.trace import Trace
@@ -29,28 +30,62 @@ class SymbolicSize:
             raise TypeError(f"the symbolic size {self.size} has no number")
         return self.trace.pin(self.size, f"{what} on the size {self.size}")
 
+    def _as_number(self, compute: Callable[[Any, Any], Any], other: Any, swapped: bool = False) -> Any:
+        """What isn't a size any more is a number: of the size of this call, which the variant then needs."""
+        if not isinstance(other, (int, float, SymbolicSize)):
+            return NotImplemented
+        here = self._number("arithmetic")
+        there = other._number("arithmetic") if isinstance(other, SymbolicSize) else other
+        return compute(there, here) if swapped else compute(here, there)
+
     def __add__(self, other: Any) -> Any:
-        return self._wrap(self.size + unwrap(other)) if _is_size(other) else NotImplemented
+        if _is_size(other):
+            return self._wrap(self.size + unwrap(other))
+        return self._as_number(operator.add, other)
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Any:
-        return self._wrap(self.size - unwrap(other)) if _is_size(other) else NotImplemented
+        if _is_size(other):
+            return self._wrap(self.size - unwrap(other))
+        return self._as_number(operator.sub, other)
 
     def __rsub__(self, other: Any) -> Any:
-        return self._wrap(unwrap(other) - self.size) if _is_size(other) else NotImplemented
+        if _is_size(other):
+            return self._wrap(unwrap(other) - self.size)
+        return self._as_number(operator.sub, other, swapped=True)
 
     def __mul__(self, other: Any) -> Any:
-        return self._wrap(self.size * unwrap(other)) if _is_size(other) else NotImplemented
+        if _is_size(other):
+            return self._wrap(self.size * unwrap(other))
+        return self._as_number(operator.mul, other)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._as_number(operator.truediv, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._as_number(operator.truediv, other, swapped=True)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._as_number(operator.floordiv, other, swapped=True)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self._as_number(operator.mod, other, swapped=True)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._as_number(operator.pow, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._as_number(operator.pow, other, swapped=True)
 
     def __neg__(self) -> Any:
         return self._wrap(-self.size)
 
     def __floordiv__(self, other: Any) -> Any:
         if not _is_size(other):
-            return NotImplemented
+            return self._as_number(operator.floordiv, other)
         divisor = unwrap(other)
         if isinstance(divisor, int) and divisor > 0:
             return self._wrap(self.size // divisor)
@@ -59,7 +94,7 @@ class SymbolicSize:
     def __mod__(self, other: Any) -> Any:
         if isinstance(other, int) and other > 0:
             return self._wrap(self.size % other)
-        return int(self) % int(other)
+        return self._as_number(operator.mod, other)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, SymbolicSize) and other.size == self.size:
