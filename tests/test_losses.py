@@ -96,6 +96,12 @@ CASES: dict[str, Case] = {
         [draw(*SHAPE), draw(*SHAPE), share(BATCH)],
         (0, 2),
     ),
+    "gaussian_of_columns": (
+        lambda r: nn.GaussianNLLLoss(reduction=r),
+        lambda x, y, v: gaussian(x, y, v) + 0 * x,
+        [*np.random.default_rng(1).standard_normal((2, *SHAPE)), np.linspace(0.3, 2, CLASSES)[None]],
+        (0, 2),
+    ),
     "kl_div": (
         lambda r: nn.KLDivLoss(reduction=r),
         lambda x, t: t * (np.log(t) - x),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
 from graphflow.functions.registry import error
-from graphflow.nn.functional.reduction import chosen, differ, reduced, warn_of_broadcasting
+from graphflow.nn.functional.reduction import chosen, differ, reduced, sizes_differ, warn_of_broadcasting
 from graphflow.nn.functional.smooth import x_log_x
 from graphflow.tensor import Tensor, no_grad
 
@@ -136,6 +137,11 @@ def poisson_nll_loss(
     return reduced(loss, reduction)
 
 
+def _differing(a: Tensor, b: Tensor) -> list[Any]:
+    """The sizes of `a` that are known to differ from those of `b`."""
+    return [m for m, n in zip(a.shape, b.shape, strict=True) if sizes_differ(m, n)]
+
+
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -146,7 +152,8 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """0.5 (log(var) + (input - target)² / var), with `var` at least `eps`; `full` adds 0.5 log(2π).
 
-    `var` has the input's shape, the input's without its last dimension or with size 1 there, or is a number.
+    `var` has the input's shape, the input's without its last dimension or with size 1 at one of them, or is a
+    number.
     Holding it at `eps` isn't part of the gradient. ValueError for negative numbers in it (where they can be
     seen: not in a compiled function) and other shapes.
     """
@@ -154,7 +161,7 @@ def gaussian_nll_loss(
     variance = ops.full_like(input, var) if isinstance(var, (int, float)) else var
     if variance.ndim == input.ndim - 1 and tuple(variance.shape) == tuple(input.shape[:-1]):
         variance = variance.unsqueeze(-1)
-    elif variance.ndim != input.ndim or (differ(variance, input) and variance.shape[-1] != 1):
+    elif variance.ndim != input.ndim or _differing(variance, input) not in ([], [1]):
         raise error(
             ShapeError,
             "gaussian_nll_loss",
