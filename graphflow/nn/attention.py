@@ -7,7 +7,7 @@ from typing import Any
 from graphflow import functions as ops
 from graphflow.nn import functional as F
 from graphflow.nn import init
-from graphflow.nn.linear import Linear
+from graphflow.nn.linear import NonDynamicallyQuantizableLinear
 from graphflow.nn.module import Module
 from graphflow.nn.parameter import Parameter
 from graphflow.tensor import Tensor
@@ -74,7 +74,9 @@ class MultiheadAttention(Module):
             self.register_parameter(name, parameter(not same, embed_dim, size))
         self.register_parameter("in_proj_weight", parameter(same, 3 * embed_dim, embed_dim))
         self.register_parameter("in_proj_bias", parameter(bias, 3 * embed_dim))
-        self.out_proj = Linear(embed_dim, embed_dim, bias=bias, device=device, dtype=dtype)
+        self.out_proj = NonDynamicallyQuantizableLinear(
+            embed_dim, embed_dim, bias=bias, device=device, dtype=dtype
+        )
         self.register_parameter("bias_k", parameter(add_bias_kv, 1, 1, embed_dim))
         self.register_parameter("bias_v", parameter(add_bias_kv, 1, 1, embed_dim))
         self._reset_parameters()

@@ -62,6 +62,10 @@ class Linear(Module):
         )
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """`Linear` under the name that attention's last product has in PyTorch."""
+
+
 class Bilinear(Module):
     """``x1 @ weight[o] @ x2 + bias[o]`` for each output o: (..., in1) and (..., in2) to (..., out).
 
