@@ -17,6 +17,7 @@ from graphflow.nn import functional as F
 from graphflow.nn import init
 from graphflow.nn.module import Module
 from graphflow.nn.parameter import Parameter
+from graphflow.nn.utils.packed import PackedSequence
 from graphflow.tensor import Tensor, where_called
 
 State = tuple[Tensor, ...]
@@ -177,9 +178,11 @@ class RNNBase(_Recurrent):
     def flatten_parameters(self) -> None:
         """Nothing: kept for programs that call it."""
 
-    def forward(self, input: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         """The last layer's states at all steps, and the last states of all layers."""
         name = type(self).__name__
+        if isinstance(input, PackedSequence):
+            return self._packed(input, hx)
         _tensor(input, name, "input")
         _require(name, "input", input, self.input_size, (2, 3))
         batched = input.ndim == 3
@@ -192,6 +195,20 @@ class RNNBase(_Recurrent):
         if not batched:
             return ops.squeeze(output, 1), self._told([ops.squeeze(s, 1) for s in last])
         return ops.transpose(output, 0, 1) if self.batch_first else output, self._told(last)
+
+    def _packed(self, sequence: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
+        """`forward` for sequences of different lengths: beyond its end, a sequence's state stays as it is."""
+        name = type(self).__name__
+        _require(name, "the data of input", sequence.data, self.input_size, (2,))
+        rows, present = sequence.padded(len(sequence.counts()))
+        first = self._first(hx, rows, True)
+        order, back = sequence.sorted_indices, sequence.unsorted_indices
+        if order is not None and hx is not None:
+            first = [ops.index_select(state, 1, order) for state in first]
+        output, last = self._layers(rows, first, present.unsqueeze(-1))
+        if back is not None:
+            last = [ops.index_select(state, 1, back) for state in last]
+        return sequence.packed(output), self._told(last)
 
     def _told(self, state: Sequence[Tensor]) -> Any:
         return state[0] if self.states == 1 else tuple(state)
@@ -217,13 +234,15 @@ class RNNBase(_Recurrent):
             first.append(state)
         return first
 
-    def _layers(self, input: Tensor, first: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _layers(
+        self, input: Tensor, first: Sequence[Tensor], present: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         last: list[State] = []
         for layer in range(self.num_layers):
             outputs = []
             for direction, suffix in enumerate(self._suffixes(layer)):
                 state = tuple(s[len(last)] for s in first)
-                output, state = self._one(input, state, suffix, direction == 1)
+                output, state = self._one(input, state, suffix, direction == 1, present)
                 outputs.append(output)
                 last.append(state)
             input = outputs[0] if len(outputs) == 1 else ops.cat(outputs, -1)
@@ -231,20 +250,24 @@ class RNNBase(_Recurrent):
                 input = F.dropout(input, self.dropout, self.training)
         return input, [ops.stack(column) for column in zip(*last, strict=True)]
 
-    def _one(self, input: Tensor, state: State, suffix: str, reverse: bool) -> tuple[Tensor, State]:
+    def _one(
+        self, input: Tensor, state: State, suffix: str, reverse: bool, present: Tensor | None
+    ) -> tuple[Tensor, State]:
         """One layer in one direction: states at all steps, and the last one."""
         weight_hh, bias_hh = getattr(self, f"weight_hh{suffix}"), getattr(self, f"bias_hh{suffix}", None)
         projection = getattr(self, f"weight_hr{suffix}", None)
         gates = F.linear(input, getattr(self, f"weight_ih{suffix}"), getattr(self, f"bias_ih{suffix}", None))
         step = self._step()
 
-        def body(state: State, gates: Tensor) -> tuple[State, State]:
-            new = step(gates, state, weight_hh, bias_hh)
+        def body(state: State, x: tuple[Tensor, Tensor | None]) -> tuple[State, State]:
+            new = step(x[0], state, weight_hh, bias_hh)
             if projection is not None:
                 new = (F.linear(new[0], projection), *new[1:])
+            if x[1] is not None:
+                new = tuple(ops.where(x[1], a, b) for a, b in zip(new, state, strict=True))
             return new, new  # all states: the gradient needs those before each step
 
-        last, steps = ops.scan(body, state, gates, reverse=reverse)
+        last, steps = ops.scan(body, state, (gates, present), reverse=reverse)
         return steps[0], last
 
     def extra_repr(self) -> str:
@@ -271,7 +294,8 @@ class RNN(RNNBase):
     ``forward(input, hx=None)`` takes (steps, batch, input_size), with `batch_first` (batch, steps,
     input_size), or (steps, input_size) without a batch; `hx` is (num_layers · directions, batch,
     hidden_size), zeros by default. It gives the last layer's states at all steps, (steps, batch, directions ·
-    hidden_size), and the last states of all layers. Between layers, elements are dropped with probability
+    hidden_size), and the last states of all layers; for a `PackedSequence`, a packed sequence like it, and
+    the states after each sequence's own last step. Between layers, elements are dropped with probability
     `dropout` while training. ShapeError for other shapes. The number of steps, or with `batch_first` the
     batch size, may differ from call to call of one compiled variant.
     """
