@@ -370,3 +370,26 @@ def test_signs_that_come_from_wider_types(dtype: DType) -> None:
                 found, expected = _double(function(v)), _double(getattr(wide(v).to(dtype), name)())
                 np.testing.assert_allclose(found, expected, rtol=2.0**-7)
                 np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+
+@pytest.mark.parametrize("to", [gf.float16, gf.bfloat16, gf.float32, gf.float64], ids=str)
+@pytest.mark.parametrize("dtype", [gf.float16, gf.bfloat16, gf.float32, gf.float64], ids=str)
+def test_a_choice_between_zero_and_a_conversion_keeps_the_sign(dtype: DType, to: DType) -> None:
+    x = gf.tensor([1.25, -0.75, -0.0, 0.0, float("nan"), -float("inf")], dtype=dtype)
+    zero = gf.zeros((), dtype=to)
+
+    def choices(v: gf.Tensor) -> list[gf.Tensor]:
+        wide, mirrored = v.to(to), v.flip(0).to(to)
+        return [
+            wide.relu(), wide.clamp(min=0.0), wide.clamp(max=0.0),
+            gf.maximum(wide, zero), gf.minimum(zero, wide),
+            gf.where(v < 0, zero, wide), gf.where(v > 0, zero, wide), gf.where(v <= 0, wide, zero),
+            gf.where(v > v.flip(0), mirrored, wide), gf.where(v >= v.flip(0), wide, mirrored),
+        ]  # fmt: skip
+
+    for found, expected in zip(gf.compile(choices)(x), choices(x), strict=True):
+        numbers = ~np.isnan(_double(expected))
+        np.testing.assert_array_equal(_double(found), _double(expected))
+        np.testing.assert_array_equal(
+            np.signbit(_double(found))[numbers], np.signbit(_double(expected))[numbers]
+        )

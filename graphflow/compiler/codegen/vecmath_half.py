@@ -28,7 +28,7 @@ def widened(b: ll.IRBuilder, value: ll.Value, code: str, native: bool | None = N
     if code == "bf16":
         return b.bitcast(b.shl(b.zext(value, _I32), _word(16)), _F32)
     if _native() if native is None else native:
-        return b.fpext(b.bitcast(value, ll.HalfType()), _F32)
+        return _signed(b, b.fpext(b.bitcast(value, ll.HalfType()), _F32), value)
     bits = b.zext(value, _I32)
     # The exponent's bias differs by 112; all ones stay all ones, and subnormal numbers are counted in 2**-24.
     shifted = b.shl(b.and_(bits, _word(0x7FFF)), _word(13))
@@ -40,6 +40,15 @@ def widened(b: ll.IRBuilder, value: ll.Value, code: str, native: bool | None = N
     found = b.select(b.icmp_signed("==", exponent, _word(0)), b.bitcast(counted, _I32), found)
     sign = b.shl(b.and_(bits, _word(0x8000)), _word(16))
     return b.bitcast(b.or_(found, sign), _F32)
+
+
+def _signed(b: ll.IRBuilder, wide: ll.Value, value: ll.Value) -> ll.Value:
+    """The float32 with the sign of the float16 that it was, which LLVM doesn't see is the sign it has: it would
+    compare in float16, and make a maximum of a choice between the value and zero, which takes -0.0 for 0.0.
+    """
+    sign = b.bitcast(b.shl(b.zext(value, _I32), _word(16)), _F32)
+    copy = b.module.declare_intrinsic("llvm.copysign", (_F32,), ll.FunctionType(_F32, [_F32, _F32]))
+    return b.call(copy, [wide, sign])
 
 
 def narrowed(b: ll.IRBuilder, value: ll.Value, code: str, native: bool | None = None) -> ll.Value:

@@ -159,6 +159,22 @@ def _float_to_int(b: ll.IRBuilder, value: ll.Value, source: Scalar, to: Scalar) 
     return intrinsic(b, f"llvm.fpto{sign}i.sat.i{to.bits}.{source.code}", to.value, [value])
 
 
+def _resized(b: ll.IRBuilder, value: ll.Value, source: Scalar, to: Scalar) -> ll.Value:
+    """A float of the other size. The sign goes by itself: where a comparison chooses between what it compares,
+    converted, and something else, LLVM makes a maximum of it, which takes -0.0 for 0.0.
+    """
+    bits = b.bitcast(value, ll.IntType(source.bits))
+    word = ll.IntType(to.bits)
+    if source.bits > to.bits:
+        changed = b.fptrunc(value, to.value)
+        sign = b.trunc(b.lshr(bits, ll.Constant(bits.type, source.bits - to.bits)), word)
+    else:
+        changed = b.fpext(value, to.value)
+        sign = b.shl(b.zext(bits, word), ll.Constant(word, to.bits - source.bits))
+    signed = b.bitcast(sign, to.value)
+    return intrinsic(b, f"llvm.copysign.{to.code}", to.value, [changed, signed])
+
+
 def convert(b: ll.IRBuilder, value: ll.Value, source: Type, to: Scalar) -> ll.Value:
     """`value` as a `to`. Floats become integers by truncation, out of range by saturation, NaN by 0."""
     if isinstance(source, Literal):
@@ -180,7 +196,7 @@ def convert(b: ll.IRBuilder, value: ll.Value, source: Type, to: Scalar) -> ll.Va
         return b.fcmp_unordered("!=", value, zero) if source.kind == "f" else b.icmp_signed("!=", value, zero)
     if source.kind == "f":
         if to.kind == "f":
-            return b.fptrunc(value, to.value) if source.bits > to.bits else b.fpext(value, to.value)
+            return _resized(b, value, source, to)
         return _float_to_int(b, value, source, to)
     unsigned = source.kind in "bu"
     if to.kind == "f":
