@@ -12,7 +12,6 @@ import io
 import itertools
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +27,7 @@ from graphflow.compiler.ir import Graph
 from graphflow.compiler.rewrite import interned
 from graphflow.compiler.verify import verify
 from graphflow.errors import DTypeError, FormatError, ShapeError
+from graphflow.files import write_atomically
 
 Date = tuple[int, int, int, int, int, int]  # as zip archives have it: year to second
 
@@ -65,7 +65,7 @@ def write_artifact(
         "states": _names(graph.states),
         "meta": meta,
     }
-    _write_atomically(os.fspath(path), _pack({MANIFEST: _to_json(manifest), **body}))
+    write_atomically(path, _pack({MANIFEST: _to_json(manifest), **body}))
 
 
 def read_artifact(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray], dict[str, Any]]:
@@ -238,40 +238,3 @@ def _pack(entries: Mapping[str, bytes], dates: Iterable[Date] = itertools.repeat
         for (name, data), date in zip(entries.items(), dates, strict=False):
             archive.writestr(zipfile.ZipInfo(name, date), data)
     return buffer.getvalue()
-
-
-def _write_atomically(path: str, content: bytes) -> None:
-    folder = os.path.dirname(os.path.abspath(path))
-    try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.", suffix=".tmp")
-    except OSError as error:  # it names a file that nobody asked for
-        raise OSError(error.errno, error.strerror, path) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync_folder(folder)
-
-
-def _umask() -> int:
-    """The process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: str) -> None:
-    """Makes the new name last through a power cut, where the system can open folders."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

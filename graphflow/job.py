@@ -22,6 +22,7 @@ from rich.console import Console
 import graphflow as gf
 from graphflow.data import DataLoader
 from graphflow.errors import FormatError, GraphflowError, JobError
+from graphflow.files import write_atomically
 from graphflow.jobs import checkpoint
 from graphflow.jobs.config import OPTIMIZERS, JobConfig, read
 from graphflow.jobs.entry import UserCode
@@ -31,7 +32,6 @@ from graphflow.jobs.signals import Stopped, StopWish
 from graphflow.nn import functional as F
 from graphflow.nn.module import Module
 from graphflow.optim import Optimizer
-from graphflow.tensorfile import write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"

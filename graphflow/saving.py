@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 
 from graphflow.dtypes import DType, as_dtype
 from graphflow.errors import FormatError
+from graphflow.files import write_atomically
 from graphflow.gradfn import Size
 from graphflow.tensor import Tensor, where_called
-from graphflow.tensorfile import from_bytes, to_bytes, write_atomically
+from graphflow.tensorfile import from_bytes, to_bytes
 
 _KEY = "graphflow.saved"
 _VERSION = 1
@@ -41,7 +42,7 @@ def save(obj: Any, f: Place) -> None:
     tree = writer.encode(obj, ())
     data = to_bytes(writer.arrays, {_KEY: json.dumps({"version": _VERSION, "value": tree}, allow_nan=False)})
     if isinstance(f, (str, os.PathLike)):
-        write_atomically(Path(f), data)
+        write_atomically(f, data)
     else:
         f.write(data)
 

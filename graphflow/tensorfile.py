@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,22 +34,3 @@ def _array(name: str, facts: Mapping[str, Any]) -> np.ndarray:
     if dtype is None:
         raise FormatError(f"{name!r} holds elements of type {facts['dtype']}, which graphflow doesn't have")
     return np.frombuffer(bytearray(facts["data"]), dtype.numpy).reshape(facts["shape"])
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces the file at `path` as a whole, also when the machine stops in the middle."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import stat
 import struct
 import zipfile
 from collections.abc import Callable
@@ -103,30 +102,10 @@ def test_a_graph_without_states(tmp_path: Path) -> None:
     assert read_artifact(tmp_path / "g.gfz")[1:] == ({}, {})
 
 
-def test_an_existing_file_stays_whole_when_writing_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = path.read_bytes()
-
-    def interrupted(*args: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(artifact.os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_artifact(path, *model(), {"other": 1})
-    assert path.read_bytes() == before
-    assert os.listdir(path.parent) == [path.name]
-
-
 def test_writing_replaces_and_leaves_nothing_behind(path: Path) -> None:
     write_artifact(path, *model(), {"other": 1})
     assert read_artifact(path)[2] == {"other": 1}
     assert os.listdir(path.parent) == [path.name]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~_umask()
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def test_writing_into_a_missing_folder(tmp_path: Path) -> None:

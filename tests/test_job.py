@@ -14,7 +14,6 @@ from typing import Any
 import graphflow as gf
 import numpy as np
 import pytest
-from graphflow import tensorfile
 from graphflow.errors import FormatError, JobError
 from graphflow.job import CHECKPOINT, METRICS, MODEL, Outcome, train
 from graphflow.jobs import checkpoint
@@ -293,20 +292,6 @@ def test_a_damaged_checkpoint_is_told(place: Path, damage: str) -> None:
         checkpoint.save(file, arrays, {"job": read(path).settings(), "position": {"epoch": 0}})
     with pytest.raises(FormatError, match=str(CHECKPOINT)):
         quietly(path, resume=True)
-
-
-def test_a_failed_write_leaves_the_old_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = place / "file"
-    tensorfile.write_atomically(target, b"old")
-
-    def fail(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        tensorfile.write_atomically(target, b"new")
-    assert target.read_bytes() == b"old"
-    assert [p.name for p in place.glob("file*")] == ["file"]
 
 
 # ---------------------------------------------------------------------------------------------- mistakes

@@ -16,7 +16,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from graphflow.errors import FormatError
-from graphflow.tensorfile import from_bytes, to_bytes, write_atomically
+from graphflow.files import write_atomically
+from graphflow.tensorfile import from_bytes, to_bytes
 
 _KEY = "graphflow.checkpoint"
 _VERSION = 1

@@ -43,8 +43,9 @@ def widened(b: ll.IRBuilder, value: ll.Value, code: str, native: bool | None = N
 
 
 def _signed(b: ll.IRBuilder, wide: ll.Value, value: ll.Value) -> ll.Value:
-    """The float32 with the sign of the float16 that it was, which LLVM doesn't see is the sign it has: it would
-    compare in float16, and make a maximum of a choice between the value and zero, which takes -0.0 for 0.0.
+    """The float32 with the sign of the float16 that it was, which LLVM doesn't see is the sign it has: it
+    would compare in float16, and make a maximum of a choice between the value and zero, which takes -0.0 for
+    0.0.
     """
     sign = b.bitcast(b.shl(b.zext(value, _I32), _word(16)), _F32)
     copy = b.module.declare_intrinsic("llvm.copysign", (_F32,), ll.FunctionType(_F32, [_F32, _F32]))

@@ -160,8 +160,8 @@ def _float_to_int(b: ll.IRBuilder, value: ll.Value, source: Scalar, to: Scalar) 
 
 
 def _resized(b: ll.IRBuilder, value: ll.Value, source: Scalar, to: Scalar) -> ll.Value:
-    """A float of the other size. The sign goes by itself: where a comparison chooses between what it compares,
-    converted, and something else, LLVM makes a maximum of it, which takes -0.0 for 0.0.
+    """A float of the other size. The sign goes by itself: where a comparison chooses between what it
+    compares, converted, and something else, LLVM makes a maximum of it, which takes -0.0 for 0.0.
     """
     bits = b.bitcast(value, ll.IntType(source.bits))
     word = ll.IntType(to.bits)
