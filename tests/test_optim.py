@@ -131,7 +131,7 @@ def test_rates_read_and_write_as_floats() -> None:
     assert group.tensor("lr") is held and held.dtype is gf.float64
     assert dict(group)["eps"] == 1e-8
     assert "lr" in group and "nothing" not in group
-    assert len(list(group)) == len(group) == 8
+    assert len(list(group)) == len(group) == 12
     group["tag"] = "mine"
     assert group["tag"] == "mine"
     del group["tag"]
@@ -227,8 +227,9 @@ def test_bad_arguments_are_told(make, error, message) -> None:  # type: ignore[n
 def test_printing_lists_the_groups() -> None:
     optimizer = optim.SGD([gf.ones(1, requires_grad=True)], lr=0.1)
     assert repr(optimizer) == (
-        "SGD (\nParameter Group 0\n    dampening: 0.0\n    lr: 0.1\n    maximize: False\n    momentum: 0.0\n"
-        "    nesterov: False\n    weight_decay: 0.0\n)"
+        "SGD (\nParameter Group 0\n    dampening: 0.0\n    differentiable: False\n    foreach: None\n"
+        "    fused: None\n    lr: 0.1\n    maximize: False\n    momentum: 0.0\n    nesterov: False\n"
+        "    weight_decay: 0.0\n)"
     )
 
 

@@ -29,7 +29,7 @@ class RemovableHandle:
     end.
     """
 
-    def __init__(self, hooks: Hooks, hook: Hook, prepend: bool):
+    def __init__(self, hooks: OrderedDict[int, Any], hook: Any, prepend: bool):
         self.id = next(_IDS)
         self._hooks = hooks
         hooks[self.id] = hook

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 from graphflow import functions as ops
+from graphflow.optim.arguments import Params, Rate, check_betas, check_rate
 from graphflow.optim.group import ParamGroup
-from graphflow.optim.optimizer import (
-    Implementation,
-    Optimizer,
-    Params,
-    accept,
-    cast,
-    check_betas,
-    check_rate,
-)
+from graphflow.optim.optimizer import Optimizer, cast
 from graphflow.tensor import Tensor
 
 
@@ -61,16 +54,26 @@ class Adamax(_Kin):
     def __init__(
         self,
         params: Params,
-        lr: float = 2e-3,
+        lr: Rate = 2e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
+        foreach: bool | None = None,
         *,
         maximize: bool = False,
-        **implementation: Unpack[Implementation],
+        differentiable: bool = False,
+        capturable: bool = False,
     ):
-        accept(implementation)
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "foreach": foreach,
+            "maximize": maximize,
+            "differentiable": differentiable,
+            "capturable": capturable,
+        }
         super().__init__(params, defaults)
 
     def _update(self, group: ParamGroup, params: Sequence[tuple[Tensor, Tensor]]) -> None:
@@ -99,17 +102,18 @@ class NAdam(_Kin):
     def __init__(
         self,
         params: Params,
-        lr: float = 2e-3,
+        lr: Rate = 2e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
         momentum_decay: float = 4e-3,
         decoupled_weight_decay: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
-        **implementation: Unpack[Implementation],
+        capturable: bool = False,
+        differentiable: bool = False,
     ):
-        accept(implementation)
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -118,6 +122,9 @@ class NAdam(_Kin):
             "momentum_decay": momentum_decay,
             "decoupled_weight_decay": decoupled_weight_decay,
             "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
         }
         super().__init__(params, defaults)
 
@@ -170,16 +177,17 @@ class RAdam(_Kin):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
         decoupled_weight_decay: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
-        **implementation: Unpack[Implementation],
+        capturable: bool = False,
+        differentiable: bool = False,
     ):
-        accept(implementation)
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -187,6 +195,9 @@ class RAdam(_Kin):
             "weight_decay": weight_decay,
             "decoupled_weight_decay": decoupled_weight_decay,
             "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
         }
         super().__init__(params, defaults)
 

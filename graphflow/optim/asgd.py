@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 from graphflow import functions as ops
+from graphflow.optim.arguments import Params, Rate, check_rate
 from graphflow.optim.group import ParamGroup
-from graphflow.optim.optimizer import Implementation, Optimizer, Params, accept, cast, check_rate
+from graphflow.optim.optimizer import Optimizer, cast
 from graphflow.tensor import Tensor, concrete
 
 
@@ -25,23 +26,26 @@ class ASGD(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-2,
+        lr: Rate = 1e-2,
         lambd: float = 1e-4,
         alpha: float = 0.75,
         t0: float = 1e6,
         weight_decay: float = 0,
-        *,
+        foreach: bool | None = None,
         maximize: bool = False,
-        **implementation: Unpack[Implementation],
+        differentiable: bool = False,
+        capturable: bool = False,
     ):
-        accept(implementation)
         defaults = {
             "lr": lr,
             "lambd": lambd,
             "alpha": alpha,
             "t0": t0,
             "weight_decay": weight_decay,
+            "foreach": foreach,
             "maximize": maximize,
+            "differentiable": differentiable,
+            "capturable": capturable,
         }
         super().__init__(params, defaults)
 

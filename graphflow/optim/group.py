@@ -13,7 +13,12 @@ from graphflow.tensor import Tensor, advance_epoch, concrete, no_grad
 Rate = Tensor | tuple[Tensor, ...]
 
 # What no step reads: the parameters stand for themselves, the rest is what schedulers keep in the groups.
-_UNREAD = frozenset({"params", "initial_lr", "min_lr", "max_lr", "base_momentum", "max_momentum"})
+_UNREAD = frozenset(
+    {
+        *("params", "param_names", "foreach", "fused", "capturable"),
+        *("initial_lr", "min_lr", "max_lr", "base_momentum", "max_momentum", "swa_lr"),
+    }
+)
 
 
 class ParamGroup(MutableMapping[str, Any]):
@@ -22,7 +27,7 @@ class ParamGroup(MutableMapping[str, Any]):
     Options whose default is a number (learning rate, momentum, betas, ...) are *rates*: they read as floats
     and take numbers, while the value lives in a 0-d float64 tensor, so that changing it changes what an
     already compiled step does. Inside a compiled function they read as that tensor, and assigning one is part
-    of the step.
+    of the step. A rate given as a tensor is that tensor itself: changing it in place changes the rate.
     """
 
     def __init__(
@@ -36,13 +41,16 @@ class ParamGroup(MutableMapping[str, Any]):
         self._plain: dict[str, Any] = {"params": list(params)}
         self._rates: dict[str, Rate] = {}
         self._active: dict[str, bool] = {}
+        self._given: set[str] = set()  # rates that are a tensor of the user's
         for name, value in options.items():
             if name in rates:
                 label = f"{name}.{index}" if index else name
                 with concrete():
                     self._rates[name] = _new_rate(value, label)
-                if name in switches:
-                    self._active[name] = _is_active(value)
+                if isinstance(value, Tensor):
+                    self._given.add(name)
+                if name in switches:  # a user's tensor may become anything
+                    self._active[name] = isinstance(value, Tensor) or _is_active(value)
             else:
                 self._plain[name] = value
 
@@ -64,7 +72,9 @@ class ParamGroup(MutableMapping[str, Any]):
         if name not in self._rates:
             return self._plain[name]
         rate = self._rates[name]
-        return tuple(map(_read, rate)) if isinstance(rate, tuple) else _read(rate)
+        if isinstance(rate, tuple):
+            return tuple(map(_read, rate))
+        return rate if name in self._given else _read(rate)
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._rates:
@@ -81,7 +91,7 @@ class ParamGroup(MutableMapping[str, Any]):
                     part.copy_(number)
                 else:
                     part.fill_(float(number))
-        if name in self._active and self._active[name] != _is_active(value):
+        if name in self._active and name not in self._given and self._active[name] != _is_active(value):
             self._active[name] = not self._active[name]
             advance_epoch()
 
@@ -121,6 +131,8 @@ def _new_rate(value: Any, name: str) -> Rate:
 
 
 def _new_scalar(value: Any, name: str) -> Tensor:
+    if isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point():
+        return value.detach()  # shares its memory
     scalar = ops.full((), float(value), dtype=float64)
     scalar.name = name
     return scalar

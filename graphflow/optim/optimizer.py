@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from graphflow import functions as ops
 from graphflow.dtypes import DType, float32, float64
-from graphflow.errors import ShapeError
+from graphflow.errors import ShapeError, TraceError
+from graphflow.optim.arguments import Params, check_implementation, named, required
 from graphflow.optim.group import ParamGroup, is_rate
-from graphflow.tensor import Tensor, advance_epoch, concrete, depends_on, enable_grad, no_grad
+from graphflow.optim.hooks import Hooked
+from graphflow.tensor import Tensor, advance_epoch, concrete, enable_grad, no_grad, where_called
 
-Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 
-
-class Optimizer:
+class Optimizer(Hooked):
     """Base class: holds parameters in groups and state per parameter. As ``torch.optim.Optimizer``.
 
     `params` are tensors, (name, tensor) pairs, or dictionaries with ``"params"`` and options of their own;
@@ -26,6 +27,7 @@ class Optimizer:
 
     switches: ClassVar[frozenset[str]] = frozenset()  # rates that change the formula when they are zero
     scalars: ClassVar[frozenset[str]] = frozenset()  # state that is one number for a parameter
+    constants: ClassVar[frozenset[str]] = frozenset()  # numbers that a step's graph is made with, no rates
 
     def __init__(self, params: Params, defaults: dict[str, Any]):
         if isinstance(params, Tensor):
@@ -34,10 +36,10 @@ class Optimizer:
                 "Tensor"
             )
         self.defaults = defaults
-        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[ParamGroup] = []
         self._splits = 0
-        self.has_stepped = False
+        super().__init__()
         given: list[Any] = list(params)
         if not given:
             raise ValueError("optimizer got an empty parameter list")
@@ -49,6 +51,11 @@ class Optimizer:
         if not isinstance(param_group, Mapping):
             raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         options = {**self.defaults, **param_group}
+        for name, value in options.items():
+            if value is required:
+                raise ValueError(
+                    f"parameter group didn't specify a value of required optimization parameter {name}"
+                )
         given = options.pop("params")
         if isinstance(given, Tensor):
             given = [given]
@@ -57,21 +64,30 @@ class Optimizer:
                 "optimizer parameters need to be organized in ordered collections, but the ordering of "
                 "tensors in sets will change between runs. Please use a list instead."
             )
-        tensors: list[Tensor] = []
-        for item in given:
-            tensor = item[1] if isinstance(item, tuple) and len(item) == 2 else item
-            if not isinstance(tensor, Tensor):
-                raise TypeError(
-                    f"optimizer can only optimize Tensors, but one of the params is {type(tensor)}"
-                )
-            if not tensor.is_leaf:
-                raise ValueError("can't optimize a non-leaf Tensor")
-            tensors.append(tensor)
+        names, tensors = named(given)
+        if names:
+            options["param_names"] = names
         taken = {p for group in self.param_groups for p in group["params"]}
-        if len(set(tensors)) != len(tensors) or taken & set(tensors):
-            raise ValueError("some parameters appear more than once among the parameter groups")
+        if len(set(tensors)) != len(tensors):
+            raise ValueError(
+                "a parameter group with duplicate parameters: some tensors appear more than once in it; give "
+                "each of them once"
+            )
+        if taken & set(tensors):
+            raise ValueError("some parameters appear in more than one parameter group")
+        if any(("param_names" in group) != ("param_names" in options) for group in self.param_groups):
+            raise ValueError(
+                "all optimizer param groups should be with/without names. cannot add param group "
+                f"{'with' if names else 'without'} names to the optimizer"
+            )
+        for name, value in options.items():
+            if isinstance(value, Tensor) and name in self.defaults and value.numel() != 1:
+                raise ValueError(f"Tensor {name} must be 1-element, got one of shape {tuple(value.shape)}")
+        check_implementation(options)
         self._check_options(options)
-        rates = frozenset(name for name, default in self.defaults.items() if is_rate(default))
+        rates = frozenset(
+            name for name, default in self.defaults.items() if is_rate(default) and name not in self.constants
+        )
         self.param_groups.append(ParamGroup(tensors, options, rates, self.switches, len(self.param_groups)))
         advance_epoch()
 
@@ -88,8 +104,6 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        depends_on(self, self._structure)
-        self.has_stepped = True
         with no_grad():
             for group in self.param_groups:
                 pairs = [(p, p.grad) for p in group["params"]]
@@ -105,17 +119,52 @@ class Optimizer:
             for i, group in enumerate(self.param_groups)
             for what, value in group.structure()
         ]
-        return (f"{kind}'s step counters", self._splits), *facts
+        shared = (f"{kind}'s step counters", self._splits), (f"{kind}'s hooks", self._hooked())
+        return *shared, *facts, *self._numbers()
+
+    def _numbers(self) -> list[tuple[str, Hashable]]:
+        return [
+            (f"{type(self).__name__}.state[{i}][{name!r}]", value)
+            for i, p in enumerate(self._parameters())
+            for name, value in self.state.get(p, {}).items()
+            if isinstance(value, (bool, int, float, str))
+        ]
+
+    def _refuse_lost_state(self, before: list[tuple[str, Hashable]]) -> None:
+        if not ops.zeros(()).is_traced:
+            return
+        made = [
+            (p, name)
+            for p, entries in self.state.items()
+            for name, value in entries.items()
+            if isinstance(value, Tensor) and value.is_traced
+        ]
+        for p, name in made:  # nobody could use it any more
+            del self.state[p][name]
+            if not any(isinstance(value, Tensor) for value in self.state[p].values()):
+                self.state[p].clear()  # what was begun with it
+        kind = type(self).__name__
+        if made:
+            raise TraceError(
+                f"{kind}.step made its state {made[0][1]!r} while it was being compiled, where it won't live "
+                "on to the next call; call step() once outside of compiled functions first, and change state "
+                f"in place{where_called()}"
+            )
+        changed = [what for what, value in self._numbers() if (what, value) not in before]
+        if changed:
+            raise TraceError(
+                f"{changed[0]} is a Python number that {kind}.step changes, which a compiled function would "
+                f"do only once; keep it as a tensor and change it in place, as with .add_(1){where_called()}"
+            )
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forgets the gradients, or with ``set_to_none=False`` fills them with zeros."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if set_to_none or p.grad is None:
-                    p.grad = None
-                else:
-                    with no_grad():
-                        p.grad.zero_()
+        for p in self._parameters():
+            if set_to_none or p.grad is None:
+                p.grad = None  # without asking for it, so that compiled steps don't depend on there being one
+            else:
+                with no_grad():
+                    p.grad = p.grad.detach().zero_()
 
     # -------------------------------------------------------------------------------- state tensors
 
@@ -137,7 +186,8 @@ class Optimizer:
             with concrete():
                 state[name] = ops.full(shape, self._initial(name, self._group_of(parameter)), dtype=dtype)
             state[name].name = f"{parameter.name or 'p'}.{name}"
-        return state[name]
+        held: Tensor = state[name]
+        return held
 
     def _group_of(self, parameter: Tensor) -> ParamGroup:
         return next(g for g in self.param_groups if any(p is parameter for p in g["params"]))
@@ -184,7 +234,7 @@ class Optimizer:
             self._restructured()
 
     def _restructured(self) -> None:
-        """Tells compiled steps that parameters no longer share the counters they were traced with."""
+        """Tells compiled steps that the state tensors are no longer those they were traced with."""
         self._splits += 1
         advance_epoch()
 
@@ -192,10 +242,16 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """``{"state": {number: {name: tensor}}, "param_groups": [options and parameter numbers]}``."""
+        for hook in tuple(self._hooks["state_dict_pre"].values()):
+            hook(self)
         numbers = {p: i for i, p in enumerate(self._parameters())}
         groups = [{**g.options(), "params": [numbers[p] for p in g["params"]]} for g in self.param_groups]
         state = {numbers[p]: dict(entries) for p, entries in self.state.items() if entries}
-        return {"state": dict(sorted(state.items())), "param_groups": groups}
+        saved: dict[str, Any] = {"state": dict(sorted(state.items())), "param_groups": groups}
+        for hook in tuple(self._hooks["state_dict_post"].values()):
+            changed = hook(self, saved)
+            saved = saved if changed is None else changed
+        return saved
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over options and state; existing state tensors keep their identity, compiled steps go on with
@@ -203,7 +259,11 @@ class Optimizer:
 
         ValueError when the groups don't match, ShapeError when a state tensor doesn't fit its parameter.
         """
-        groups = state_dict["param_groups"]
+        given = dict(state_dict)
+        for hook in tuple(self._hooks["load_state_dict_pre"].values()):
+            changed = hook(self, given)
+            given = given if changed is None else changed
+        groups = given["param_groups"]
         if len(groups) != len(self.param_groups):
             raise ValueError(
                 f"loaded state dict has a different number of parameter groups: {len(groups)} instead of "
@@ -216,46 +276,72 @@ class Optimizer:
             )
         saved_numbers = [number for group in groups for number in group["params"]]
         loaded = {
-            p: {k: v for k, v in state_dict["state"].get(number, {}).items() if v is not None}
+            p: {k: v for k, v in given["state"].get(number, {}).items() if v is not None}
             for number, p in zip(saved_numbers, self._parameters(), strict=True)
         }
+        for group in groups:
+            check_implementation(group)
         for p, entries in loaded.items():
             self._check_entries(p, entries)
         for group, saved in zip(self.param_groups, groups, strict=True):
             for name, value in saved.items():
                 if name != "params":
-                    group[name] = value
+                    group[name] = copy.deepcopy(value)
         with no_grad():
-            for group in self.param_groups:
+            for group in self.param_groups if self._counts else ():
                 counted = [
                     p for p in group["params"] if "step" in loaded[p] or "step" in self.state.get(p, {})
                 ]
                 self._load_counters({p: float(loaded[p].get("step", 0.0)) for p in counted})
             for p, entries in loaded.items():
                 self._load_entries(p, entries)
+        for hook in tuple(self._hooks["load_state_dict_post"].values()):
+            hook(self)
 
     def _parameters(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
 
+    @property
+    def _counts(self) -> bool:
+        """Whether steps are counted here: not for optimizers whose ``step`` does everything itself."""
+        return type(self)._update is not Optimizer._update
+
+    def _state_shape(self, parameter: Tensor, name: str) -> Sequence[int] | None:
+        """The shape that the state `name` has to have, None where only the optimizer knows."""
+        return parameter.shape if self._counts else None
+
     def _load_entries(self, parameter: Tensor, entries: Mapping[str, Any]) -> None:
         state = self.state[parameter]
         group = self._group_of(parameter)
-        for name in state.keys() - entries.keys() - {"step"}:
-            state[name].fill_(self._initial(name, group))  # compiled steps may hold on to the tensor
+        for name in state.keys() - entries.keys() - ({"step"} if self._counts else set()):
+            if isinstance(state[name], Tensor):
+                state[name].fill_(self._initial(name, group))  # compiled steps may hold on to the tensor
+            else:
+                del state[name]
         for name, value in entries.items():
-            if name == "step":
+            if name == "step" and self._counts:
                 continue
             if name in self.scalars:
                 self._scalar(parameter, name).fill_(float(value))
+            elif not hasattr(value, "shape"):
+                state[name] = copy.deepcopy(value)
             else:
-                self._moment(parameter, name).copy_(value)
+                held = state.get(name)
+                if not isinstance(held, Tensor) or tuple(held.shape) != tuple(value.shape):
+                    if state.pop(name, None) is not None:
+                        self._restructured()
+                    held = self._state(parameter, name, value.shape, parameter.dtype)
+                held.copy_(value)
 
     def _check_entries(self, parameter: Tensor, entries: Mapping[str, Any]) -> None:
         for name, value in entries.items():
-            if name != "step" and name not in self.scalars and tuple(value.shape) != tuple(parameter.shape):
+            if name == "step" or name in self.scalars:
+                continue
+            shape = self._state_shape(parameter, name)
+            if shape is not None and tuple(value.shape) != tuple(shape):
+                what = "its parameter" if tuple(shape) == tuple(parameter.shape) else "what belongs there"
                 raise ShapeError(
-                    f"the loaded state {name!r} has shape {tuple(value.shape)}, its parameter "
-                    f"{tuple(parameter.shape)}"
+                    f"the loaded state {name!r} has shape {tuple(value.shape)}, {what} {tuple(shape)}"
                 )
 
     def _load_counters(self, steps: Mapping[Tensor, float]) -> None:
@@ -296,37 +382,3 @@ def cast(scalars: Sequence[Tensor], dtype: DType) -> list[Tensor]:
     """
     wanted = float32 if dtype.is_half else dtype
     return [s.to(wanted) for s in scalars]
-
-
-class Implementation(TypedDict, total=False):
-    """Arguments by which PyTorch chooses among implementations of one formula. They are accepted; there is
-    one implementation here, which is fused over all parameters. ValueError for `differentiable`.
-    """
-
-    foreach: bool | None
-    fused: bool | None
-    capturable: bool
-    differentiable: bool
-
-
-def accept(implementation: Implementation) -> None:
-    """TypeError for an unknown argument, ValueError for one that would change what a step means."""
-    unknown = implementation.keys() - Implementation.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"an optimizer got an unexpected keyword argument {min(unknown)!r}")
-    if implementation.get("differentiable"):
-        raise ValueError("differentiable=True isn't supported: no gradient flows through a step")
-
-
-def check_betas(betas: Sequence[Any]) -> None:
-    """ValueError unless `betas` are two numbers in [0, 1)."""
-    if len(betas) != 2:
-        raise ValueError(f"betas takes 2 numbers, got {len(betas)}")
-    for i, beta in enumerate(betas):
-        check_rate(f"beta parameter at index {i}", beta, below=1.0)
-
-
-def check_rate(name: str, value: Any, below: float = float("inf")) -> None:
-    """ValueError unless 0 <= value < below. `name` starts the message: ``Invalid learning rate``."""
-    if not 0.0 <= float(value) < below:
-        raise ValueError(f"Invalid {name}: {value}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 from graphflow import functions as ops
+from graphflow.optim.arguments import Params, Rate, check_rate
 from graphflow.optim.group import ParamGroup
-from graphflow.optim.optimizer import Implementation, Optimizer, Params, accept, cast, check_rate
+from graphflow.optim.optimizer import Optimizer, cast
 from graphflow.tensor import Tensor, concrete
 
 
@@ -24,17 +25,17 @@ class RMSprop(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-2,
+        lr: Rate = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
         weight_decay: float = 0,
         momentum: float = 0,
         centered: bool = False,
-        *,
+        capturable: bool = False,
+        foreach: bool | None = None,
         maximize: bool = False,
-        **implementation: Unpack[Implementation],
+        differentiable: bool = False,
     ):
-        accept(implementation)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -42,7 +43,10 @@ class RMSprop(Optimizer):
             "eps": eps,
             "centered": centered,
             "weight_decay": weight_decay,
+            "capturable": capturable,
+            "foreach": foreach,
             "maximize": maximize,
+            "differentiable": differentiable,
         }
         super().__init__(params, defaults)
 
@@ -91,15 +95,27 @@ class Rprop(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-2,
+        lr: Rate = 1e-2,
         etas: tuple[float, float] = (0.5, 1.2),
         step_sizes: tuple[float, float] = (1e-6, 50),
         *,
+        capturable: bool = False,
+        foreach: bool | None = None,
         maximize: bool = False,
-        **implementation: Unpack[Implementation],
+        differentiable: bool = False,
     ):
-        accept(implementation)
-        super().__init__(params, {"lr": lr, "etas": etas, "step_sizes": step_sizes, "maximize": maximize})
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "etas": etas,
+                "step_sizes": step_sizes,
+                "foreach": foreach,
+                "maximize": maximize,
+                "differentiable": differentiable,
+                "capturable": capturable,
+            },
+        )
 
     def _check_options(self, options: Mapping[str, Any]) -> None:
         check_rate("learning rate", options["lr"])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 from graphflow import functions as ops
+from graphflow.optim.arguments import Params, Rate, check_rate
 from graphflow.optim.group import ParamGroup
-from graphflow.optim.optimizer import Implementation, Optimizer, Params, accept, cast, check_rate
+from graphflow.optim.optimizer import Optimizer, cast
 from graphflow.tensor import Tensor
 
 
@@ -24,16 +25,17 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-3,
+        lr: Rate = 1e-3,
         momentum: float = 0,
         dampening: float = 0,
         weight_decay: float = 0,
         nesterov: bool = False,
         *,
         maximize: bool = False,
-        **implementation: Unpack[Implementation],
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ):
-        accept(implementation)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -41,6 +43,9 @@ class SGD(Optimizer):
             "weight_decay": weight_decay,
             "nesterov": nesterov,
             "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
         }
         super().__init__(params, defaults)
 

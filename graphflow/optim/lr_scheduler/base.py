@@ -32,7 +32,7 @@ class LRScheduler:
         self.optimizer = optimizer
         if last_epoch == -1:
             for group in self._groups:
-                group.setdefault("initial_lr", group["lr"])
+                group.setdefault("initial_lr", float(group["lr"]))
         for i, group in enumerate(self._groups):
             if "initial_lr" not in group:
                 raise KeyError(
@@ -47,7 +47,7 @@ class LRScheduler:
         return self.optimizer.param_groups
 
     def _rates(self) -> list[float]:
-        return [group["lr"] for group in self._groups]
+        return [float(group["lr"]) for group in self._groups]
 
     def _start(self) -> None:
         """The first step, which sets the rates of epoch 0."""

@@ -77,8 +77,9 @@ class ReduceLROnPlateau(LRScheduler):
 
     def _reduce(self) -> None:
         for group, least in zip(self._groups, self.min_lrs, strict=True):
-            lower = max(group["lr"] * self.factor, least)
-            if group["lr"] - lower > self.eps:
+            rate = float(group["lr"])
+            lower = max(rate * self.factor, least)
+            if rate - lower > self.eps:
                 group["lr"] = lower
 
     @property
