@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 from math import e, inf, nan, pi
 
 from graphflow import (
+    amp,
     autograd,
     backends,
     compiler,
@@ -17,6 +18,15 @@ from graphflow import (
     nn,
     optim,
     utils,
+)
+from graphflow.amp import (
+    autocast,
+    get_autocast_cpu_dtype,
+    get_autocast_dtype,
+    is_autocast_cpu_enabled,
+    is_autocast_enabled,
+    set_autocast_dtype,
+    set_autocast_enabled,
 )
 from graphflow.api import CompiledFunction, CompiledGraph, compile, export, load_graph, parse_graph, trace
 from graphflow.autograd.function import custom_function
@@ -148,7 +158,9 @@ __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_max_pool1d",
     "alpha_dropout",
+    "amp",
     "are_deterministic_algorithms_enabled",
+    "autocast",
     "autograd",
     "avg_pool1d",
     "backends",
@@ -186,6 +198,8 @@ __all__ = [
     "float64",
     "func",
     "functions",
+    "get_autocast_cpu_dtype",
+    "get_autocast_dtype",
     "get_default_device",
     "get_default_dtype",
     "get_float32_matmul_precision",
@@ -205,6 +219,8 @@ __all__ = [
     "int32",
     "int64",
     "is_anomaly_enabled",
+    "is_autocast_cpu_enabled",
+    "is_autocast_enabled",
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "jacfwd",
@@ -236,6 +252,8 @@ __all__ = [
     "save",
     "seed",
     "selu",
+    "set_autocast_dtype",
+    "set_autocast_enabled",
     "set_default_device",
     "set_default_dtype",
     "set_default_tensor_type",

@@ -31,6 +31,7 @@ from graphflow.graphs import (
     load_graph,
     parse_graph,
 )
+from graphflow.modes import MODE
 from graphflow.options import require_known
 from graphflow.reasons import difference, names_within, unique
 from graphflow.runtime.locks import ForkLock
@@ -139,7 +140,7 @@ class CompiledFunction:
                 kinds.append((array.dtype, array.ndim, wants))
                 arrays.append(array)
                 dynamic.append(position)
-        key = (spec, (is_grad_enabled(), get_default_dtype()), tuple(kinds), around)
+        key = (spec, (is_grad_enabled(), get_default_dtype(), MODE.autocast), tuple(kinds), around)
         call = Arguments(leaves, spec, dynamic, arrays)
         variant, binding = self._find(key, call)
         self._calls = variant.used = self._calls + 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphflow.autograd.gradients import carrying, node_in, require_unchanged
+from graphflow.autograd.gradients import carrying, require_unchanged
 from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, input_node
 from graphflow.compiler.passes.autodiff import vjp, zeros
@@ -16,6 +16,7 @@ from graphflow.compiler.trace import current_trace
 from graphflow.memory import SAVED
 from graphflow.replay import replay
 from graphflow.tensor import Tensor, is_grad_enabled
+from graphflow.variables import node_in
 
 
 class Linear:

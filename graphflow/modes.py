@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from graphflow.compiler.trace import tracing
+from graphflow.dtypes import DType
 
 
 class _Mode(threading.local):
     grad_enabled = True
     inference = False
+    autocast: DType | None = None  # what `autocast` lowers matrix products to; None outside
     anomalies = False
 
 

@@ -40,8 +40,10 @@ def difference(old: Any, new: Any, names: list[str]) -> str:
     if old[0] != new[0]:
         return "another nesting or number of arguments"
     if old[1] != new[1]:
-        if old[1][0] == new[1][0]:
+        if old[1][1] != new[1][1]:
             return f"the default dtype is {new[1][1]} now"
+        if old[1][2] != new[1][2]:
+            return f"autocast is {'on' if new[1][2] else 'off'} now"
         return f"gradients are {'enabled' if new[1][0] else 'disabled'} now"
     for name, before, now in zip(names, old[2], new[2], strict=True):
         if before != now:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphflow.autograd.gradients import differentiating
 from graphflow.compiler.batching import repeated
 from graphflow.compiler.ir import Node, Size, TensorType, equal_size, input_node
 from graphflow.compiler.passes.batch import batch
@@ -23,6 +22,7 @@ from graphflow.replay import eagerly
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, where_called
 from graphflow.trees import flatten_tree
+from graphflow.variables import differentiating
 
 RANDOMNESS = ("error", "different", "same")
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from graphflow.functions.common import is_one
 from graphflow.memory import is_released, release, save
 from graphflow.modes import MODE, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.tensor import SAVED, Saved, Storage, Tensor, apply, constant, leaves_of, record, where_called
+from graphflow.variables import VARIABLES, differentiating, node_in
 
 _UIDS = itertools.count(1)
 # Operations whose gradients are part of a history: a function made of several, such as x**3, is passed
@@ -68,14 +68,6 @@ def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
             + where_called()
         )
     return gradient
-
-
-def node_in(tensor: Tensor, trace: Trace | None) -> Node:
-    if trace is not None:
-        return tensor._traced_node(trace)
-    if tensor._array is None:
-        tensor._leaked()
-    return tensor._history()
 
 
 def _reachable_leaves(outputs: Sequence[Tensor], trace: Trace | None) -> list[tuple[Node, Tensor]]:
@@ -156,10 +148,6 @@ def _eager_grad(node: Node, value: np.ndarray, flows: bool) -> Tensor:
     return tensor
 
 
-# What functional transforms are differentiating with respect to at the moment: see `fresh_alias`.
-_VARIABLES: weakref.WeakSet[Node] = weakref.WeakSet()
-
-
 def carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
     """Whether a gradient can flow from each root to a leaf that requires grad, or to a transform's
     variable.
@@ -173,22 +161,10 @@ def carrying(roots: Sequence[Node], trace: Trace | None) -> list[bool]:
         else:
             saved = SAVED.get(node)
             leaf = saved.leaf() if saved is not None and saved.leaf is not None else None
-        carries[node] = node in _VARIABLES or node in outer or (leaf is not None and leaf._requires_grad)
+        carries[node] = node in VARIABLES or node in outer or (leaf is not None and leaf._requires_grad)
         if not carries[node] and node.op.name != "detach" and is_differentiable(node):
             carries[node] = any(carries[i] for i in node.inputs)
     return [carries[r] for r in roots]
-
-
-@contextmanager
-def differentiating(variables: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, results that depend on `variables` (see `fresh_alias`) count as carrying a gradient."""
-    trace = current_trace()
-    nodes = [node_in(v, trace) for v in variables]
-    _VARIABLES.update(nodes)
-    try:
-        yield
-    finally:
-        _VARIABLES.difference_update(nodes)
 
 
 def settled(tensor: Tensor) -> Tensor:

@@ -93,7 +93,8 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     """Matrix times vector."""
     a, b = _pair("mv", input, vec, "vec")
     _ranked("mv", a, b, (2, 1))
-    return matmul(a, b)
+    product = _product(a, reshaped(b, (*b.type_.shape, 1)))
+    return reshaped(product, product.type_.shape[:-1])
 
 
 @public()

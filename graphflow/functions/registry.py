@@ -12,6 +12,7 @@ from graphflow.compiler.location import asked_by
 from graphflow.errors import DTypeError
 from graphflow.functions.arguments import look, told, watched
 from graphflow.functions.output import into
+from graphflow.functions.precision import autocasting
 from graphflow.tensor import GRAD_FN_NAMES, Tensor, where_called
 
 __all__ = ["FUNCTIONS", "asked_by", "error", "public"]
@@ -47,6 +48,7 @@ def public(
 
     def register(body: Callable[P, R]) -> Callable[P, R]:
         public_name = name or body.__name__
+        body = autocasting(body, public_name)
         title: Backward = backward or f"{_camel(public_name)}Backward0"
         flags = watched(body, tensors=False)
 

@@ -6,6 +6,7 @@ of ``torch.nn.GRU``, whose reset gate acts after the product. Parameters have Py
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.precision import autocasting
 from graphflow.nn import functional as F
 from graphflow.nn import init
 from graphflow.nn.module import Module
@@ -234,6 +236,7 @@ class RNNBase(_Recurrent):
             first.append(state)
         return first
 
+    @functools.partial(autocasting, name="recurrent")
     def _layers(
         self, input: Tensor, first: Sequence[Tensor], present: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:

@@ -1,6 +1,7 @@
 """The functions behind the layers, without state: PyTorch's ``torch.nn.functional``."""
 
 from graphflow.functions.arguments import checked
+from graphflow.functions.precision import autocasting
 from graphflow.functions.registry import FUNCTIONS
 from graphflow.nn.functional.activation import (
     gelu,
@@ -232,4 +233,4 @@ __all__ = [
 # Whoever calls them by these names has their arguments looked at; tensors' own functions do it themselves.
 for _name in __all__:
     if globals()[_name] is not FUNCTIONS.get(_name):
-        globals()[_name] = checked(globals()[_name])
+        globals()[_name] = checked(autocasting(globals()[_name]))

@@ -6,6 +6,7 @@ import math
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.precision import autocasting
 from graphflow.functions.registry import error
 from graphflow.nn.functional.dropout import dropout
 from graphflow.nn.functional.linear import linear
@@ -13,6 +14,7 @@ from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
 
+@autocasting
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

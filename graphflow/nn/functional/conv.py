@@ -12,6 +12,7 @@ from typing import Any
 from graphflow.dims import product
 from graphflow.errors import ShapeError
 from graphflow.functions.common import at_least, pinned, reshaped, tensor_arg
+from graphflow.functions.precision import autocasting
 from graphflow.functions.registry import error
 from graphflow.functions.window import filled, overlap_add, window_count, windows
 from graphflow.nn.functional.spatial import (
@@ -29,6 +30,7 @@ from graphflow.tensor import Tensor
 Numbers = int | Sequence[int]
 
 
+@autocasting
 def conv1d(
     input: Tensor,
     weight: Tensor,
@@ -45,6 +47,7 @@ def conv1d(
     return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
+@autocasting
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -63,6 +66,7 @@ def conv2d(
     return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@autocasting
 def conv3d(
     input: Tensor,
     weight: Tensor,
@@ -79,6 +83,7 @@ def conv3d(
     return _conv("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
+@autocasting
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -94,6 +99,7 @@ def conv_transpose1d(
     return _conv_transpose(name, 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@autocasting
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,
@@ -113,6 +119,7 @@ def conv_transpose2d(
     return _conv_transpose(name, 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@autocasting
 def conv_transpose3d(
     input: Tensor,
     weight: Tensor,

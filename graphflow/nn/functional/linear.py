@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from graphflow.errors import ShapeError
+from graphflow.functions.precision import autocasting
 from graphflow.functions.registry import error
 from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
 
+@autocasting
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: (..., in) by (out, in) to (..., out); a 1-d weight (in,) gives (...)."""
     if not 1 <= weight.ndim <= 2:
