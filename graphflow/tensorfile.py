@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +31,37 @@ def from_bytes(data: bytes) -> dict[str, np.ndarray]:
     return {name: _array(name, facts) for name, facts in deserialize(data)}  # type: ignore[no-untyped-call]
 
 
+def from_map(data: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of a file that is mapped into memory, as views of it; FormatError where it is none."""
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    if start > len(data):
+        raise FormatError(f"the header promises {start} bytes, there are {len(data)}")
+    header = json.loads(data[8:start].tobytes())
+    arrays = {}
+    for name, facts in header.items():
+        if name == "__metadata__":
+            continue
+        dtype = _DTYPES.get(facts["dtype"])
+        if dtype is None:
+            raise _unknown(name, facts)
+        first, end = facts["data_offsets"]
+        shape = facts["shape"]
+        whole = all(type(n) is int and n >= 0 for n in (*shape, first, end))
+        if not whole or end - first != math.prod(shape) * dtype.itemsize or start + end > len(data):
+            raise FormatError(f"{name!r} of shape {shape} isn't the bytes {first} to {end} of its file")
+        part = data[start + first : start + end].view(np.ndarray)
+        if part.ctypes.data % dtype.itemsize:
+            part = part.copy()
+        arrays[name] = part.view(dtype.numpy).reshape(shape)
+    return arrays
+
+
+def _unknown(name: str, facts: Mapping[str, Any]) -> FormatError:
+    return FormatError(f"{name!r} holds elements of type {facts['dtype']}, which graphflow doesn't have")
+
+
 def _array(name: str, facts: Mapping[str, Any]) -> np.ndarray:
     dtype = _DTYPES.get(facts["dtype"])
     if dtype is None:
-        raise FormatError(f"{name!r} holds elements of type {facts['dtype']}, which graphflow doesn't have")
+        raise _unknown(name, facts)
     return np.frombuffer(bytearray(facts["data"]), dtype.numpy).reshape(facts["shape"])

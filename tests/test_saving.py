@@ -8,6 +8,7 @@ import math
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_other_tools_read_the_tensors_by_name_and_their_files_are_read(tmp_path:
     ("value", "message"),
     [
         (nn.Linear(1, 1), r"can't write a Linear, which stands at the top; .* save its \.state_dict\(\)"),
-        ({"a": [1, {2}]}, r"can't write a set, which stands at \['a'\]\['1'\]"),
+        ({"a": [1, iter([])]}, r"can't write a list_iterator, which stands at \['a'\]\['1'\]"),
         ({object(): 1}, "can't write a object"),
     ],
 )
@@ -183,3 +184,117 @@ def test_damaged_files_are_refused() -> None:
     ):
         with pytest.raises(FormatError, match=message):
             gf.load(altered({"graphflow.saved": text}))
+
+
+def test_containers_and_values_of_every_kind() -> None:
+    value = {
+        "sets": [{1, "a"}, frozenset({(2, 3)})],
+        "bytes": b"\x00\xff",
+        "complex": complex(-0.0, math.inf),
+        "device": gf.device("cpu"),
+        "flag": np.bool_(True),
+        "__metadata__": {"": 1},
+    }
+    found = round_trip(value)
+    assert found == value and type(found["sets"][1]) is frozenset and found["flag"] is True
+    assert repr(found["complex"]) == repr(value["complex"])
+    assert round_trip({"__metadata__": gf.ones(2)})["__metadata__"].tolist() == [1, 1]
+    assert list(round_trip(OrderedDict(b=1, a=2)).items()) == [("b", 1), ("a", 2)]
+    assert type(round_trip(OrderedDict())) is OrderedDict
+
+
+class Made(Mapping[str, gf.Tensor]):
+    """Tensors that nobody holds: each is made when it is asked for."""
+
+    def __getitem__(self, key: str) -> gf.Tensor:
+        return gf.full((3,), float(key))
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, range(20))
+
+    def __len__(self) -> int:
+        return 20
+
+
+def test_tensors_that_are_made_on_the_way_are_kept_apart() -> None:
+    assert [t.tolist() for t in round_trip(Made()).values()] == [[float(i)] * 3 for i in range(20)]
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_mapped_file_is_not_written_to(tmp_path: Path, foreign: bool) -> None:
+    path = tmp_path / "a.safetensors"
+    value = {"a": np.arange(5), "b": np.ones((0, 3), np.float32), "c": np.array(2.5), "d": np.array([True])}
+    if foreign:
+        save_file(value, path)
+    else:
+        gf.save({name: gf.from_numpy(array) for name, array in value.items()}, path)
+    found = gf.load(path, mmap=True)
+    for name, array in value.items():
+        assert found[name].numpy().dtype == array.dtype
+        np.testing.assert_array_equal(found[name].numpy(), array)
+    found["a"].add_(1)
+    assert gf.load(path)["a"].tolist() == [0, 1, 2, 3, 4]
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:12], whole[:-1], whole.replace(b"[5]", b"[6]")):
+        path.write_bytes(damaged)
+        with pytest.raises(FormatError, match=r"a\.safetensors"):
+            gf.load(path, mmap=True)
+    with pytest.raises(ValueError, match="give its path"):
+        gf.load(io.BytesIO(whole), mmap=True)
+
+
+def test_places_to_load_to() -> None:
+    def load(location: Any) -> Any:
+        buffer = io.BytesIO()
+        gf.save([gf.ones(1)], buffer)
+        buffer.seek(0)
+        return gf.load(buffer, location)
+
+    for location in (None, "cpu", gf.device("cpu"), lambda storage, place: storage, {"cuda:0": "cpu"}):
+        assert load(location)[0].tolist() == [1.0]
+    with pytest.raises(TypeError, match="map_location gave int"):
+        load(lambda storage, place: 1)
+    with pytest.raises(gf.errors.DeviceError, match="not a device"):
+        load(3)
+
+
+def test_files_that_can_not_be_used(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"parent directory .*none does not exist"):
+        gf.save({}, tmp_path / "none" / "x.pt")
+    for act in (lambda: gf.save({}, 3), lambda: gf.load(3)):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"a path or something with .*got int"):
+            act()
+    with pytest.raises(TypeError, match="open it with mode 'rb'"):
+        gf.load(io.StringIO("text"))  # type: ignore[arg-type]
+
+
+def test_structures_that_are_too_deep_or_too_large_are_refused() -> None:
+    for text, tensors in (("[" * 10**5, {}), ("1", {"a": {"dtype": "F32", "shape": [0, 2**62]}})):
+        header = {"__metadata__": {"graphflow.saved": text}}
+        for name, facts in tensors.items():
+            header[name] = {**facts, "data_offsets": [0, 0]}
+        data = json.dumps(header).encode()
+        with pytest.raises(FormatError):
+            gf.load(io.BytesIO(len(data).to_bytes(8, "little") + data))
+
+
+def test_the_file_that_a_link_leads_to_is_replaced_and_neighbours_are_left_alone(tmp_path: Path) -> None:
+    target, link, other = tmp_path / "real.pt", tmp_path / "link.pt", tmp_path / "link.pt.tmp"
+    target.write_bytes(b"old")
+    other.write_bytes(b"somebody's")
+    link.symlink_to(target)
+    gf.save({"a": 1}, link)
+    assert link.is_symlink() and gf.load(target) == {"a": 1} and other.read_bytes() == b"somebody's"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.pt", "link.pt.tmp", "real.pt"]
+
+
+def test_values_can_be_assigned() -> None:
+    layer = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    layer[0].bias.requires_grad_(False)
+    state = {name: gf.full_like(value, 2) for name, value in layer.state_dict().items()}
+    layer.load_state_dict(state, assign=True)
+    assert isinstance(layer[0].weight, nn.Parameter) and layer[0].weight.requires_grad
+    assert not layer[0].bias.requires_grad
+    state["0.weight"].zero_()
+    assert layer[0].weight.tolist() == [[0.0, 0.0]]
+    assert layer[1].num_batches_tracked is state["1.num_batches_tracked"]

@@ -358,14 +358,17 @@ class Module(Placed):
         """Every parameter and persistent buffer by dotted name, sharing memory with the module."""
         return collect(self, destination, prefix, keep_vars)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Copies values (tensors or arrays) into this module; StateDictError lists everything that doesn't
         fit.
 
-        With ``strict=False`` missing and unexpected names are returned instead. Nothing is copied when it
-        fails.
+        With ``strict=False`` missing and unexpected names are returned instead. With `assign` the values
+        themselves become the module's, in their dtypes; optimizers have to be made afterwards. Nothing is
+        changed when it fails.
         """
-        return load(self, state_dict, strict)
+        return load(self, state_dict, strict, assign)
 
     def train(self: Self, mode: bool = True) -> Self:
         """Sets training mode here and below: dropout drops."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphflow.errors import GraphflowError
 from graphflow.functions import as_tensor
+from graphflow.nn.parameter import Parameter
 from graphflow.tensor import Tensor, no_grad
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def collect(
     return target
 
 
-def load(module: Module, state_dict: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
-    """Copies values into the module's own tensors, so that compiled functions go on with them.
+def load(module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bool) -> IncompatibleKeys:
+    """Copies values into the module's own tensors, so that compiled functions go on with them; or, with
+    `assign`, puts them in their place.
 
     Nothing is copied unless everything fits. StateDictError lists missing, unexpected and ill-shaped entries.
     """
@@ -93,14 +95,24 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool) -> Incompa
                 f"the shape in current model is {list(tensor.shape)}."
             )
         else:
-            fitting.append((tensor, value if isinstance(value, Tensor) else as_tensor(value)))
+            fitting.append((name, tensor, value if isinstance(value, Tensor) else as_tensor(value)))
     if problems:
         listed = "\n\t".join(problems)
         raise StateDictError(f"Error(s) in loading state_dict for {type(module).__name__}:\n\t{listed}")
     with no_grad():
-        for tensor, loaded in fitting:
-            tensor.copy_(loaded)
+        for name, tensor, loaded in fitting:
+            if assign:
+                _assign(module, name, tensor, loaded)
+            else:
+                tensor.copy_(loaded)
     return IncompatibleKeys(missing, unexpected)
+
+
+def _assign(module: Module, name: str, old: Tensor, new: Tensor) -> None:
+    path, _, last = name.rpartition(".")
+    if isinstance(old, Parameter) and not isinstance(new, Parameter):
+        new = Parameter(new, requires_grad=old.requires_grad)
+    setattr(module.get_submodule(path), last, new)
 
 
 def _quoted(names: list[str]) -> str:
