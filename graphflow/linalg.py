@@ -3,12 +3,10 @@
 from graphflow.errors import LinAlgError
 from graphflow.functions.decompose import (
     cholesky,
-    cond,
     det,
     eigh,
     eigvalsh,
     lstsq,
-    matrix_norm,
     matrix_power,
     matrix_rank,
     multi_dot,
@@ -18,12 +16,12 @@ from graphflow.functions.decompose import (
     solve_triangular,
     svd,
     svdvals,
-    vector_norm,
 )
 from graphflow.functions.decompose import inverse as inv
 from graphflow.functions.decompose import linalg_qr as qr
-from graphflow.functions.decompose import norm_ as norm
 from graphflow.functions.linalg import matmul
+from graphflow.functions.norms import cond, matrix_norm, vector_norm
+from graphflow.functions.norms import norm_ as norm
 from graphflow.functions.special import linalg_vander as vander
 
 __all__ = [

@@ -145,3 +145,32 @@ def test_matrices_without_a_result() -> None:
         gf.linalg.det(gf.ones(2, 3))
     with pytest.raises(TypeError, match="floating point"):
         gf.linalg.inv(gf.ones(2, 2).long())
+
+
+def test_pinv_of_a_symmetric_matrix_reads_the_lower_triangle() -> None:
+    rng = np.random.default_rng(3)
+    lower = np.tril(rng.standard_normal((2, 4, 4)))
+    symmetric = lower + np.swapaxes(np.tril(lower, -1), 1, 2)
+    symmetric[1] = np.outer(symmetric[1, 0], symmetric[1, 0])  # of rank 1
+    lower[1] = np.tril(symmetric[1])
+    found = gf.linalg.pinv(gf.tensor(lower), hermitian=True)
+    _close(found, np.linalg.pinv(symmetric, hermitian=True))
+    _close(gf.pinverse(gf.tensor(symmetric), 1e-10), np.linalg.pinv(symmetric))
+
+
+def test_lstsq_tells_what_the_driver_tells() -> None:
+    b = np.arange(float(TALL.shape[0]))
+    found = gf.linalg.lstsq(gf.tensor(TALL), gf.tensor(b), driver="gelsd")
+    x, residuals, rank, singular = np.linalg.lstsq(TALL, b, rcond=None)
+    _close(found.solution, x)
+    _close(found.residuals, residuals)
+    assert found.rank.item() == rank
+    _close(found.singular_values, singular)
+    assert gf.linalg.lstsq(gf.tensor(TALL), gf.tensor(b), driver="gels").rank.shape == (0,)
+    assert gf.linalg.lstsq(gf.tensor(TALL), gf.tensor(b)).singular_values.shape == (0,)
+    deficient = np.ones((4, 2))
+    assert gf.linalg.lstsq(gf.tensor(deficient), gf.ones(4, 1, dtype=gf.float64)).residuals.shape == (0,)
+    with pytest.raises(ValueError, match="same number of rows"):
+        gf.linalg.lstsq(gf.tensor(TALL), gf.ones(2, 1, dtype=gf.float64))
+    with pytest.raises(ValueError, match="driver is one of"):
+        gf.linalg.lstsq(gf.tensor(TALL), gf.tensor(b), driver="qr")

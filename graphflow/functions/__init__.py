@@ -27,7 +27,7 @@ from graphflow.functions.cumulative import (
     cummax, cummin, cumprod, cumsum, cumulative_trapezoid, diff, logcumsumexp, trapezoid, trapezoid as trapz,
 )
 from graphflow.functions.decompose import (
-    cholesky, det, inverse, logdet, matrix_power, pinv as pinverse, qr, slogdet, svd_ as svd,
+    cholesky, det, inverse, logdet, matrix_power, pinverse, qr, slogdet, svd_ as svd,
 )
 from graphflow.functions.diagonal import (
     diag, diag_embed, diagflat, diagonal, tril_indices, triu_indices,
@@ -59,6 +59,7 @@ from graphflow.functions.logic import (
     bitwise_right_shift, bitwise_right_shift as right_shift,
 )
 from graphflow.functions.missing import argwhere, dist, logspace, nanmean, nansum
+from graphflow.functions.norms import norm
 from graphflow.functions.order import (
     argsort, bucketize, histc, kthvalue, median, mode, msort, nanmedian, nanquantile, quantile, searchsorted,
     sort, topk,
@@ -70,7 +71,7 @@ from graphflow.functions.rearrange import (
 )
 from graphflow.functions.reduce import (
     all_ as all, allclose, amax, amin, aminmax, any_ as any, argmax, argmin, count_nonzero, equal,
-    log_softmax, logsumexp, max_ as max, mean, min_ as min, norm, prod, softmax, std, std_mean, sum_ as sum,
+    log_softmax, logsumexp, max_ as max, mean, min_ as min, prod, softmax, std, std_mean, sum_ as sum,
     var, var_mean,
 )
 from graphflow.functions.scatter import (

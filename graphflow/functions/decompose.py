@@ -18,9 +18,7 @@ from graphflow.dtypes import DType
 from graphflow.errors import DTypeError, LinAlgError, ShapeError
 from graphflow.functions.common import (
     Extent,
-    as_dtype,
     cast,
-    dim_arg,
     expanded,
     pinned,
     require_float,
@@ -29,9 +27,9 @@ from graphflow.functions.common import (
     tensor_arg,
 )
 from graphflow.functions.linalg import matmul
-from graphflow.functions.reduce import count_nonzero, norm, reduced
+from graphflow.functions.reduce import count_nonzero, reduced
 from graphflow.functions.registry import error, public
-from graphflow.functions.shape import permuted, transpose
+from graphflow.functions.shape import transpose
 from graphflow.several import apply_several
 from graphflow.tensor import Tensor, apply
 
@@ -318,17 +316,22 @@ def matrix_rank(
     return count_nonzero(apply(OPS["gt"], s, _tolerance(s, a.type_.shape, rtol, atol)), -1)
 
 
-@public(name="pinverse", backward="LinalgPinvBackward0")
+@public(name="linalg.pinv", function=False, method=False, backward="LinalgPinvBackward0")
 def pinv(A: Tensor, *, atol: Tolerance = None, rtol: Tolerance = None, hermitian: bool = False) -> Tensor:
     """The pseudoinverse (Moore-Penrose); singular values up to ``max(atol, rtol * the largest)`` count
-    as 0.
+    as 0. With `hermitian` the matrix is taken for symmetric, and its lower triangle alone is read.
     """
-    a = matrices(A, "pinv")
-    if 0 in a.type_.shape[-2:]:
-        return _flipped(a)
+    a = matrices(A, "linalg.pinv", "A", square=hermitian)
     m, n = a.type_.shape[-2:]
-    u, s, v = _svd("pinv", a)
-    keep = apply(OPS["gt"], s, _tolerance(s, (m, n), rtol, atol))
+    if 0 in (m, n):
+        return _flipped(a)
+    if hermitian:
+        s, u = eigh(a)
+        v, size = u, apply(OPS["abs"], s)
+    else:
+        u, s, v = _svd("linalg.pinv", a)
+        size = s
+    keep = apply(OPS["gt"], size, _tolerance(size, (m, n), rtol, atol))
     one = scalar(1, s.dtype)
     inverted = apply(OPS["div"], one, apply(OPS["where"], keep, s, one))
     inverted = apply(OPS["where"], keep, inverted, scalar(0, s.dtype))
@@ -338,23 +341,52 @@ def pinv(A: Tensor, *, atol: Tolerance = None, rtol: Tolerance = None, hermitian
     return matmul(scaled, _flipped(u))
 
 
+@public(backward="LinalgPinvBackward0")
+def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
+    """The pseudoinverse; singular values up to `rcond` times the largest count as 0. See `linalg.pinv`."""
+    return pinv(matrices(input, "pinverse"), rtol=rcond)
+
+
+_DRIVERS = ("gels", "gelsy", "gelsd", "gelss")
+
+
 @public(name="linalg.lstsq", function=False, method=False)
 def lstsq(
     A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None
 ) -> return_types.lstsq:
     """``(solution, residuals, rank, singular_values)``: the X of least norm among those that make
-    ``norm(A @ X - B)`` least. By the pseudoinverse, whatever the `driver`.
+    ``norm(A @ X - B)`` least; a batch of vectors ``B`` has the shape of ``A`` without its last dimension.
 
-    Residuals are given where there are more rows than columns.
+    By the pseudoinverse, whatever the `driver`, which only says what is told, as in PyTorch: ranks unless it
+    is 'gels', singular values with 'gelsd' and 'gelss'. Residuals are given where there are more
+    rows than columns, all of which are independent; a compiled function takes that for granted.
     """
-    a, b = matrices(A, "linalg.lstsq", "A"), matrices(B, "linalg.lstsq", "B")
+    name = "linalg.lstsq"
+    a, b = matrices(A, name, "A"), require_float(tensor_arg(B, name, "B"), name)
+    if driver not in (None, *_DRIVERS):
+        raise error(ShapeError, name, f"driver is one of {_DRIVERS}, not {driver!r}")
+    if a.dtype is not b.dtype:
+        raise error(DTypeError, name, f"expected operands of the same dtype, got {a.type_} and {b.type_}")
     m, n = (pinned(v, "least squares") for v in a.type_.shape[-2:])
+    is_vector = b.ndim == a.ndim - 1 and (b.ndim == 1 or b.type_.shape == a.type_.shape[:-1])
+    b = matrices(reshaped(b, (*b.type_.shape, 1)) if is_vector else b, name, "B")
+    if pinned(b.type_.shape[-2], "least squares") != m:
+        raise error(ShapeError, name, f"A and B need the same number of rows, got {a.type_} and {b.type_}")
     x = matmul(pinv(a, rtol=rcond), b)
-    left = apply(OPS["sub"], matmul(a, x), b)
-    squares = reduced("sum", apply(OPS["mul"], left, left), (left.ndim - 2,), False)
     empty = Tensor.holding(np.zeros(0, a.dtype.numpy))
     rank = matrix_rank(a, rtol=rcond)
-    return return_types.lstsq(x, squares if m > n else empty, rank, svdvals(a.detach()))
+    residuals = empty
+    if m > n and (rank.is_traced or bool((rank.numpy() == n).all())):
+        left = apply(OPS["sub"], matmul(a, x), b)
+        residuals = reduced("sum", apply(OPS["mul"], left, left), (left.ndim - 2,), False)
+    if is_vector:
+        x = reshaped(x, x.type_.shape[:-1])
+    return return_types.lstsq(
+        x,
+        residuals,
+        Tensor.holding(np.zeros(0, np.int64)) if driver == "gels" else rank,
+        svdvals(a.detach()) if driver in ("gelsd", "gelss") else empty,
+    )
 
 
 @public()
@@ -371,7 +403,12 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
             found = a if found is None else matmul(found, a)
         n >>= 1
         a = matmul(a, a) if n else a
-    return expanded(_identity(a.type_.shape[-1], a.dtype), a.type_.shape) if found is None else found
+    if found is not None:
+        return found
+    # The identity is still a function of the matrix, whose gradient is 0.
+    eye = expanded(_identity(a.type_.shape[-1], a.dtype), a.type_.shape)
+    always = apply(OPS["bitwise_or"], apply(OPS["eq"], a, a), apply(OPS["ne"], a, a))
+    return apply(OPS["where"], always, eye, a)
 
 
 @public(name="linalg.multi_dot", function=False, method=False)
@@ -392,66 +429,3 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
         chain[at : at + 2] = [matmul(chain[at], chain[at + 1])]
     shape = chain[0].type_.shape
     return reshaped(chain[0], shape[1 if first else 0 : 1 if last else 2])
-
-
-@public(name="linalg.vector_norm", function=False, method=False, backward="LinalgVectorNormBackward0")
-def vector_norm(
-    x: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
-) -> Tensor:
-    """The `ord`-norm of the elements over `dim`, by default of all."""
-    return norm(x, float(ord), dim, keepdim, dtype=dtype)
-
-
-@public(name="linalg.matrix_norm", function=False, method=False)
-def matrix_norm(
-    A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
-) -> Tensor:
-    """The norm of matrices in two dimensions: 'fro', 'nuc', 1, -1, 2, -2, inf or -inf."""
-    name = "linalg.matrix_norm"
-    t = matrices(A if dtype is None else cast(tensor_arg(A, name), as_dtype(dtype)), name)
-    if not isinstance(dim, (tuple, list)) or len(dim) != 2:
-        raise error(ShapeError, name, f"dim has to be two dimensions, got {dim!r}")
-    row, column = (dim_arg(d, t.ndim, name) for d in dim)
-    if row == column:
-        raise error(ShapeError, name, f"dim has to be two different dimensions, got {dim!r}")
-    if ord == "fro":
-        return norm(t, 2.0, (row, column), keepdim)
-    kept = tuple(1 if d in (row, column) else s for d, s in enumerate(t.type_.shape))
-    t = permuted(t, [*(d for d in range(t.ndim) if d not in (row, column)), row, column])
-    if ord in (1, -1, math.inf, -math.inf):
-        sums = reduced("sum", apply(OPS["abs"], t), (t.ndim - (2 if abs(ord) == 1 else 1),), False)
-        found = reduced("max" if ord > 0 else "min", sums, (sums.ndim - 1,), False)
-    elif ord in ("nuc", 2, -2):
-        s = svdvals(t)
-        found = reduced("sum" if ord == "nuc" else "max" if ord == 2 else "min", s, (s.ndim - 1,), False)
-    else:
-        raise error(ShapeError, name, f"ord is 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, not {ord!r}")
-    return reshaped(found, kept) if keepdim else found
-
-
-@public(name="linalg.norm", function=False, method=False, backward="LinalgVectorNormBackward0")
-def norm_(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """A `vector_norm` or, over two dimensions or of a matrix with `ord`, a `matrix_norm`; the 2-norm of all
-    elements by default.
-    """
-    t = tensor_arg(A, "linalg.norm")
-    pair = dim if isinstance(dim, (tuple, list)) else None
-    if ord is not None and dim is None and t.ndim not in (1, 2):
-        raise error(ShapeError, "linalg.norm", f"with ord, expects a vector or a matrix, got {t.type_}")
-    is_matrix = (pair is not None and len(pair) == 2) or (dim is None and t.ndim == 2)
-    if is_matrix and ord is not None:
-        return matrix_norm(t, ord, (0, 1) if dim is None else dim, keepdim, dtype=dtype)
-    return vector_norm(t, 2 if ord is None else ord, dim, keepdim, dtype=dtype)
-
-
-@public(name="linalg.cond", function=False, method=False)
-def cond(A: Tensor, p: Any = None) -> Tensor:
-    """The condition number: the norm times the inverse's norm, by default the ratio of the extreme singular
-    values.
-    """
-    a = matrices(A, "linalg.cond", square=p not in (None, 2, -2))
-    if p in (None, 2, -2):
-        s = svdvals(a)
-        high, low = (reduced(op, s, (s.ndim - 1,), False) for op in ("max", "min"))
-        return apply(OPS["div"], *((low, high) if p == -2 else (high, low)))
-    return apply(OPS["mul"], matrix_norm(a, p), matrix_norm(inverse(a), p))

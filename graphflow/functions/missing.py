@@ -11,7 +11,8 @@ from graphflow.functions.create import linspace
 from graphflow.functions.elementwise import div, pow_, sub
 from graphflow.functions.index import nonzero
 from graphflow.functions.logic import isnan, logical_not
-from graphflow.functions.reduce import norm, sum_
+from graphflow.functions.norms import norm
+from graphflow.functions.reduce import sum_
 from graphflow.functions.registry import public
 from graphflow.tensor import Tensor
 
@@ -50,5 +51,7 @@ def logspace(
 ) -> Tensor:  # fmt: skip
     """`steps` powers of `base`, from ``base**start`` to ``base**end``, exponents evenly spaced."""
     wanted = get_default_dtype() if dtype is None else as_dtype(dtype)
+    if wanted.kind == "int":
+        start, end = int(start), int(end)
     made = cast(pow_(base, linspace(start, end, steps, dtype=float64, device=device)), wanted)
     return made.requires_grad_() if requires_grad else made

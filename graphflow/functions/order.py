@@ -126,6 +126,14 @@ def _counted_nans(t: Tensor, axis: int) -> Tensor:
     return apply(OPS["sum"], cast(apply(OPS["ne"], t, t), int64), dims=(axis,))
 
 
+def _shared_among_equals(flat: Tensor, found: Tensor) -> Tensor:
+    """An element of a vector, whose gradient all elements equal to it share."""
+    value = found.detach()
+    equal = apply(OPS["where"], apply(OPS["eq"], flat, value), flat, scalar(-math.inf, flat.dtype))
+    shared = reshaped(apply(OPS["max"], equal, dims=(0,)), ())  # its gradient is divided
+    return apply(OPS["where"], apply(OPS["ne"], value, value), found, shared)
+
+
 def _median(name: str, input: Any, dim: int | None, keepdim: bool, skip: bool) -> Tensor | Pair:
     t = tensor_arg(input, name)
     if t.dtype is bool_:
@@ -133,8 +141,9 @@ def _median(name: str, input: Any, dim: int | None, keepdim: bool, skip: bool) -
     if dim is None:
         if not at_least(product(t.type_.shape), 1):
             return scalar(math.nan if t.dtype.kind == "float" else 0, t.dtype)
-        found = _median(name, flatten(t), 0, False, skip)
-        return found[0]
+        flat = flatten(t)
+        found = _median(name, flat, 0, False, skip)[0]
+        return _shared_among_equals(flat, found) if t.requires_grad else found
     axis = dim_arg(dim, t.ndim, name)
     if not t.ndim:
         return copied(t), _zeros_like(t)

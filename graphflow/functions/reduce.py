@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -61,13 +60,20 @@ def _by_dim(name: str, whole: int = 0) -> Callable[..., str]:
     return lambda input, dim=None, *_, **__: f"{name}Backward{whole if dim is None else 1 - whole}"
 
 
+def _totalled(op: str, t: Tensor, dims: tuple[int, ...], keepdim: bool, dtype: Any) -> Tensor:
+    """A sum or product in `dtype`; of bools, whether any or all hold."""
+    wanted = as_dtype(dtype) if dtype is not None else t.dtype if t.dtype.kind == "float" else int64
+    if wanted is bool_:
+        return reduced("any" if op == "sum" else "all", logical(t), dims, keepdim)
+    return reduced(op, cast(t, wanted), dims, keepdim)
+
+
 @public(name="sum", backward=_by_dim("Sum"))
 def sum_(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The sum over `dim` (all dimensions by default); integers and bools add up as int64."""
     t = tensor_arg(input, "sum")
     dims = dims_arg(dim, t.ndim, "sum")
-    wanted = as_dtype(dtype) if dtype is not None else t.dtype if t.dtype.kind == "float" else int64
-    return reduced("sum", cast(t, wanted), dims, keepdim)
+    return _totalled("sum", t, dims, keepdim, dtype)
 
 
 @public(backward=_by_dim("Mean"))
@@ -94,8 +100,7 @@ def prod(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any =
     """The product over `dim`; integers and bools multiply as int64."""
     t = tensor_arg(input, "prod")
     dims = dims_arg(dim, t.ndim, "prod")
-    wanted = as_dtype(dtype) if dtype is not None else t.dtype if t.dtype.kind == "float" else int64
-    return reduced("prod", cast(t, wanted), dims, keepdim)
+    return _totalled("prod", t, dims, keepdim, dtype)
 
 
 def _correction(unbiased: bool | None, correction: float | None) -> float:
@@ -144,12 +149,19 @@ def var(
     return _var_mean(t, dims_arg(dim, t.ndim, "var"), correction, keepdim)[0]
 
 
+def safe_root(total: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:
+    """``root(total)`` whose gradient where the total is 0 is 0 instead of infinite, as in PyTorch."""
+    is_zero = apply(OPS["eq"], total, scalar(0, total.dtype))
+    inside = apply(OPS["where"], is_zero, scalar(1, total.dtype), total)
+    return apply(OPS["where"], is_zero, total, root(inside))
+
+
 @public()
 def std(
     input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: float | None = None,
 ) -> Tensor:  # fmt: skip
-    """The standard deviation over `dim`, the square root of `var`."""
+    """The standard deviation over `dim`, the square root of `var`; its gradient is 0 where it is 0."""
     dim, correction = _var_arguments("std", dim, unbiased, correction)
     t = require_float(tensor_arg(input, "std"), "std")
     return _std_mean(t, dims_arg(dim, t.ndim, "std"), correction, keepdim)[0]
@@ -158,7 +170,7 @@ def std(
 @rounded_once
 def _std_mean(t: Tensor, dims: tuple[int, ...], correction: float, keepdim: bool) -> tuple[Tensor, Tensor]:
     variance, mean_kept = _var_mean(t, dims, correction, keepdim)
-    return apply(OPS["sqrt"], variance), mean_kept
+    return safe_root(variance, lambda x: apply(OPS["sqrt"], x)), mean_kept
 
 
 @public()
@@ -187,55 +199,6 @@ def std_mean(
     return deviation, _dropped(mean_kept, dims, keepdim)
 
 
-@public(backward="LinalgVectorNormBackward0")
-def norm(
-    input: Tensor,
-    p: float | str | None = "fro",
-    dim: Dims = None,
-    keepdim: bool = False,
-    *,
-    dtype: Any = None,
-) -> Tensor:
-    """The p-norm of the elements over `dim`: ``sum(|x|**p)**(1/p)``, also for p = 0, inf and -inf.
-
-    The gradient at a zero vector is 0.
-    """
-    t = tensor_arg(input, "norm")
-    t = require_float(t if dtype is None else cast(t, as_dtype(dtype)), "norm")
-    dims = dims_arg(dim, t.ndim, "norm")
-    order = 2.0 if p in ("fro", None) else p
-    if not isinstance(order, (int, float)):
-        raise error(ShapeError, "norm", f"p is a number or 'fro', not {p!r}")
-    return _norm(t, float(order), dims, keepdim)
-
-
-@rounded_once
-def _norm(t: Tensor, order: float, dims: tuple[int, ...], keepdim: bool) -> Tensor:
-    if order == 2:
-        return _safe_root(
-            reduced("sum", apply(OPS["mul"], t, t), dims, keepdim), lambda x: apply(OPS["sqrt"], x)
-        )
-    if order < 0:
-        _require_elements("norm", t, dims)
-    size = apply(OPS["abs"], t)
-    if math.isinf(order):
-        return reduced("max" if order > 0 else "min", size, dims, keepdim)
-    if order == 0:
-        return reduced("sum", cast(apply(OPS["ne"], t, scalar(0, t.dtype)), t.dtype), dims, keepdim)
-    if order == 1:
-        return reduced("sum", size, dims, keepdim)
-    powers = reduced("sum", apply(OPS["pow"], size, scalar(float(order), t.dtype)), dims, keepdim)
-    inverse = scalar(1.0 / order, t.dtype)
-    return _safe_root(powers, lambda x: apply(OPS["pow"], x, inverse))
-
-
-def _safe_root(total: Tensor, root: Callable[[Tensor], Tensor]) -> Tensor:
-    """``root(total)`` whose gradient where the total is 0 is 0 instead of infinite."""
-    is_zero = apply(OPS["eq"], total, scalar(0, total.dtype))
-    inside = apply(OPS["where"], is_zero, scalar(1, total.dtype), total)
-    return apply(OPS["where"], is_zero, total, root(inside))
-
-
 # ---------------------------------------------------------------------------------------------- extremes
 
 
@@ -245,7 +208,8 @@ def _extreme(op: str, t: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor
     return reduced(op, t, dims, keepdim)
 
 
-def _require_elements(name: str, t: Tensor, dims: tuple[int, ...]) -> None:
+def require_elements(name: str, t: Tensor, dims: tuple[int, ...]) -> None:
+    """IndexRangeError where a reduction without a value for nothing has nothing to reduce."""
     problem = error(
         IndexRangeError,
         name,
@@ -263,13 +227,13 @@ def _require_elements(name: str, t: Tensor, dims: tuple[int, ...]) -> None:
 def _max_or_min(name: str, t: Tensor, dim: Any, keepdim: bool) -> Tensor | Extremes:
     if dim is None:
         dims = dims_arg(None, t.ndim, name)
-        _require_elements(name, t, dims)
+        require_elements(name, t, dims)
         return _extreme(name, t, dims, False)
     axis = dim_arg(dim, t.ndim, name)
     result = return_types.max if name == "max" else return_types.min
     if not t.ndim:
         return result(copied(t), apply(OPS["cast"], apply(OPS["ne"], t, t), dtype=int64))
-    _require_elements(name, t, (axis,))
+    require_elements(name, t, (axis,))
     indices = apply(OPS["arg" + name], cast(t, uint8) if t.dtype is bool_ else t, dims=(axis,))
     # The gradient goes to the element found; only without one is the plain reduction the same.
     values = (
@@ -323,7 +287,7 @@ def amax(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The largest elements over `dim`; equal ones share the gradient."""
     t = tensor_arg(input, "amax")
     dims = dims_arg(dim, t.ndim, "amax")
-    _require_elements("amax", t, dims)
+    require_elements("amax", t, dims)
     return _extreme("max", t, dims, keepdim)
 
 
@@ -332,7 +296,7 @@ def amin(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """The smallest elements over `dim`; equal ones share the gradient."""
     t = tensor_arg(input, "amin")
     dims = dims_arg(dim, t.ndim, "amin")
-    _require_elements("amin", t, dims)
+    require_elements("amin", t, dims)
     return _extreme("min", t, dims, keepdim)
 
 
@@ -347,13 +311,13 @@ def _arg(name: str, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     if t.dtype is bool_:
         raise error(DTypeError, name, "does not support bool input; convert with .int()")
     if dim is None:
-        _require_elements(name, t, tuple(range(t.ndim)))
+        require_elements(name, t, tuple(range(t.ndim)))
         found = reduced(name, reshaped(t, (product(t.type_.shape),)), (0,), False)
         return reshaped(found, (1,) * t.ndim) if keepdim and t.ndim else found
     axis = dim_arg(dim, t.ndim, name)
     if not t.ndim:
         return apply(OPS["cast"], apply(OPS["ne"], t, t), dtype=int64)
-    _require_elements(name, t, (axis,))
+    require_elements(name, t, (axis,))
     return reduced(name, t, (axis,), keepdim)
 
 

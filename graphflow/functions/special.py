@@ -25,7 +25,7 @@ from graphflow.functions.common import (
 )
 from graphflow.functions.elementwise import pow_
 from graphflow.functions.logic import logical_not
-from graphflow.functions.reduce import norm
+from graphflow.functions.norms import norm
 from graphflow.functions.registry import error, public
 from graphflow.functions.shape import flatten
 from graphflow.sizes import unwrap

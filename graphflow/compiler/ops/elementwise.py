@@ -92,7 +92,7 @@ _FLOOR_DIVIDE = (
 )
 floor_divide: Op = elementwise(
     "floor_divide", _quiet(np.floor_divide),
-    {"int": "floordiv_{t}({0}, {1})", "float": _FLOOR_DIVIDE}, arity=2,
+    {"int": "floordiv_{t}({0}, {1})", "float": _FLOOR_DIVIDE}, lambda g, out, x, y: (None, None), arity=2,
     kinds=NUMERIC, domain=(0.5, 9.0), smooth=False, cost=6
 )
 remainder: Op = elementwise(
@@ -176,9 +176,18 @@ acos: Op = elementwise(
     domain=(-0.9, 0.9), cost=20
 )
 atan: Op = elementwise("atan", np.arctan, "atan_{t}({0})", lambda g, out, x: (g / (1.0 + x * x),), cost=20)
-atan2: Op = elementwise("atan2", np.arctan2, "atan2_{t}({0}, {1})",
-                    lambda g, out, y, x: (g * x / (x * x + y * y), -g * y / (x * x + y * y)), arity=2,
-                    domain=(0.3, 3), cost=30)
+
+
+def _atan2_vjp(g: Node, out: Node, y: Node, x: Node) -> tuple[Node, Node]:
+    # PyTorch's convention: the gradient at the origin is 0.
+    square = x * x + y * y
+    scale = where(eq(square, 0.0), 0.0, g / square)
+    return scale * x, -scale * y
+
+
+atan2: Op = elementwise(
+    "atan2", np.arctan2, "atan2_{t}({0}, {1})", _atan2_vjp, arity=2, domain=(0.3, 3), cost=30
+)
 sinh: Op = elementwise("sinh", _quiet(np.sinh), "sinh_{t}({0})", lambda g, out, x: (g * cosh(x),), cost=20)
 cosh: Op = elementwise("cosh", _quiet(np.cosh), "cosh_{t}({0})", lambda g, out, x: (g * sinh(x),), cost=20)
 tanh: Op = elementwise("tanh", np.tanh, "tanh_{t}({0})", lambda g, out, x: (g * (1.0 - out * out),), cost=16)
