@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphflow.compiler.location import user_loc
 from graphflow.errors import GradientError, ShapeError
 from graphflow.methods import Methods
 
@@ -49,8 +50,10 @@ class Interop(Methods):
         """The one element as a Python number."""
         array = self._concrete(".item()", "return the tensor and call .item() on the result")
         if array.size != 1:
-            raise ValueError(
+            loc = user_loc()
+            raise ShapeError(
                 f"only a tensor with one element converts to a number, this one has shape {array.shape}"
+                + (f"\n  at {loc.describe()}" if loc else "")
             )
         number: bool | int | float = array.item()
         return number

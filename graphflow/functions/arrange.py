@@ -216,9 +216,9 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
     if len(steps) != len(axes):
         raise error(ShapeError, "roll", f"shifts and dims have different lengths: {shifts} and {dims}")
     for step, dim in zip(steps, axes, strict=True):
-        axis = dim_arg(dim, t.ndim, "roll")
         if not t.ndim:
-            return copied(t)
+            raise error(IndexRangeError, "roll", f"dimension {dim} of a 0-d tensor doesn't exist")
+        axis = dim_arg(dim, t.ndim, "roll")
         size = int(t.shape[axis])
         if size and step % size:
             cut = size - step % size

@@ -354,7 +354,9 @@ def arange(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """``start, start + step, …`` up to but without `end`; int64 if all three are integers, else float32."""
+    """``start, start + step, …`` up to but without `end`; int64 if all three are integers, else float32.
+    An integer `dtype` takes the whole part of each.
+    """
     if start is None and end is None:
         raise error(DTypeError, "arange", "needs an end")
     start, end = (0, end if start is None else start) if start is None or end is None else (start, end)
@@ -362,9 +364,18 @@ def arange(
         _arange_number(v, argument) for v, argument in ((start, "start"), (end, "end"), (step, "step"))
     )
     wanted = as_dtype(dtype) if dtype is not None else result_dtype(start, end, step)
-    if not isinstance(step, SymbolicSize) and (step == 0 or math.isnan(step)):
+    if not all(isinstance(v, SymbolicSize) or math.isfinite(v) for v in (start, end, step)):
+        raise error(ShapeError, "arange", f"unsupported range: {start} -> {end} in steps of {step}")
+    given = start, end, step
+    if wanted.kind == "int":  # PyTorch's: bounds and steps are cut to integers first
+        start, end, step = (int(v) if isinstance(v, float) else v for v in given)
+        if start == end:  # whether it can be reached is told by what was given
+            _arange_size(*given)
+    if not isinstance(step, SymbolicSize) and step == 0:
         raise error(ShapeError, "arange", f"step must be nonzero, got {step}")
     size = _arange_size(start, end, step)
+    if wanted.kind == "int" and wanted is not int64 and any(isinstance(v, float) for v in given):
+        size = max(math.ceil((given[1] - given[0]) / given[2]), 0)  # but narrower types count as given
     t = apply(OPS["iota"], size=size)
     if any(isinstance(v, float) for v in (start, step)):
         t = cast(t, float64)
@@ -409,10 +420,12 @@ def linspace(
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`steps` evenly spaced values from `start` to `end`, both included."""
+    """`steps` evenly spaced values from `start` to `end`, both included; with an integer `dtype` between
+    their whole parts, and cut off.
+    """
     wanted = _or_default(dtype)
     inner = float64 if wanted.kind != "float" else float32 if wanted.is_half else wanted
-    first, last = (float(v) for v in (start, end))
+    first, last = (float(int(v)) if wanted.kind == "int" else float(v) for v in (start, end))
     count = unwrap(steps)
     if isinstance(count, int) and count < 0:
         raise error(ShapeError, "linspace", f"number of steps must be non-negative, got {count}")

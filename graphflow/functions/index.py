@@ -8,6 +8,7 @@ import numpy as np
 
 from graphflow.compiler.ir import OPS, broadcast_shapes
 from graphflow.compiler.trace import current_trace
+from graphflow.dims import product
 from graphflow.dtypes import bool_, int64
 from graphflow.errors import DTypeError, ShapeError, TraceError
 from graphflow.functions.common import (
@@ -86,6 +87,11 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
         return apply(OPS["take"], t, positions if positions.ndim else reshaped(positions, (1,)), dim=axis)
 
 
+def lifted(t: Tensor) -> Tensor:
+    """A tensor with a dimension: a 0-d one counts as a vector of one element, as in PyTorch."""
+    return t if t.ndim else reshaped(t, (1,))
+
+
 def trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
     """`t` cut to index's sizes in the dimensions other than `dim`, as PyTorch's gather reads it."""
     if t.ndim != index.ndim:
@@ -117,9 +123,11 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     t, positions = tensor_arg(input, "gather"), index_arg(index, "gather")
     axis = dim_arg(dim, t.ndim, "gather")
     with asked_by("gather"):
-        if not t.ndim:
-            return reshaped(apply(OPS["gather"], reshaped(t, (1,)), reshaped(positions, (1,)), dim=0), ())
-        return apply(OPS["gather"], trimmed(t, positions, axis, "gather"), positions, dim=axis)
+        if product(positions.type_.shape) == 0:  # of any number of dimensions, as in PyTorch
+            return apply(OPS["take"], flatten(t), positions, dim=0)
+        shape, row = positions.type_.shape, lifted(positions)
+        found = apply(OPS["gather"], trimmed(lifted(t), row, axis, "gather"), row, dim=axis)
+        return found if shape else reshaped(found, ())
 
 
 @public()
@@ -156,21 +164,16 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
             DTypeError, "scatter_add", f"input and src need one dtype, got {t.dtype} and {source.dtype}"
         )
     axis = dim_arg(dim, t.ndim, "scatter_add")
-    if not t.ndim:
-        whole = [reshaped(v, (1,)) for v in (t, positions, source) if not v.ndim]
-        if len(whole) < 3:
-            raise error(
-                ShapeError, "scatter_add",
-                f"index and src of a 0-d input are 0-d, got {positions.type_} and {source.type_}",
-            )  # fmt: skip
-        return reshaped(scatter_add(whole[0], 0, whole[1], whole[2]), ())
+    shape = t.type_.shape
+    t, positions, source = lifted(t), lifted(positions), lifted(source)
     if positions.type_.shape != source.type_.shape:
         source = trimmed(source, positions, -1, "scatter_add")
     size = t.type_.shape[axis]
     added = apply(OPS["scatter_add"], source, positions, dim=axis, size=size)
     if added.type_.shape != t.type_.shape:
         added = apply(OPS["pad"], added, shape=t.type_.shape, starts=(0,) * t.ndim, steps=(1,) * t.ndim)
-    return apply(OPS["add"], t, added)
+    found = apply(OPS["add"], t, added)
+    return found if shape else reshaped(found, ())
 
 
 @public()

@@ -8,6 +8,7 @@ from graphflow.compiler.ir import OPS, equal_size, format_shape
 from graphflow.dtypes import bool_
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import Operand, in_dtype, operand, reshaped, tensor_arg
+from graphflow.functions.elementwise import mul
 from graphflow.functions.reduce import reduced
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply
@@ -122,9 +123,9 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
 @public(aliases=("ger",), backward="MulBackward0")
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """The matrix of all products of two vectors' elements."""
-    a, b = _pair("outer", input, vec2, "vec2")
+    a, b = tensor_arg(input, "outer"), tensor_arg(vec2, "outer", "vec2")
     _ranked("outer", a, b, (1, 1))
-    return apply(OPS["mul"], reshaped(a, (a.type_.shape[0], 1)), reshaped(b, (1, b.type_.shape[0])))
+    return mul( reshaped(a, (a.type_.shape[0], 1)), reshaped(b, (1, b.type_.shape[0])))
 
 
 def _combined(name: str, bias: Any, product: Tensor, beta: Operand, alpha: Operand) -> Tensor:

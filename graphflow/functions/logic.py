@@ -9,7 +9,7 @@ from typing import Any
 from graphflow import dtypes
 from graphflow.compiler.ir import OPS
 from graphflow.dtypes import float64
-from graphflow.errors import DTypeError
+from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import Operand, cast, copied, logical, promoted, scalar, tensor_arg
 from graphflow.functions.elementwise import abs_, add, mul, sub
 from graphflow.functions.registry import error, public
@@ -117,6 +117,11 @@ def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> Tensor:
     """Whether ``|input - other| <= atol + rtol * |other|``, as bools; infinities are close to themselves."""
+    for argument, tolerance in (("rtol", rtol), ("atol", atol)):
+        if not tolerance >= 0:
+            raise error(
+                ShapeError, "isclose", f"{argument} must be greater than or equal to zero, got {tolerance}"
+            )
     a, b = promoted("isclose", input, other)
     same = apply(OPS["eq"], a, b)
     if a.dtype.kind != "float":

@@ -22,7 +22,7 @@ from graphflow.functions.common import (
     tensor_arg,
 )
 from graphflow.functions.cumulative import cumsum, from_last, to_last
-from graphflow.functions.index import index_arg, trimmed
+from graphflow.functions.index import index_arg, lifted, trimmed
 from graphflow.functions.registry import error, public
 from graphflow.functions.shape import flatten
 from graphflow.functions.subscript import written
@@ -32,10 +32,11 @@ _REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
 
 
 def _operands(name: str, input: Any, dim: int, index: Any, src: Any) -> tuple[Tensor, int, Tensor, Tensor]:
-    """The tensor, the dimension, the index, and the source in the index's shape."""
-    t, positions = tensor_arg(input, name), index_arg(index, name)
+    """The tensor, the dimension, the index, and the source in the index's shape; each has a dimension."""
+    t, positions = lifted(tensor_arg(input, name)), lifted(index_arg(index, name))
     axis = dim_arg(dim, t.ndim, name)
     given = operand(src, name, "src")
+    given = lifted(given) if isinstance(given, Tensor) else given
     if not isinstance(given, Tensor):
         given = expanded(in_dtype(given, t.dtype), positions.type_.shape)
     if given.dtype is not t.dtype:
@@ -90,14 +91,13 @@ def scatter(
             raise error(ShapeError, "scatter", f"reduce is 'add' or 'multiply', not {reduce!r}")
         wide = _operands("scatter", input, dim, index, source)[3]
         return scatter_reduce(input, dim, index, wide, "sum" if reduce == "add" else "prod")
+    shape = tensor_arg(input, "scatter").type_.shape
     t, axis, positions, wide = _operands("scatter", input, dim, index, source)
-    if not t.ndim:
-        return copied(reshaped(wide, ()))
     if product(positions.type_.shape) == 0:
-        return copied(t)
+        return copied(reshaped(t, shape))
     rows, places, values = _rows(t, axis, positions, wide, "scatter")
     hit, last = _last_written(rows, places, values)
-    return _put_back(t, axis, apply(OPS["where"], hit, last, rows))
+    return reshaped(_put_back(t, axis, apply(OPS["where"], hit, last, rows)), shape)
 
 
 @public()
@@ -111,21 +111,16 @@ def scatter_reduce(
     """
     if reduce not in _REDUCTIONS:
         raise error(ShapeError, "scatter_reduce", f"reduce is one of {_REDUCTIONS}, not {reduce!r}")
+    shape = tensor_arg(input, "scatter_reduce").type_.shape
     t, axis, positions, wide = _operands("scatter_reduce", input, dim, index, src)
-    if not t.ndim:
-        found = scatter_reduce(
-            reshaped(t, (1,)), 0, reshaped(positions, (1,)), reshaped(wide, (1,)), reduce,
-            include_self=include_self,
-        )  # fmt: skip
-        return reshaped(found, ())
     if product(positions.type_.shape) == 0:
-        return copied(t)
+        return copied(reshaped(t, shape))
     rows, places, values = _rows(t, axis, positions, wide, "scatter_reduce")
     if reduce in ("sum", "mean"):
         result = _summed(rows, places, values, reduce == "mean", include_self)
     else:
         result = _combined(rows, places, values, reduce, include_self)
-    return _put_back(t, axis, result)
+    return reshaped(_put_back(t, axis, result), shape)
 
 
 def _summed(rows: Tensor, places: Tensor, values: Tensor, mean: bool, include_self: bool) -> Tensor:

@@ -193,9 +193,11 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """
     t = tensor_arg(self, "unfold", "self")
     axis = dim_arg(dimension, t.ndim, "unfold")
-    t = t if t.ndim else reshaped(t, (1,))
     if step < 1:
         raise error(ShapeError, "unfold", f"step is {step} but must be > 0")
+    if not t.ndim and size == 1:  # PyTorch's: its one window is a vector, without a number of windows
+        return reshaped(t, (1,))
+    t = t if t.ndim else reshaped(t, (1,))
     extent = t.type_.shape[axis]
     if size < 1 or not at_least(extent, size):
         raise error(
