@@ -18,6 +18,7 @@ from graphflow.compiler.trace import Scope, Trace, tracing
 from graphflow.errors import TraceError
 from graphflow.modes import is_grad_enabled
 from graphflow.tensor import Tensor, leaves_of, where_called
+from graphflow.variables import differentiating
 
 Tensors = Sequence[Tensor]
 
@@ -90,11 +91,12 @@ class _Loop:
                 state = trace.states[key]
                 self.held.append(input_node(state.node.attrs["name"], state.node.type))
                 state.current = self.held[-1]
-            with tracing(scope), ir.at(None):
-                carried, emitted = body(
-                    _handles(scope, self.carries, self.wanting),
-                    _handles(scope, self.elements, [wants for _, wants in elements]),
-                )
+            held = _handles(scope, self.carries, self.wanting)
+            read = _handles(scope, self.elements, [wants for _, wants in elements])
+            changed = [trace.states[key].handle for key in self.keys]
+            inside = [t for t in (*held, *read, *changed) if t._requires_grad]
+            with tracing(scope), ir.at(None), differentiating(inside):
+                carried, emitted = body(held, read)
                 self.new = [t._traced_node(scope) for t in carried]
                 self.emitted = [t._traced_node(scope) for t in emitted]
             self.states = [trace.states[key].current for key in self.keys]

@@ -27,7 +27,7 @@ def node_in(tensor: Tensor, trace: Trace | None) -> Node:
 def differentiating(variables: Sequence[Tensor]) -> Iterator[None]:
     """Inside, results that depend on `variables` count as carrying a gradient."""
     trace = current_trace()
-    nodes = [node_in(v, trace) for v in variables]
+    nodes = {node_in(v, trace) for v in variables} - set(VARIABLES)
     VARIABLES.update(nodes)
     try:
         yield

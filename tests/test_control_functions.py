@@ -313,6 +313,24 @@ def test_second_derivatives_of_a_branch_in_a_loop() -> None:
     check_gradients(value, gf.tensor([0.3, 0.7, -1.1], dtype=gf.float64))
 
 
+@pytest.mark.parametrize("way", ["jvp", "vjp", "grad"])
+def test_derivatives_taken_in_a_body_have_derivatives(way: str) -> None:
+    def slope(c: gf.Tensor) -> gf.Tensor:
+        if way == "jvp":
+            return gf.jvp(gf.sin, (c,), (c * c,))[1]
+        if way == "vjp":
+            return gf.vjp(gf.sin, c)[1](c * c)[0]
+        return gf.grad(lambda z: (z.sin() * (c * c)).sum())(c)
+
+    def looped(f: Callable[[gf.Tensor], gf.Tensor]) -> Callable[[gf.Tensor], gf.Tensor]:
+        return lambda x: gf.scan(lambda c, e: (f(c) + e, f(e)), x, gf.stack([x, 2 * x]))[0].sum()
+
+    x = tensor(3)
+    wanted = both(gf.grad(looped(lambda c: c.cos() * c * c)), x)[0]
+    np.testing.assert_allclose(both(gf.grad(looped(slope)), x)[0], wanted)
+    check_gradients(looped(slope), x)
+
+
 # ---------------------------------------------------------------------------------------------- while
 
 

@@ -92,6 +92,22 @@ def test_results_saved_and_what_is_between() -> None:
     np.testing.assert_allclose(compiled.numpy(), 2 * np.cos(2 * X))
 
 
+@pytest.mark.parametrize("way", ["jvp", "vjp", "grad"])
+def test_transforms_in_a_backward_have_derivatives(way: str) -> None:
+    def pull(x: Any, g: Any) -> Any:
+        if way == "jvp":
+            return gf.jvp(gf.sin, (x,), (g,))[1]
+        return gf.vjp(gf.sin, x)[1](g)[0] if way == "vjp" else gf.grad(lambda z: (z.sin() * g).sum())(x)
+
+    sine = gf.autograd.custom_function(lambda x: (x.sin(), x), pull)
+    first = gf.grad(lambda x: sine(x).sum())
+    second = gf.grad(lambda x: first(x).sum())
+    third = gf.grad(lambda x: second(x).sum())
+    found = run(lambda x: (first(x), second(x), third(x)), X)
+    for got, wanted in zip(found, (np.cos(X), -np.sin(X), -np.cos(X)), strict=True):
+        np.testing.assert_allclose(got, wanted)
+
+
 def test_the_gradient_is_the_one_given() -> None:
     class Clip(Function):
         @staticmethod

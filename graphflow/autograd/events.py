@@ -18,6 +18,7 @@ from graphflow.functions.create import zeros_like
 from graphflow.modes import enable_grad, no_grad
 from graphflow.replay import in_history
 from graphflow.tensor import Tensor
+from graphflow.variables import differentiating
 
 if TYPE_CHECKING:
     from graphflow.autograd.function import _Call
@@ -125,7 +126,7 @@ class EagerBackward:
             for old, p, new in zip(ctx._saved, places, again, strict=True)
         )
         try:
-            with enable_grad():
+            with enable_grad(), differentiating(handles):
                 found = self.call.run_backward(self._grads(handles[count + len(self.used) :]))
         finally:
             ctx._shown = None

@@ -24,6 +24,7 @@ from graphflow.modes import enable_grad, is_grad_enabled, no_grad
 from graphflow.replay import escaping
 from graphflow.tensor import Tensor, apply, record, where_called
 from graphflow.trees import flatten_tree
+from graphflow.variables import differentiating
 
 
 class Function:
@@ -245,7 +246,9 @@ class _Call:
             shown = {**{s: s for s in stand_ins}, **dict(zip(kept, seen, strict=False))}
             self.ctx._shown = tuple(None if n is None else Tensor.of_node(shown[n], trace) for n in saved)
             given = [zeros(t) if g is None else g for g, t in zip(grads, made, strict=True)]
-            with enable_grad(), escaping(trace, [*stand_ins, *seen, *received]) as escaped:
+            inside = [*stand_ins, *seen, *received]
+            flowing = differentiating([Tensor.of_node(n, trace) for n in inside])
+            with enable_grad(), escaping(trace, inside) as escaped, flowing:
                 found = self.run_backward([Tensor.of_node(g, trace) for g in given])
             self.ctx._shown = None
             if escaped.nodes:
