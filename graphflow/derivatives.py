@@ -17,8 +17,8 @@ from graphflow.functions.common import reshaped
 from graphflow.functions.create import eye, zeros_like
 from graphflow.linear import Linear
 from graphflow.tensor import Tensor, enable_grad, where_called
-from graphflow.transforms import finished_value, position_of, variable
-from graphflow.trees import flatten_tree, map_tree
+from graphflow.transforms import finished_value, positions_of, variable, with_aux
+from graphflow.trees import flatten_tree, leaves_like, map_tree
 from graphflow.vmap import vmap
 
 Argnums = int | Sequence[int]
@@ -29,8 +29,7 @@ class Derivative:
 
     def __init__(self, name: str, func: Callable[..., Any], args: Sequence[Any], argnums: Argnums,
                  kwargs: dict[str, Any], has_aux: bool):  # fmt: skip
-        wanted = [argnums] if isinstance(argnums, int) else list(argnums)
-        positions = [position_of(name, i, len(args)) for i in wanted]
+        positions = positions_of(name, argnums, len(args))
         chosen = tuple(args[i] for i in positions)
         leaves, build = flatten_tree(chosen[0] if isinstance(argnums, int) else chosen)
         self.build_in = build
@@ -44,12 +43,7 @@ class Derivative:
                 called[position] = part
             with differentiating(self.variables):
                 result = func(*called, **kwargs)
-                if has_aux and not (isinstance(result, tuple) and len(result) == 2):
-                    raise GradientError(
-                        f"{name}: with has_aux=True the function returns (output, aux), it returned "
-                        f"{type(result).__name__}{where_called()}"
-                    )
-                output, aux = result if has_aux else (result, None)
+                output, aux = with_aux(name, result) if has_aux else (result, None)
                 self.outputs, self.build_out = flatten_tree(output)
                 for leaf in self.outputs:
                     if not isinstance(leaf, Tensor):
@@ -128,6 +122,17 @@ def matching(name: str, what: str, given: Sequence[Any], wanted: Sequence[Tensor
     return list(given)
 
 
+def _given(name: str, what: str, tree: Any, like: Any) -> list[Any]:
+    """The leaves of what was given, in the order of what they belong to."""
+    found = leaves_like(tree, like)
+    if found is not None:
+        return found
+    leaves = flatten_tree(tree)[0]
+    if len(leaves) == len(flatten_tree(like)[0]):
+        raise GradientError(f"{name}: {what} have to be nested as what they belong to{where_called()}")
+    return leaves
+
+
 def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """``func(*primals)`` and its vector-Jacobian product, as ``torch.func.vjp``.
 
@@ -140,7 +145,8 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     at = Derivative("vjp", func, primals, tuple(range(len(primals))), {}, has_aux)
 
     def vjp_fn(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
-        given = matching("vjp_fn", "cotangents", flatten_tree(cotangents)[0], at.outputs)
+        leaves = _given("vjp_fn", "cotangents", cotangents, at.output)
+        given = matching("vjp_fn", "cotangents", leaves, at.outputs)
         return at.build_in(at.pull(given))
 
     return (at.output, vjp_fn, at.aux) if has_aux else (at.output, vjp_fn)
@@ -162,7 +168,7 @@ def jvp(
     at = _linearised("jvp", func, primals, has_aux)
     if not isinstance(tangents, tuple):
         raise DTypeError(f"jvp: tangents is a tuple, got {type(tangents).__name__}{where_called()}")
-    given = matching("jvp", "tangents", flatten_tree(tangents)[0], at.variables)
+    given = matching("jvp", "tangents", _given("jvp", "tangents", tangents, primals), at.variables)
     pushed = at.linear.push(given)
     if strict and any(t is None for t in pushed):
         raise GradientError(f"jvp: an output does not depend on the primals{where_called()}")
@@ -176,7 +182,7 @@ def linearize(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..
     at = _linearised("linearize", func, primals, False)
 
     def jvp_fn(*tangents: Any) -> Any:
-        given = matching("jvp_fn", "tangents", flatten_tree(tangents)[0], at.variables)
+        given = matching("jvp_fn", "tangents", _given("jvp_fn", "tangents", tangents, primals), at.variables)
         return at.build_out(at.push(given))
 
     return at.output, jvp_fn

@@ -4,6 +4,7 @@ leaves.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
 
 
 class Storage:
-    """Memory that handles share, with a version that every in-place change advances."""
+    """Memory that handles share, with a version that every in-place change advances. `born` tells which of
+    two is older.
+    """
 
-    __slots__ = ("__weakref__", "_views", "version")
+    __slots__ = ("__weakref__", "_views", "born", "version")
+    count = itertools.count()
 
     def __init__(self) -> None:
         self.version = 0
+        self.born = next(Storage.count)
         self._views: weakref.WeakSet[Tensor] | None = None
 
     def add_view(self, view: Tensor) -> None:

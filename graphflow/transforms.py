@@ -65,11 +65,10 @@ def value_and_grad(
     scalar.
     """
     several = not isinstance(argnums, int)
-    wanted: tuple[int, ...] = tuple(argnums) if not isinstance(argnums, int) else (argnums,)
 
     @functools.wraps(fn)
     def transformed(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        positions = [position_of("grad", i, len(args)) for i in wanted]
+        positions = positions_of("grad", argnums, len(args))
         leaves, build = flatten_tree(tuple(args[i] for i in positions))
         with enable_grad():
             variables = [variable(leaf, "grad") for leaf in leaves]
@@ -78,7 +77,7 @@ def value_and_grad(
                 called[position] = part
             with differentiating(variables):
                 result = fn(*called, **kwargs)
-                value, aux = result if has_aux else (result, None)
+                value, aux = with_aux("grad", result) if has_aux else (result, None)
                 output = _scalar_output(value, "grad")
                 grads = _gradients(output, variables)
         parts = build([finished_value(g) for g in grads])
@@ -88,14 +87,33 @@ def value_and_grad(
     return transformed
 
 
-def position_of(name: str, index: int, count: int) -> int:
-    """A positional argument's number counted from the front."""
-    if not -count <= index < count:
-        raise GradientError(
-            f"{name}: argnums={index}, but the function was called with {count} positional "
-            f"arguments{where_called()}"
+def positions_of(name: str, argnums: int | Sequence[int], count: int) -> list[int]:
+    """Numbers of positional arguments counted from the front, each once."""
+    wanted = [argnums] if isinstance(argnums, int) else argnums
+    if not isinstance(wanted, (tuple, list)) or not all(isinstance(i, int) for i in wanted) or not wanted:
+        raise DTypeError(
+            f"{name}: argnums must be an int or a non-empty tuple of ints, got {argnums!r}{where_called()}"
         )
-    return index % count
+    for index in wanted:
+        if not -count <= index < count:
+            raise GradientError(
+                f"{name}: argnums={index}, but the function was called with {count} positional "
+                f"arguments{where_called()}"
+            )
+    found = [index % count for index in wanted]
+    if len(set(found)) < len(found):
+        raise GradientError(f"{name}: argnums elements must be unique, got {tuple(wanted)}{where_called()}")
+    return found
+
+
+def with_aux(name: str, result: Any) -> tuple[Any, Any]:
+    """What a function returns that has an auxiliary result."""
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise GradientError(
+            f"{name}: with has_aux=True the function returns (output, aux), it returned "
+            f"{type(result).__name__}{where_called()}"
+        )
+    return result
 
 
 def _gradients(output: Tensor, variables: list[Tensor]) -> list[Tensor]:

@@ -35,3 +35,28 @@ def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:
     """The tree with `function` applied to every leaf."""
     leaves, build = flatten_tree(tree)
     return build([function(leaf) for leaf in leaves])
+
+
+def leaves_like(tree: Any, like: Any) -> list[Any] | None:
+    """The leaves of `tree` in the order that `like`, of the same structure, has them: keys of dicts may stand
+    in another order, and lists for tuples. None where the structures differ.
+    """
+    if like is None or tree is None:
+        return [] if like is tree else None
+    if isinstance(like, dict):
+        if not isinstance(tree, dict) or tree.keys() != like.keys():
+            return None
+        pairs = [(tree[key], like[key]) for key in like]
+    elif isinstance(like, (list, tuple)):
+        if not isinstance(tree, (list, tuple)) or len(tree) != len(like):
+            return None
+        pairs = list(zip(tree, like, strict=True))
+    else:
+        return None if isinstance(tree, (dict, list, tuple)) else [tree]
+    found: list[Any] = []
+    for part, wanted in pairs:
+        leaves = leaves_like(part, wanted)
+        if leaves is None:
+            return None
+        found += leaves
+    return found

@@ -15,7 +15,7 @@ from graphflow.compiler.batching import repeated
 from graphflow.compiler.ir import Node, Size, TensorType, equal_size, input_node
 from graphflow.compiler.passes.batch import batch
 from graphflow.compiler.trace import Trace, current_trace
-from graphflow.errors import DTypeError, GradientError, ShapeError, TraceError
+from graphflow.errors import GradientError, ShapeError, TraceError
 from graphflow.functions.arrange import cat
 from graphflow.functions.shape import movedim
 from graphflow.replay import eagerly
@@ -200,7 +200,7 @@ class _Call:
     def _require_tensors(self, results: Sequence[Any]) -> None:
         for result in results:
             if not isinstance(result, Tensor):
-                raise DTypeError(
+                raise ValueError(
                     f"vmap({_name(self.func)}): must only return tensors, got type "
                     f"{type(result).__name__}{where_called()}"
                 )

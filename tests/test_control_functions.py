@@ -313,6 +313,83 @@ def test_second_derivatives_of_a_branch_in_a_loop() -> None:
     check_gradients(value, gf.tensor([0.3, 0.7, -1.1], dtype=gf.float64))
 
 
+def test_in_place_changes_stay_in_the_body() -> None:
+    def run(x: gf.Tensor, rows: gf.Tensor) -> tuple[Any, ...]:
+        def step(c: gf.Tensor, e: gf.Tensor) -> tuple[gf.Tensor, tuple[gf.Tensor, ...]]:
+            e.mul_(2)
+            c += e
+            return c, (c, e)
+
+        last, (sums, doubled) = gf.scan(step, x, rows)
+        same = gf.cond(x.sum() > -99, lambda a: a, lambda a: -a, x)
+        same += 1
+        none = gf.fori_loop(0, 0, lambda i, c: c, x)
+        none += 1
+        once = gf.while_loop(lambda c: c.sum() < -99, lambda c: c, x)
+        once += 1
+        return last, sums, doubled, same, none, once, x, rows
+
+    x, rows = tensor(3), tensor(4, 3)
+    last, sums, doubled, same, none, once, *unchanged = both(run, x, rows)
+    expected = x.numpy() + np.cumsum(2 * rows.numpy(), axis=0)
+    np.testing.assert_allclose(sums, expected)
+    np.testing.assert_allclose(last, expected[-1])
+    np.testing.assert_allclose(doubled, 2 * rows.numpy())
+    for found in (same, none, once):
+        np.testing.assert_allclose(found, x.numpy() + 1)
+    for found, given in zip(unchanged, (x, rows), strict=True):
+        np.testing.assert_array_equal(found, given.numpy())
+
+
+def test_a_buffer_that_a_body_changes_and_emits() -> None:
+    def run(rows: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor]:
+        def step(c: gf.Tensor, e: gf.Tensor) -> tuple[gf.Tensor, gf.Tensor]:
+            buffer.add_(e)
+            return c + buffer, buffer
+
+        return gf.scan(step, gf.zeros(3, dtype=gf.float64), rows)
+
+    rows = tensor(4, 3)
+    for f in (run, gf.compile(run)):
+        buffer = gf.zeros(3, dtype=gf.float64)
+        last, emitted = f(rows)
+        np.testing.assert_allclose(emitted.numpy(), np.cumsum(rows.numpy(), axis=0))
+        np.testing.assert_allclose(last.numpy(), np.cumsum(rows.numpy(), axis=0).sum(0))
+        assert gf.equal(buffer, emitted[-1])
+
+
+def test_dicts_may_come_back_in_another_order() -> None:
+    def run(x: gf.Tensor) -> tuple[gf.Tensor, ...]:
+        last, _ = gf.scan(
+            lambda c, e: ({"b": c["b"] * e, "a": c["a"] + e}, None), {"a": x[0], "b": x[1]}, x
+        )
+        chosen = gf.cond(x.sum() > 0, lambda: {"a": x[0], "b": x[1]}, lambda: {"b": x[2], "a": x[3]})
+        return last["a"], last["b"], chosen["a"], chosen["b"]
+
+    for sign in (1, -1):
+        x = sign * gf.tensor([1.0, 2.0, 3.0, 4.0])
+        found = [float(v) for v in both(run, x)]
+        rest = [1, 2] if sign > 0 else [-4, -3]
+        assert found == [x[0].item() + x.sum().item(), x[1].item() * 24, *rest]
+
+
+def test_operands_as_pytorch_takes_them() -> None:
+    def run(x: gf.Tensor) -> tuple[gf.Tensor, ...]:
+        pair = (x, x + 1)
+        return (
+            gf.cond(x.sum() > 0, lambda a, b: a * b, lambda a, b: a - b, pair),
+            gf.cond(x.sum() > 0, lambda a, b: a * b, lambda a, b: a - b, operands=list(pair)),
+            gf.cond(x.sum() > 0, lambda a, b: a * b, lambda a, b: a - b, *pair),
+            gf.cond(x.sum() > 0, true_fn=lambda a: a, false_fn=lambda a: -a, operands=(x,)),
+        )
+
+    x = gf.tensor([1.0, 2.0])
+    for found, wanted in zip(both(run, x), ([2, 6], [2, 6], [2, 6], [1, 2]), strict=True):
+        assert found.tolist() == wanted
+    with pytest.raises(TypeError, match="tuple or list"):
+        gf.cond(x.sum() > 0, lambda a: a, lambda a: -a, operands=x)
+
+
 @pytest.mark.parametrize("way", ["jvp", "vjp", "grad"])
 def test_derivatives_taken_in_a_body_have_derivatives(way: str) -> None:
     def slope(c: gf.Tensor) -> gf.Tensor:

@@ -118,6 +118,14 @@ def test_vjp() -> None:
     assert (by_x == 2).all()
 
 
+def test_cotangents_and_tangents_go_by_the_keys_of_dicts() -> None:
+    x = gf.tensor(X)
+    _, pull = gf.vjp(lambda y: {"a": y, "b": 10 * y}, x)
+    assert gf.equal(pull({"b": gf.zeros_like(x), "a": x})[0], x)
+    _, moved = gf.jvp(lambda d: d["a"] + 10 * d["b"], ({"a": x, "b": x},), ({"b": 0 * x, "a": x},))
+    assert gf.equal(moved, x)
+
+
 def test_python_may_decide_outside_of_compiled_functions() -> None:
     def f(x: Any) -> Any:
         return x * 3 if x.sum().item() > 0 else x * 5
@@ -180,6 +188,10 @@ def test_values_overwritten_since_are_noticed() -> None:
         (lambda x: gf.vjp(gf.sin, x.long()), "floating point"),
         (lambda x: gf.vjp(gf.sin, x)[1](x[0]), "has to be float64"),
         (lambda x: gf.vjp(gf.sin, x)[1]((x, x)), "expected 1 cotangents, got 2"),
+        (lambda x: gf.vjp(lambda y: (y, y), x)[1]([[x], x]), "nested as what they belong to"),
+        (lambda x: gf.jacrev(gf.mul, (0, 0))(x, x), "must be unique"),
+        (lambda x: gf.jacrev(gf.mul, (0, -2))(x, x), "must be unique"),
+        (lambda x: gf.jacfwd(gf.mul, "a")(x, x), "must be an int or"),
         (lambda x: gf.jvp(gf.sin, x, x), "primals is a non-empty tuple"),
         (lambda x: gf.jvp(gf.sin, (x,), (x[0],)), "tangents 0 has to be"),
         (lambda x: gf.jvp(lambda a: gf.ones(2), (x,), (x,), strict=True), "does not depend"),

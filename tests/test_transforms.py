@@ -111,6 +111,9 @@ def test_compiled_transforms() -> None:
             r"return a scalar, it returned shape \(2\)",
         ),
         (lambda: gf.grad(lambda x: (x, 1))(gf.ones(())), GradientError, "has_aux=True"),
+        (lambda: gf.grad(lambda x: x, has_aux=True)(gf.ones(())), GradientError, "returns \\(output, aux\\)"),
+        (lambda: gf.grad(lambda x, y: x, (0, 0))(gf.ones(()), 1), GradientError, "must be unique"),
+        (lambda: gf.grad(lambda x: x, "a")(gf.ones(())), TypeError, "must be an int or"),
         (
             lambda: gf.grad(lambda x: x.sum())(gf.tensor([1, 2])),
             DTypeError,

@@ -17,6 +17,7 @@ from graphflow.functions.arrange import stack
 from graphflow.functions.common import (
     Extent,
     at_least,
+    copied,
     is_one,
     logical,
     operand,
@@ -26,10 +27,11 @@ from graphflow.functions.common import (
 )
 from graphflow.functions.create import zeros
 from graphflow.functions.registry import error, public
+from graphflow.memory import Storage
 from graphflow.scopes import abstract_emitted, trace_cond, trace_scan, trace_while
 from graphflow.sizes import SymbolicSize
 from graphflow.tensor import Tensor
-from graphflow.trees import flatten_tree
+from graphflow.trees import flatten_tree, leaves_like
 
 Build = Callable[[Sequence[Any]], Any]
 
@@ -79,15 +81,19 @@ def _same_type(name: str, path: str, before: TensorType, after: TensorType, told
 _CARRIED = "goes in as {} and comes out as {}: what is carried keeps its dtype and shape"
 
 
-def _carried(tree: Any, name: str, types: Sequence[TensorType], paths: Sequence[str]) -> list[Tensor]:
+def _carried(
+    tree: Any, name: str, like: Any, types: Sequence[TensorType], paths: Sequence[str]
+) -> list[Tensor]:
     """The leaves of a new carry, which has to be like the old one."""
-    leaves, _, found = _leaves(tree, name, "carry")
-    if found != list(paths):
+    ordered = leaves_like(tree, like)
+    if ordered is None:
+        found = _leaves(tree, name, "carry")[2]
         raise error(
             DTypeError, name,
             f"the carry goes in as {', '.join(paths) or 'nothing'} and comes out as "
             f"{', '.join(found) or 'nothing'}: the body has to return a carry of the same structure",
         )  # fmt: skip
+    leaves = [_tensor(leaf, name, path) for leaf, path in zip(ordered, paths, strict=True)]
     for path, type_, leaf in zip(paths, types, leaves, strict=True):
         _same_type(name, path, type_, leaf.type_, _CARRIED)
     return leaves
@@ -160,7 +166,7 @@ def scan(
             raise error(
                 DTypeError, "scan", f"the function has to return (carry, y), not {type(result).__name__}"
             )
-        new = _carried(result[0], "scan", types, paths)
+        new = _carried(result[0], "scan", init, types, paths)
         emitted, build_y, y_paths = _leaves(result[1], "scan", "y")
         if form and form[0][1] != y_paths:
             raise error(DTypeError, "scan", "the function returns a y of another structure in every round")
@@ -185,12 +191,30 @@ def _run_scan(
 ) -> tuple[list[Tensor], list[Tensor]]:
     if count == 0:
         types = abstract_emitted(body, first, sequences)
-        return first, [zeros((0, *t.shape), dtype=t.dtype) for t in types]
+        return [copied(t) for t in first], [zeros((0, *t.shape), dtype=t.dtype) for t in types]
     rounds: list[list[Tensor]] = [[] for _ in range(count)]
-    carried = first
+    started = next(Storage.count)
+    carried, own = [copied(t) for t in first], [copied(s) for s in sequences]
     for step in reversed(range(count)) if reverse else range(count):
-        carried, rounds[step] = body(carried, [s[step] for s in sequences])
+        begun = next(Storage.count)
+        new, emitted = body(carried, [s[step] for s in own])
+        carried = _apart(new, started)
+        rounds[step] = _apart(emitted, begun, carried)
     return carried, [stack(column) for column in zip(*rounds, strict=True)]
+
+
+def _apart(values: Sequence[Tensor], since: int, others: Sequence[Tensor] = ()) -> list[Tensor]:
+    """Values as a compiled function gives them: none shares memory with another one, with `others`, or with
+    a tensor that is older than `since`, so that no change in place reaches two.
+    """
+    taken = {id(t._storage) for t in others}
+    found = []
+    for value in values:
+        if value._storage.born < since or id(value._storage) in taken:
+            value = copied(value)
+        taken.add(id(value._storage))
+        found.append(value)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- cond
@@ -206,26 +230,41 @@ def _predicate(pred: Any, name: str) -> Tensor:
 
 
 @public(method=False)
-def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
-    """``true_fn(*operands)`` where `pred` holds, else ``false_fn(*operands)``, as ``jax.lax.cond``.
+def cond(
+    pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *args: Any, operands: Any = ()
+) -> Any:
+    """``true_fn(*operands)`` where `pred` holds, else ``false_fn(*operands)``, as ``torch.cond``.
 
-    `pred` is a tensor of one element, or a Python bool. In a compiled function only the chosen branch runs;
+    `pred` is a tensor of one element, or a Python bool. `operands` is a tuple or list, or the operands follow
+    one by one, as in ``jax.lax.cond``. In a compiled function only the chosen branch runs;
     both have to give results of the same structure, dtypes and shapes (DTypeError, ShapeError). Tensors that
     the functions use without being given them are operands, too.
     """
     _callable(true_fn, "cond", "true_fn")
     _callable(false_fn, "cond", "false_fn")
+    if args:
+        operands = args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args
+    if not isinstance(operands, (tuple, list)):
+        raise error(DTypeError, "cond", f"operands is a tuple or list, not {type(operands).__name__}")
     if isinstance(pred, bool):
         return (true_fn if pred else false_fn)(*operands)
     flag = _predicate(pred, "cond")
     trace = current_trace()
     if trace is None:
-        return (true_fn if flag.item() else false_fn)(*operands)
+        begun = next(Storage.count)
+        found, build, _ = _leaves((true_fn if flag.item() else false_fn)(*operands), "cond", "result")
+        return build(_apart(found, begun))
+    trees: list[Any] = []
     results: list[tuple[list[Tensor], Build, list[str]]] = []
 
     def branch(function: Callable[..., Any]) -> Callable[[], list[Tensor]]:
         def run() -> list[Tensor]:
-            results.append(_leaves(function(*operands), "cond", "result"))
+            tree = function(*operands)
+            if trees:  # the second branch's dicts in the order of the first's
+                ordered = leaves_like(tree, trees[0])
+                tree = tree if ordered is None else flatten_tree(trees[0])[1](ordered)
+            trees.append(tree)
+            results.append(_leaves(tree, "cond", "result"))
             return results[-1][0]
 
         return run
@@ -269,7 +308,7 @@ def while_loop(
         return _predicate(_tensor(cond_fn(build(carried)), "while_loop", "condition"), "while_loop")
 
     def body(carried: Sequence[Tensor]) -> list[Tensor]:
-        return _carried(body_fn(build(carried)), "while_loop", types, paths)
+        return _carried(body_fn(build(carried)), "while_loop", init, types, paths)
 
     most = None if max_steps is None else _whole(max_steps, "while_loop", "max_steps")
     trace = current_trace()
@@ -277,9 +316,10 @@ def while_loop(
         return build(trace_while(trace, condition, body, first))
     if trace is not None:
         return build(_bounded(condition, body, first, most))
-    carried, rounds = first, 0
+    started = next(Storage.count)
+    carried, rounds = [copied(t) for t in first], 0
     while (most is None or at_least(most, rounds + 1)) and condition(carried).item():
-        carried, rounds = body(carried), rounds + 1
+        carried, rounds = _apart(body(carried), started), rounds + 1
     return build(carried)
 
 
