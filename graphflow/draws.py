@@ -159,7 +159,8 @@ def uniform_(
     require_float(self, "uniform_")
     if not float(from_) <= float(to):
         raise error(ShapeError, "uniform_", f"expects from <= to, but found from={from_} > to={to}")
-    drawn = uniform(*_work(self), generator)
+    shape, work = _work(self)
+    drawn = cast(uniform(shape, self.dtype, generator), work)  # in steps of the dtype's own, so never `to`
     return self._assign(_moved(drawn, float(to) - float(from_), from_, self.dtype))
 
 
@@ -250,20 +251,20 @@ def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None
 
 @public(function=False)
 def random_(
-    self: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None
+    self: Tensor, from_: int | None = None, to: Any = ..., *, generator: Generator | None = None
 ) -> Tensor:
-    """Fills the tensor with integers in [from, to); ``random_(n)`` starts at 0, without bounds up to what
-    fits exactly.
+    """Fills the tensor with integers in [from, to); ``random_(n)`` starts at 0. Without `to`, or with
+    None for it, up to what fits exactly.
     """
-    if to is None:
-        if self.dtype.kind == "int":
-            last = iinfo(self.dtype).max + (self.dtype is not int64)
-        else:
-            last = _EXACT[self.dtype.name]
-        first, to = (0, from_) if from_ else (0, last)
+    if self.dtype.kind == "int":
+        end = iinfo(self.dtype).max + (self.dtype is not int64 or from_ is not None)
     else:
-        first = from_
-    return self._assign(integers(first, to, self.type_.shape, self.dtype, generator, "random_"))
+        end = _EXACT[self.dtype.name]
+    if to is ...:
+        first, last = (0, end) if from_ is None else (0, from_)
+    else:
+        first, last = from_ or 0, end if to is None else to
+    return self._assign(integers(first, last, self.type_.shape, self.dtype, generator, "random_"))
 
 
 # One above the integers up to which all are exact.

@@ -36,7 +36,8 @@ from graphflow.functions.common import (
 from graphflow.functions.create import finished, tensor
 from graphflow.functions.order import argsort
 from graphflow.functions.registry import error, public, spread
-from graphflow.tensor import Tensor, apply, concrete, no_grad
+from graphflow.runtime.device import Device
+from graphflow.tensor import Tensor, apply, concrete, no_grad, where_called
 from graphflow.vmap import draw
 
 
@@ -45,13 +46,22 @@ class Generator:
     the CPU.
     """
 
+    device = Device("cpu")
+
     def __init__(self, device: Any = None):
         state = tensor([0, 0], dtype=int64, device=device)
         state.name = "rng"
         self.state = state
 
     def manual_seed(self, seed: int) -> Generator:
-        """Starts the stream of `seed` from its beginning. Seeds are taken modulo 2**64."""
+        """Starts the stream of `seed` from its beginning; a negative one is taken modulo 2**64.
+
+        DTypeError unless it is an integer, ValueError unless it is from -2**63 to 2**64 - 1.
+        """
+        if not fits(seed, int) or isinstance(seed, bool):
+            raise misfit("manual_seed", "seed", int, seed)
+        if not -(2**63) <= seed < 2**64:
+            raise ValueError(f"manual_seed: a seed is from -2**63 to 2**64 - 1, got {seed}{where_called()}")
         first = apply(OPS["eq"], apply(OPS["iota"], size=2), scalar(0, int64))
         value = apply(OPS["where"], first, scalar(int(seed), int64), scalar(0, int64))
         with no_grad():
@@ -65,9 +75,15 @@ class Generator:
         return chosen
 
     def initial_seed(self) -> int:
-        """The seed the stream was started with."""
+        """The seed the stream was started with, from 0 to 2**64 - 1."""
         with concrete():
-            return int(self.state[0].item())
+            return int(self.state[0].item()) % 2**64
+
+    def clone_state(self) -> Generator:
+        """Another generator that goes on as this one would."""
+        other = Generator()
+        other.set_state(self.get_state())
+        return other
 
     def get_state(self) -> Tensor:
         """A copy of (seed, offset), int64."""
@@ -77,7 +93,7 @@ class Generator:
         """Goes on from a state that `get_state` gave."""
         state = tensor_arg(new_state, "set_state", "new_state")
         if state.dtype is not int64 or state.type_.shape != (2,):
-            raise error(ShapeError, "set_state", f"a state is int64[2], (seed, offset); got {state.type_}")
+            raise error(DTypeError, "set_state", f"a state is int64[2], (seed, offset); got {state.type_}")
         self.state._assign(state)
 
 
@@ -137,6 +153,19 @@ def get_rng_state() -> Tensor:
 def set_rng_state(new_state: Tensor) -> None:
     """Sets the default generator's state."""
     current_generator().set_state(new_state)
+
+
+@contextmanager
+def fork_rng(devices: Any = None, enabled: bool = True, **kwargs: Any) -> Iterator[None]:
+    """What is drawn inside leaves the default generator as it was, after ``torch.random.fork_rng``. Other
+    arguments are PyTorch's and mean nothing here.
+    """
+    before = get_rng_state()
+    try:
+        yield
+    finally:
+        if enabled:
+            set_rng_state(before)
 
 
 # ---------------------------------------------------------------------------------------------- draws
@@ -252,14 +281,29 @@ def integers(
     """Integers in [low, high), every one equally likely up to (high - low) / 2**63."""
     if high <= low:
         raise error(ShapeError, name, f"needs low < high, got {low} and {high}")
-    if high - low > 2**63 - 1:
-        raise error(ShapeError, name, f"the range from {low} to {high} is wider than 2**63")
     least, most = _ends(dtype)
     if low < least or high - 1 > most:
         raise error(ShapeError, name, f"{dtype} can't hold all integers from {low} to {high - 1}")
+    if high - low == 2**63:
+        return cast(apply(OPS["add"], uniform_bits(shape, generator), scalar(low, int64)), dtype)
+    if high - low > 2**63:
+        return cast(_wide_integers(low, high, shape, generator), dtype)
     # the bias of 63 bits is below range / 2**63
     drawn = apply(OPS["remainder"], uniform_bits(shape, generator), scalar(high - low, int64))
     return cast(apply(OPS["add"], drawn, scalar(low, int64)), dtype)
+
+
+def _wide_integers(low: int, high: int, shape: tuple[Extent, ...], generator: Generator | None) -> Tensor:
+    """64 bits, taken from -2**63 on; where those are outside of [low, high), by its width less."""
+    first, last = words(shape, 2, generator)
+    bits = sampling.joined(apply(OPS["sub"], first, scalar(2**31, int64)), 32, last)
+    width = high - low
+    if width == 2**64:
+        return bits
+    beyond = apply(OPS["ge"], bits, scalar(width - 2**63, int64))
+    back = apply(OPS["sub"], apply(OPS["sub"], bits, scalar(width - 2**63, int64)), scalar(2**63 - 1, int64))
+    inside = apply(OPS["where"], beyond, apply(OPS["sub"], back, scalar(1, int64)), bits)
+    return apply(OPS["add"], inside, scalar(low + 2**63, int64))
 
 
 def _ends(dtype: DType) -> tuple[float, float]:
@@ -293,7 +337,7 @@ def randint(
     if size is None or high is None or isinstance(high, (list, tuple)):
         raise error(ShapeError, "randint", "needs a size: randint(low, high, size) or randint(high, size)")
     for argument, value in (("low", low), ("high", high)):
-        if not fits(value, float):
+        if isinstance(value, (bool, float)) or not hasattr(value, "__index__"):
             raise misfit("randint", argument, int, value)
     shape = new_shape_args((tuple(size) if isinstance(size, (list, tuple)) else size,), "randint")
     return finished(integers(int(low), int(high), shape, as_dtype(dtype), generator), device, requires_grad)
@@ -360,6 +404,9 @@ def normal(
 
 
 def check_spread(std: Any, name: str) -> None:
-    """ShapeError for a negative standard deviation."""
-    if isinstance(std, (int, float)) and std < 0:
+    """ShapeError for a negative standard deviation, where its numbers are there to be looked at."""
+    if isinstance(std, Tensor):
+        if std._array is not None and current_trace() is None and (std._array.astype("float64") < 0).any():
+            raise error(ShapeError, name, "expects all elements of std >= 0.0")
+    elif isinstance(std, (int, float)) and std < 0:
         raise error(ShapeError, name, f"expects std >= 0.0, but found std {std}")

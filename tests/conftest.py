@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from graphflow import manual_seed
 from graphflow.compiler import pipeline
 from hypothesis import settings
 
@@ -23,6 +24,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write golden files instead of comparing with them"
     )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test's random numbers don't depend on the tests that ran before it."""
+    manual_seed(0)
 
 
 @pytest.fixture

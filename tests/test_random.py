@@ -63,8 +63,15 @@ def test_seeds_and_states_start_streams() -> None:
     gf.manual_seed(2)
     assert not gf.equal(gf.rand(3), a)
     gf.manual_seed(-1)
-    assert gf.initial_seed() == -1
-    gf.manual_seed(2**64 + 1)
+    assert gf.initial_seed() == 2**64 - 1
+    with pytest.raises(ValueError, match="to 2\\*\\*64 - 1"):
+        gf.manual_seed(2**64)
+    for wrong in ("a", 1.5, True):
+        with pytest.raises(gf.errors.DTypeError, match="'seed' must be an integer"):
+            gf.manual_seed(wrong)
+    gf.manual_seed(1)
+    with gf.random.fork_rng():
+        gf.rand(7)
     assert gf.equal(gf.rand(3), a)
     assert gf.seed() == gf.initial_seed()
 
@@ -78,7 +85,9 @@ def test_generators_have_streams_of_their_own() -> None:
     assert gf.get_rng_state().tolist() == before
     two.set_state(one.get_state())
     assert gf.equal(gf.randperm(5, generator=one), gf.randperm(5, generator=two))
-    with pytest.raises(gf.errors.ShapeError, match=r"int64\[2\]"):
+    three = one.clone_state()
+    assert gf.equal(gf.rand(2, generator=one), gf.rand(2, generator=three)) and three.device.type == "cpu"
+    with pytest.raises(TypeError, match=r"int64\[2\]"):
         one.set_state(gf.zeros(3))
 
 
@@ -105,11 +114,33 @@ def test_integers_stay_in_their_range() -> None:
     assert gf.randint(3, 4, (5,)).tolist() == [3] * 5
     assert gf.randint(0, 255, (4,), dtype=gf.uint8).dtype is gf.uint8
     assert gf.randint_like(gf.zeros(2, 3), 5).dtype is gf.float32
+    for low, high in ((-(2**63), 2**63 - 1), (0, 2**63), (-(2**63), 5), (-(2**62), 2**62 + 2**61)):
+        gf.manual_seed(7)
+        wide = gf.randint(low, high, (4000,))
+        parts = np.floor((wide.numpy().astype(object) - low) / (high - low) * 4).astype(int)
+        assert low <= wide.min().item() and wide.max().item() < high and set(parts) == {0, 1, 2, 3}
+        gf.manual_seed(7)
+        assert gf.equal(gf.compile(gf.randint)(low, high, (4000,)), wide)
+    with pytest.raises(TypeError, match="'high' must be an integer"):
+        gf.randint(0, 2.5, (2,))
     for bad in (lambda: gf.randint(3, 3, (2,)), lambda: gf.randint(3)):
         with pytest.raises(gf.errors.ShapeError):
             bad()
     with pytest.raises(gf.errors.DTypeError, match="floating point"):
         gf.rand(3, dtype=gf.int64)
+
+
+def test_half_precision_fills_stay_below_the_end() -> None:
+    for dtype in (gf.float16, gf.bfloat16):
+        x = gf.empty(20_000, dtype=dtype).uniform_(0, 1)
+        assert x.min().item() >= 0 and x.max().item() < 1
+
+
+def test_integers_up_to_what_fits() -> None:
+    assert gf.zeros(300, dtype=gf.uint8).random_(250, None).unique().tolist() == [*range(250, 256)]
+    assert gf.zeros(9, dtype=gf.int64).random_(2**62, None).min().item() >= 2**62
+    with pytest.raises(ValueError, match="low < high"):
+        gf.zeros(3).random_(0)
 
 
 def test_tensors_are_filled_in_place() -> None:

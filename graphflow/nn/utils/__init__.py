@@ -1,6 +1,6 @@
 """Helpers around networks: PyTorch's ``torch.nn.utils``."""
 
-from graphflow.nn.utils import rnn
+from graphflow.nn.utils import rnn, stateless
 from graphflow.nn.utils.clip_grad import (
     clip_grad_norm_,
     clip_grad_value_,
@@ -16,5 +16,6 @@ __all__ = [
     "get_total_norm",
     "parameters_to_vector",
     "rnn",
+    "stateless",
     "vector_to_parameters",
 ]
