@@ -10,9 +10,7 @@ code can read some whose names aren't in it.
 
 from __future__ import annotations
 
-import dis
 import functools
-import itertools
 import operator
 import types
 from collections import deque
@@ -20,6 +18,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from graphflow.bytecode import DYNAMIC, Load, loads, names_in
 from graphflow.snapshots import (
     LIBRARY,
     LIMIT,
@@ -36,13 +35,6 @@ from graphflow.snapshots import (
 
 _DESCRIPTORS = (property, staticmethod, classmethod, functools.cached_property)
 _FIXED = (types.ModuleType, types.BuiltinFunctionType)
-_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF")
-_TESTS = ("STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR", "IS_OP")  # these look at nothing inside an object
-# What reads attributes whose names need not be in the code.
-_DYNAMIC = frozenset(
-    ["getattr", "hasattr", "vars", "dir", "eval", "exec", "locals", "__dict__", "__getattribute__",
-     "attrgetter", "methodcaller", "asdict", "astuple"]
-)  # fmt: skip
 _UNCALLED = ("__init__", "__new__", "__post_init__", "__repr__")  # of an object that is there already
 _Place = tuple[Hashable, str]
 _Key = tuple[tuple[str, Hashable], ...]
@@ -206,72 +198,6 @@ def _is_own(module: str | None) -> bool:
     return root(module) in ("graphflow", "numpy", "builtins")
 
 
-class _Load(NamedTuple):
-    """A chain like ``config.rate``: how its beginning is found, and whether its end is only tested."""
-
-    kind: str
-    name: str
-    path: tuple[str, ...]
-    ended: bool = True
-
-
-def _loads(code: types.CodeType) -> Iterator[_Load]:
-    """Every chain of names in code and in the functions inside it."""
-    chain: _Load | None = None
-    for instruction in dis.get_instructions(code):
-        name = instruction.opname
-        if name in ("LOAD_ATTR", "LOAD_METHOD") and chain is not None:
-            chain = chain._replace(path=(*chain.path, instruction.argval))
-            continue
-        if chain is not None:
-            yield chain._replace(ended=name not in _TESTS and not name.endswith("NONE"))
-            chain = None
-        if name in _LOADS or "LOAD_FAST" in name:
-            loaded = instruction.argval
-            kind = "global" if name in ("LOAD_GLOBAL", "LOAD_NAME") else "fast" if "FAST" in name else "cell"
-            if isinstance(loaded, tuple):  # two at once
-                if name.startswith("LOAD"):
-                    yield _Load(kind, str(loaded[0]), ())
-                loaded = loaded[-1]
-            chain = _Load(kind, str(loaded), ())
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _loads(constant)
-
-
-def _names_in(code: types.CodeType) -> set[str]:
-    """The names of all attributes (and globals) that code and the functions inside it mention.
-
-    ``getattr(config, "rate")`` mentions one; where the name isn't written down so plainly, or objects are
-    matched against patterns, something of `_DYNAMIC` is among them.
-    """
-    names = set(code.co_names) - {"getattr", "hasattr"}
-    instructions = list(dis.get_instructions(code))
-    for number, instruction in enumerate(instructions):
-        if instruction.opname == "MATCH_CLASS":
-            names |= _DYNAMIC
-        if instruction.argval in ("getattr", "hasattr") and instruction.opname != "LOAD_CONST":
-            name = _attribute_asked_for(instructions[number + 1 :])
-            names.add("getattr" if name is None else name)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names_in(constant)
-    return names
-
-
-def _attribute_asked_for(rest: list[dis.Instruction]) -> str | None:
-    """The name in ``(config, "rate")`` or ``(config, "rate", 0.0)``; None for anything more involved."""
-    rest = [i for i in rest[:12] if i.opname not in ("PUSH_NULL", "PRECALL")]
-    loads = (*_LOADS, "LOAD_FAST", "LOAD_FAST_BORROW")
-    if not rest or rest[0].opname not in loads:
-        return None
-    rest = list(itertools.dropwhile(lambda i: i.opname == "LOAD_ATTR", rest[1:]))
-    if len(rest) < 3 or rest[0].opname != "LOAD_CONST" or not isinstance(rest[0].argval, str):
-        return None
-    called = rest[2 if rest[1].opname.startswith(("LOAD_CONST", "LOAD_SMALL_INT", *loads)) else 1]
-    return rest[0].argval if called.opname == "CALL" else None
-
-
 def _follow(value: Any, path: tuple[str, ...]) -> Any:
     """The attribute at the end of a path, read without running properties; `MISSING` where there is none."""
     for name in path:
@@ -324,7 +250,7 @@ class _Reading:
 
     def all_names(self) -> frozenset[str] | None:
         """The names of attributes that objects are compared by; None for all."""
-        return None if self._all or self._names & _DYNAMIC else frozenset(self._names)
+        return None if self._all or self._names & DYNAMIC else frozenset(self._names)
 
     def _begin_at(self, function: Any, name: str, value: Any) -> None:
         """Starts from what a function's code does with one of its parameters."""
@@ -337,8 +263,8 @@ class _Reading:
             self._watch(Watch(name, lambda: value, id(value), True))
         if plain is not None:
             self._seen.add((plain.__code__, id(value)))
-            self._names |= _names_in(plain.__code__)
-            for load in dict.fromkeys(_loads(plain.__code__)):
+            self._names |= names_in(plain.__code__)
+            for load in dict.fromkeys(loads(plain.__code__)):
                 if known and load.name == name and load.kind != "global":
                     self._along_self(name, value, plain, load)
 
@@ -371,10 +297,10 @@ class _Reading:
         cells = dict(zip(code.co_freevars, plain.__closure__ or (), strict=True))
         own = code.co_varnames[0] if code.co_argcount and holder is not MISSING else None
         if root(plain.__module__) not in LIBRARY:
-            self._names |= _names_in(code)
+            self._names |= names_in(code)
         if own is not None and "super" in code.co_names:
             self._use_bases(label, holder, code)
-        for load in dict.fromkeys(_loads(code)):
+        for load in dict.fromkeys(loads(code)):
             if load.name == own and load.kind != "global" and own not in cells:
                 self._along_self(label, holder, plain, load)
                 continue
@@ -391,7 +317,7 @@ class _Reading:
                 if isinstance(owner.__dict__.get(name), types.FunctionType):
                     self._use(_Used(owner.__dict__[name], label, holder))
 
-    def _along_self(self, label: str, holder: Any, method: types.FunctionType, load: _Load) -> None:
+    def _along_self(self, label: str, holder: Any, method: types.FunctionType, load: Load) -> None:
         """The values on the way to ``self.path`` in a method of `holder`, which itself is what it is."""
         called = _is_network(holder) and _plain_function(_forward_of(holder)) is method
         for watch in self._along(label, lambda: holder, id(holder), load, first=1 if load.path else 0):
@@ -401,7 +327,7 @@ class _Reading:
                 self._watch(watch)
 
     def _along(
-        self, name: str, read: Callable[[], Any], place: int, load: _Load, first: int = 0
+        self, name: str, read: Callable[[], Any], place: int, load: Load, first: int = 0
     ) -> Iterator[Watch]:
         """The values on the way to ``name.path``; functions among them are put on the list."""
         path = load.path
