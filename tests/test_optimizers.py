@@ -27,6 +27,37 @@ def descents(p: np.ndarray, o: dict[str, Any]) -> Iterator[tuple[int, np.ndarray
         yield t, g, lr
 
 
+def adafactor(p: np.ndarray, o: dict[str, Any]) -> None:
+    low, high = o.get("eps", (np.finfo(float).eps, 1e-3))
+    rows, columns = np.zeros((2, 1)), np.zeros((1, 3))
+    for t, grad in enumerate(GRADS, 1):
+        g, lr = (-grad if o.get("maximize") else grad), o["lr"] * (0.5 if t > 50 else 1)
+        share = t ** o.get("beta2_decay", -0.8)
+        size = max(high, np.sqrt((p**2).mean())) * min(lr, t**-0.5)
+        p *= 1 - lr * o.get("weight_decay", 0)
+        rows += share * ((g**2).mean(1, keepdims=True) - rows)
+        columns += share * ((g**2).mean(0, keepdims=True) - columns)
+        step = g / np.sqrt(np.maximum(rows @ columns / max(rows.mean(), low), low**2))
+        p -= size * step / max(1.0, np.sqrt((step**2).mean()) / o.get("d", 1.0))
+
+
+def muon(p: np.ndarray, o: dict[str, Any]) -> None:
+    a, b, c = o.get("ns_coefficients", (3.4445, -4.7750, 2.0315))
+    momentum, buffer = o.get("momentum", 0.95), np.zeros_like(p)
+    for t, g in enumerate(GRADS, 1):
+        lr = o["lr"] * (0.5 if t > 50 else 1)
+        buffer = momentum * buffer + (1 - momentum) * g
+        along = momentum * buffer + (1 - momentum) * g if o.get("nesterov", True) else buffer
+        # The iteration is the polynomial a s + b s³ + c s⁵ of the singular values.
+        u, s, v = np.linalg.svd(along, full_matrices=False)
+        s = s / np.sqrt((along**2).sum())
+        for _ in range(o.get("ns_steps", 5)):
+            s = a * s + b * s**3 + c * s**5
+        rate = lr * (0.2 * np.sqrt(3) if o.get("adjust_lr_fn") else 1.0)
+        p *= 1 - lr * o.get("weight_decay", 0.1)
+        p -= rate * (u * s) @ v
+
+
 def adagrad(p: np.ndarray, o: dict[str, Any]) -> None:
     total = np.full_like(p, o.get("initial_accumulator_value", 0))
     for t, g, lr in descents(p, o):
@@ -140,6 +171,12 @@ CASES: list[tuple[type[optim.Optimizer], Formula, dict[str, Any]]] = [
     (optim.ASGD, asgd, {"lr": 0.1, "lambd": 0.1, "alpha": 0.5, "weight_decay": 0.1}),
     (optim.ASGD, asgd, {"lr": 0.1, "maximize": True}),
     (optim.Rprop, rprop, {"lr": 0.01}),
+    (optim.Adafactor, adafactor, {"lr": 0.01}),
+    (optim.Adafactor, adafactor, {"lr": 0.5, "weight_decay": 0.1, "d": 1.5, "maximize": True}),
+    (optim.Adafactor, adafactor, {"lr": 0.1, "beta2_decay": -0.5, "eps": (0.1, 1.0)}),
+    (optim.Muon, muon, {"lr": 0.02}),
+    (optim.Muon, muon, {"lr": 0.02, "nesterov": False, "adjust_lr_fn": "match_rms_adamw", "ns_steps": 3}),
+    (optim.Muon, muon, {"lr": 0.02, "weight_decay": 0.0, "momentum": 0.5, "ns_coefficients": (2, -1.5, 0.5)}),
     (optim.Rprop, rprop, {"lr": 0.1, "etas": (0.4, 1.5), "step_sizes": (0.05, 0.2), "maximize": True}),
 ]
 
@@ -274,3 +311,42 @@ def test_groups_mix_maximize_amsgrad_and_dampening(
         wanted = START.copy()
         formula(wanted, {"lr": 0.1, **common, **group})
         np.testing.assert_allclose(p.detach().numpy(), wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_adafactor_of_vectors_and_of_stacks_of_matrices() -> None:
+    vector = gf.tensor([1.0, -2.0], dtype=gf.float64, requires_grad=True)
+    stack = gf.tensor(np.stack([START, START]), requires_grad=True)
+    optimizer = optim.Adafactor([vector, stack])
+    vector.grad, stack.grad = gf.tensor([1.0, 3.0], dtype=gf.float64), gf.tensor(GRADS[:2])
+    optimizer.step()
+    # The first step is along the sign, as the second moment is the square, scaled by the parameter's rms.
+    np.testing.assert_allclose(vector.detach().numpy(), np.array([1, -2]) - 0.01 * 2.5**0.5, rtol=1e-9)
+    assert {k: tuple(v.shape) for k, v in optimizer.state[stack].items()} == {
+        "step": (),
+        "row_var": (2, 2, 1),
+        "col_var": (2, 1, 3),
+    }
+
+
+def test_muon_takes_matrices_only_and_tall_ones_too() -> None:
+    with pytest.raises(ValueError, match="Muon only supports 2D parameters"):
+        optim.Muon([gf.ones(3, requires_grad=True)])
+    with pytest.raises(ValueError, match="Adjust learning rate function loud is not supported"):
+        optim.Muon([gf.ones(3, 3, requires_grad=True)], adjust_lr_fn="loud")
+    wide, tall = (gf.tensor(x, requires_grad=True) for x in (START, START.T.copy()))
+    one = optim.Muon([wide], lr=0.1, weight_decay=0.0)
+    other = optim.Muon([tall], lr=0.1 / np.sqrt(1.5), weight_decay=0.0)
+    wide.grad, tall.grad = gf.tensor(GRADS[0]), gf.tensor(GRADS[0].T.copy())
+    one.step()
+    other.step()
+    np.testing.assert_allclose(wide.detach().numpy(), tall.detach().numpy().T, rtol=1e-12)
+
+
+def test_sparse_adam_names_adam() -> None:
+    p = gf.ones(2, requires_grad=True)
+    with pytest.raises(ValueError, match="Invalid learning rate: 0"):
+        optim.SparseAdam([p], lr=0)
+    optimizer = optim.SparseAdam([p])
+    p.grad = gf.ones(2)
+    with pytest.raises(RuntimeError, match="does not support dense gradients, please consider Adam instead"):
+        optimizer.step()
