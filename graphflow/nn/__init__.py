@@ -27,6 +27,21 @@ from graphflow.nn.image import (
     UpsamplingBilinear2d,
     UpsamplingNearest2d,
 )
+from graphflow.nn.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
+)
 from graphflow.nn.linear import Bilinear, Identity, Linear
 from graphflow.nn.loss import (
     BCELoss,
@@ -71,7 +86,7 @@ from graphflow.nn.padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
-from graphflow.nn.parameter import Parameter
+from graphflow.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 from graphflow.nn.parameter_container import ParameterDict, ParameterList
 from graphflow.nn.piecewise import (
     CELU,
@@ -115,7 +130,16 @@ from graphflow.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
-from graphflow.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from graphflow.nn.recurrent import (
+    GRU,
+    LSTM,
+    RNN,
+    GRUCell,
+    LSTMCell,
+    RNNBase,
+    RNNCell,
+    RNNCellBase,
+)
 from graphflow.nn.shape import Flatten, Unflatten
 from graphflow.nn.transformer import (
     Transformer,
@@ -150,6 +174,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Bilinear",
+    "Buffer",
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
@@ -195,6 +220,19 @@ __all__ = [
     "LPPool3d",
     "LSTMCell",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
@@ -226,7 +264,9 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RNNBase",
     "RNNCell",
+    "RNNCellBase",
     "RReLU",
     "ReLU",
     "ReLU6",
@@ -259,6 +299,8 @@ __all__ = [
     "TripletMarginWithDistanceLoss",
     "Unflatten",
     "Unfold",
+    "UninitializedBuffer",
+    "UninitializedParameter",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
