@@ -222,25 +222,25 @@ class _LazyInstanceNorm(_LazyNorm):
     axis = 0  # of the channels, where there is no batch
 
 
-class LazyConv1d(_LazyForward, Conv1d):  # type: ignore[misc]  # which of the two says rank is the same
+class LazyConv1d(_LazyForward, Conv1d):  # which of the two says rank is the same
     """`Conv1d` with ``in_channels`` from the first input. As ``torch.nn.LazyConv1d``."""
 
     cls_to_become = Conv1d
 
 
-class LazyConv2d(_LazyForward, Conv2d):  # type: ignore[misc]  # which of the two says rank is the same
+class LazyConv2d(_LazyForward, Conv2d):  # which of the two says rank is the same
     """`Conv2d` with ``in_channels`` from the first input. As ``torch.nn.LazyConv2d``."""
 
     cls_to_become = Conv2d
 
 
-class LazyConv3d(_LazyForward, Conv3d):  # type: ignore[misc]  # which of the two says rank is the same
+class LazyConv3d(_LazyForward, Conv3d):  # which of the two says rank is the same
     """`Conv3d` with ``in_channels`` from the first input. As ``torch.nn.LazyConv3d``."""
 
     cls_to_become = Conv3d
 
 
-class LazyConvTranspose1d(_LazyTransposed, ConvTranspose1d):  # type: ignore[misc]
+class LazyConvTranspose1d(_LazyTransposed, ConvTranspose1d):
     """`ConvTranspose1d` with ``in_channels`` from the first input.
 
     As ``torch.nn.LazyConvTranspose1d``.
@@ -249,7 +249,7 @@ class LazyConvTranspose1d(_LazyTransposed, ConvTranspose1d):  # type: ignore[mis
     cls_to_become = ConvTranspose1d
 
 
-class LazyConvTranspose2d(_LazyTransposed, ConvTranspose2d):  # type: ignore[misc]
+class LazyConvTranspose2d(_LazyTransposed, ConvTranspose2d):
     """`ConvTranspose2d` with ``in_channels`` from the first input.
 
     As ``torch.nn.LazyConvTranspose2d``.
@@ -258,7 +258,7 @@ class LazyConvTranspose2d(_LazyTransposed, ConvTranspose2d):  # type: ignore[mis
     cls_to_become = ConvTranspose2d
 
 
-class LazyConvTranspose3d(_LazyTransposed, ConvTranspose3d):  # type: ignore[misc]
+class LazyConvTranspose3d(_LazyTransposed, ConvTranspose3d):
     """`ConvTranspose3d` with ``in_channels`` from the first input.
 
     As ``torch.nn.LazyConvTranspose3d``.

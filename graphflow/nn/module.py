@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from graphflow.api import compile
 from graphflow.nn.facts import plain
 from graphflow.nn.hooks import Hook, Hooks, RemovableHandle, run_after, run_before
-from graphflow.nn.parameter import Parameter
+from graphflow.nn.parameter import Buffer, Parameter
 from graphflow.nn.placement import Placed
 from graphflow.nn.printing import bracketed, indented
 from graphflow.nn.state import IncompatibleKeys, collect, load
@@ -125,6 +125,9 @@ class Module(Placed):
         elif isinstance(value, Parameter):
             self._forget(name, keep="_parameters")
             self.register_parameter(name, value)
+        elif isinstance(value, Buffer):
+            self._forget(name, keep="_buffers")
+            self.register_buffer(name, value, value.persistent)
         elif isinstance(value, Module):
             self._forget(name, keep="_modules")
             self._set_module(name, value)

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphflow.errors import GraphflowError
 from graphflow.functions import as_tensor
-from graphflow.nn.parameter import Parameter
+from graphflow.nn.parameter import Parameter, Uninitialized, is_lazy
 from graphflow.tensor import Tensor, no_grad
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def collect(
     """Adds the module's state to `destination` (a fresh dictionary for None)."""
     target: dict[str, Any] = OrderedDict() if destination is None else destination
     for name, tensor in persistent_tensors(module, prefix).items():
-        target[name] = tensor if keep_vars else tensor.data
+        target[name] = tensor if keep_vars or is_lazy(tensor) else tensor.data
     return target
 
 
@@ -89,7 +89,10 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bo
                 f'While copying the parameter named "{name}", expected a Tensor or an array from checkpoint '
                 f"but received {type(value)}"
             )
-        elif tuple(value.shape) != tuple(tensor.shape):
+        elif is_lazy(value):
+            if not is_lazy(tensor):
+                problems.append(f"{name} is uninitialized in the checkpoint, but not in the current model.")
+        elif not is_lazy(tensor) and tuple(value.shape) != tuple(tensor.shape):
             problems.append(
                 f"size mismatch for {name}: copying a param with shape {list(value.shape)} from checkpoint, "
                 f"the shape in current model is {list(tensor.shape)}."
@@ -104,6 +107,8 @@ def load(module: Module, state_dict: Mapping[str, Any], strict: bool, assign: bo
             if assign:
                 _assign(module, name, tensor, loaded)
             else:
+                if isinstance(tensor, Uninitialized):
+                    tensor.materialize(loaded.shape)
                 tensor.copy_(loaded)
     return IncompatibleKeys(missing, unexpected)
 
