@@ -441,7 +441,8 @@ def listed(path: str) -> list[str]:
 
 # Modules that only hold others.
 CONTAINERS = {
-    "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential",
+    "Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "RNNBase", "RNNCellBase",
+    "Sequential",
     "TransformerDecoder", "TransformerEncoder",
 }  # fmt: skip
 
