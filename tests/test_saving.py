@@ -259,7 +259,7 @@ def test_places_to_load_to() -> None:
 
 
 def test_files_that_can_not_be_used(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"parent directory .*none does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"none.x\.pt"):
         gf.save({}, tmp_path / "none" / "x.pt")
     for act in (lambda: gf.save({}, 3), lambda: gf.load(3)):  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=r"a path or something with .*got int"):
