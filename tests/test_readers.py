@@ -6,6 +6,7 @@ import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import graphflow as gf
 import numpy as np
@@ -393,3 +394,121 @@ def test_a_missing_extra_is_named(
         monkeypatch.setitem(__import__("sys").modules, module, None)
     with pytest.raises(ImportError, match=rf"pip install 'graphflow\[{extra}\]'"):
         make("x")
+
+
+# --------------------------------------------------------------------------------------- what is in tables
+
+
+def table_of(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "täble.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_target_of_names_becomes_class_numbers(tmp_path: Path) -> None:
+    table = CsvDataset(table_of(tmp_path, 'a,y\n1,"cat"\n2, dog \n3,cat\n'), "y")
+    assert table.classes == ("cat", "dog")
+    assert [int(y.item()) for _, y in table] == [0, 1, 0]
+    with pytest.raises(FormatError, match=r":3, column 'y': an empty cell"):
+        CsvDataset(table_of(tmp_path, "a,y\n1,cat\n2,\n"), "y")
+    with pytest.raises(FormatError, match=r":3, column 'y': 'c4t' is no number"):
+        CsvDataset(table_of(tmp_path, "a,y\n1,2\n2,c4t\n"), "y")
+    with pytest.raises(FormatError, match=r":2, column 'a': 'x' is no number"):
+        CsvDataset(table_of(tmp_path, "a,y\nx,2\n"), "y")
+
+
+def test_columns_by_their_place_and_cells_that_say_nothing(tmp_path: Path) -> None:
+    path = table_of(tmp_path, "1,NA,3\n4,5,null\n")
+    table = CsvDataset(path, -1, [1], header=False, missing=9)
+    assert [(x.tolist(), y.item()) for x, y in table] == [([9.0], 3), ([5.0], 9)]
+    with pytest.raises(FormatError, match=r":1, column '1': an empty cell"):
+        CsvDataset(path, header=False)
+    for columns, error, message in (
+        (["0", 0], ValueError, "a column comes twice"),
+        ("01", TypeError, "columns is a list"),
+        ([3], ValueError, "there is no column 3"),
+    ):
+        with pytest.raises(error, match=message):
+            CsvDataset(path, None, columns, header=False, missing=0)
+    with pytest.raises(ValueError, match="one character"):
+        CsvDataset(path, delimiter="::")
+
+
+@pytest.mark.parametrize(
+    ("cell", "dtype", "shown"),
+    [("1.5", gf.int64, "1.5"), ("300", gf.int8, "300.0"), ("-1", gf.uint8, "-1.0"), ("nan", gf.int32, "nan")],
+)
+def test_numbers_that_a_dtype_does_not_hold_are_refused(
+    tmp_path: Path, cell: str, dtype: gf.dtype, shown: str
+) -> None:
+    path = table_of(tmp_path, f"a,y\n0,0\n{cell},{cell}\n")
+    with pytest.raises(FormatError, match=rf"the column 'a' has {shown}, which .*{dtype.name} doesn't hold"):
+        CsvDataset(path, dtype=dtype)
+    with pytest.raises(FormatError, match=rf"the column 'y' has {shown}"):
+        CsvDataset(path, "y", target_dtype=dtype)
+
+
+def test_parquet_columns_of_every_kind(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+
+    def written(**columns: Any) -> Path:
+        pyarrow.parquet.write_table(pyarrow.table(columns), path, row_group_size=1)
+        return path
+
+    table = ParquetDataset(written(a=[1.0, 2.0], y=["x", "w"]), "y")
+    assert (table.classes, [int(y.item()) for _, y in table]) == (("w", "x"), [1, 0])
+    coded = pyarrow.array(["b", "a"]).dictionary_encode()
+    assert ParquetDataset(written(a=[1.0, 2.0], y=coded), "y").classes == ("a", "b")
+    whole = ParquetDataset(written(a=[1.0, 2.0], y=[2**60 + 1, None]), "y", missing=0)
+    assert [int(y.item()) for _, y in whole] == [2**60 + 1, 0]
+    for columns, message in (
+        ({"a": [1.0], "y": pyarrow.array([2**63 + 1], pyarrow.uint64())}, "9223372036854775809, which"),
+        ({"a": [[1.0]], "y": [0]}, "the column 'a' holds list<"),
+        ({"a": [{"b": 1}], "y": [0]}, "the column 'a' holds struct<"),
+        ({"a": ["x"], "y": [0]}, "the column 'a' holds string"),
+        ({"a": [1.0, 2.0], "y": ["x", None]}, "'y' has 1 nulls"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            ParquetDataset(written(**columns), "y")
+    data = written(a=list(range(99)), y=list(range(99))).read_bytes()
+    path.write_bytes(data[:40] + bytes(300) + data[340:])
+    with pytest.raises(FormatError, match=r"t\.parquet: not a Parquet file that can be read"):
+        ParquetDataset(path)
+    with pytest.raises(FileNotFoundError):
+        ParquetDataset(tmp_path / "none.parquet")
+
+
+def test_arrays_that_can_not_be(tmp_path: Path) -> None:
+    idx, npy = tmp_path / "a.idx", tmp_path / "a.npy"
+    for sizes in ((1,) * 255, (0, 2**32 - 1, 2**32 - 1), (0,) + (2**32 - 1,) * 3):
+        idx.write_bytes(bytes([0, 0, 14, len(sizes)]) + struct.pack(f">{len(sizes)}I", *sizes))
+        with pytest.raises(FormatError, match=r"a\.idx: the header promises .* more than can be"):
+            read_idx(idx)
+    np.save(npy, np.arange(100.0))
+    data = npy.read_bytes()
+    for damaged, message in (
+        (data.replace(b"(100,), ", b"(-99,), "), "can't be memory-mapped"),
+        (data.replace(b"(100,)", b"(1<9,)"), "can't be memory-mapped"),
+        (data[:-1], "can't be memory-mapped"),
+        (b"\x80\x04nothing", "not a .npy file, it starts with the bytes 80 04"),
+        (b"PK\x03\x04nothing", "an archive of arrays"),
+        (b"", "the bytes of nothing"),
+    ):
+        npy.write_bytes(damaged)
+        with pytest.raises(FormatError, match=message):
+            NpyDataset(npy)
+
+
+def test_all_of_cifars_images_are_in_data(tmp_path: Path) -> None:
+    for i in range(1, 6):
+        images = np.full((2, 3072), i, np.uint8)
+        (tmp_path / f"data_batch_{i}.bin").write_bytes(
+            b"".join(bytes([i]) + image.tobytes() for image in images)
+        )
+    found = CIFAR10(tmp_path)
+    assert (found.data.shape, found.data.dtype) == ((10, 32, 32, 3), np.uint8)
+    for i in range(10):
+        np.testing.assert_array_equal(found.data[i], found[i][0])
+    (tmp_path / "batches.meta.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(FormatError, match=r"batches\.meta\.txt: not a list of names"):
+        CIFAR10(tmp_path)

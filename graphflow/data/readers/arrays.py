@@ -16,7 +16,7 @@ Transform = Callable[[Any], Any]
 class ImageClasses(Dataset):
     """Images in one array and their class numbers: what MNIST's and CIFAR's readers have in common.
 
-    ``data`` holds the images, uint8, first dimension N; ``targets`` int64 class numbers, shape (N,).
+    A subclass has the images in ``data``, uint8, first dimension N; ``targets`` int64 class numbers, (N,).
     A sample is (image, class): the image a uint8 array of shape (H, W) or (H, W, C), unless a `transform`
     makes something else of it, the class an int, unless a `target_transform` does.
     """
@@ -24,13 +24,8 @@ class ImageClasses(Dataset):
     classes: tuple[str, ...] = ()
 
     def __init__(
-        self,
-        data: np.ndarray,
-        targets: np.ndarray,
-        transform: Transform | None,
-        target_transform: Transform | None,
+        self, targets: np.ndarray, transform: Transform | None, target_transform: Transform | None
     ):
-        self.data = data
         self.targets = targets
         self.transform = transform
         self.target_transform = target_transform
@@ -46,10 +41,13 @@ class ImageClasses(Dataset):
 
     def image(self, index: int) -> np.ndarray:
         """The image itself, in memory of its own."""
-        return np.array(self.data[index])
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def __repr__(self) -> str:
+        return f"Dataset {type(self).__name__}\n    Number of datapoints: {len(self)}"
 
     @property
     def class_to_idx(self) -> dict[str, int]:

@@ -46,9 +46,19 @@ class _Cifar(ImageClasses):
         labels = np.concatenate([records[:, self.label_bytes - 1] for records in parts]).astype(np.int64)
         self._parts = [records[:, self.label_bytes :].reshape(-1, 3, 32, 32) for records in parts]
         self._ends = np.cumsum([len(part) for part in self._parts])
-        super().__init__(self._parts[0], labels, transform, target_transform)
+        self._images: np.ndarray | None = None
+        super().__init__(labels, transform, target_transform)
         self.train = train
         self.classes = self._names(place)
+
+    @property
+    def data(self) -> np.ndarray:
+        """All images in one array, (N, 32, 32, 3) uint8, read-only; in memory from the first use on."""
+        if self._images is None:
+            images = np.concatenate(self._parts).transpose(0, 2, 3, 1)
+            images.setflags(write=False)
+            self._images = images
+        return self._images
 
     def image(self, index: int) -> np.ndarray:
         """The (32, 32, 3) uint8 image itself, in memory of its own."""
@@ -88,7 +98,11 @@ class _Cifar(ImageClasses):
         path = place / self.names_file
         if not path.is_file():
             return tuple(map(str, range(self.class_count)))
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{path}: not a list of names: {error}") from None
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
         if len(names) != self.class_count:
             raise FormatError(f"{path}: {len(names)} names for {self.class_count} classes")
         return names

@@ -40,9 +40,9 @@ class ImageFolder(Dataset):
 
     A sample is what `loader` makes of the file (by default an RGB array, (H, W, 3) uint8, with the extra
     ``images``) and a class number, each through its transform. Files count if their suffix is in
-    `extensions`, or if `is_valid_file` says so. ``classes``, ``class_to_idx``, ``samples`` and ``targets``
-    are as torchvision's. FileNotFoundError when there is no class folder, or one without a valid file and not
-    `allow_empty`.
+    `extensions`, or if `is_valid_file` says so. ``classes``, ``class_to_idx``, ``samples`` (also ``imgs``)
+    and ``targets`` are as torchvision's. FileNotFoundError when there is no class folder, or one without a
+    valid file and not `allow_empty`.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class ImageFolder(Dataset):
                     f"valid are {accepted}"
                 )
             self.samples += [(path, number) for path in found]
+        self.imgs = self.samples
         self.targets = [number for _, number in self.samples]
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:

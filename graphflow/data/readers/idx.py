@@ -23,6 +23,7 @@ from graphflow.errors import FormatError
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CHUNK = 1 << 20
+_MOST_DIMENSIONS, _MOST_BYTES = 32, 2**62
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -61,7 +62,12 @@ def _header(path: Path, file: BinaryIO | gzip.GzipFile) -> tuple[np.dtype, tuple
     sizes = file.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
         raise FormatError(f"{path}: ends within its header")
-    return np.dtype(_TYPES[magic[2]]), struct.unpack(f">{dimensions}I", sizes), 4 + 4 * dimensions
+    dtype, shape = np.dtype(_TYPES[magic[2]]), struct.unpack(f">{dimensions}I", sizes)
+    if dimensions > _MOST_DIMENSIONS or math.prod(max(n, 1) for n in shape) * dtype.itemsize > _MOST_BYTES:
+        raise FormatError(
+            f"{path}: the header promises {dimensions} dimensions of sizes {shape[:4]}…, more than can be"
+        )
+    return dtype, shape, 4 + 4 * dimensions
 
 
 def _from_gzip(path: Path, file: BinaryIO) -> np.ndarray:
@@ -129,8 +135,13 @@ class MNIST(ImageClasses):
             raise FormatError(
                 f"{labels_path}: the label {labels.max()} is none of the {len(self.classes)} classes"
             )
-        super().__init__(images, labels.astype(np.int64), transform, target_transform)
+        super().__init__(labels.astype(np.int64), transform, target_transform)
+        self.data = images
         self.train = train
+
+    def image(self, index: int) -> np.ndarray:
+        """The image itself, uint8, in memory of its own."""
+        return np.array(self.data[index])
 
 
 class FashionMNIST(MNIST):

@@ -32,17 +32,19 @@ class NpyDataset(Rows):
 
 
 def _map(path: Path) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except (ValueError, EOFError, OSError) as error:
-        raise FormatError(f"{path}: can't be memory-mapped: {error}") from None
-    if not isinstance(array, np.ndarray):
-        array.close()
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         raise FormatError(
             f"{path}: an archive of arrays (.npz); store each in a file of its own with np.save"
         )
+    if start != b"\x93NUMPY":
+        seen = start.hex(" ") or "of nothing"
+        raise FormatError(f"{path}: not a .npy file, it starts with the bytes {seen}")
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, OverflowError) as error:
+        raise FormatError(f"{path}: can't be memory-mapped: {error}") from None
     if array.ndim == 0:
         raise FormatError(f"{path}: holds a single number, not rows")
     try:

@@ -14,6 +14,8 @@ from graphflow import dtypes
 from graphflow.data.readers.arrays import Rows, Transform
 from graphflow.errors import FormatError
 
+_EMPTY = ("", "NA", "N/A", "n/a", "null", "NULL", "<NA>")
+
 # From this on, neighbouring whole numbers are one float64.
 _EXACT = 2.0**53
 
@@ -30,17 +32,19 @@ class _Table(Rows):
         target_dtype: dtypes.DType | None,
         transform: Transform | None,
     ):
-        if target is not None and target not in columns:
-            raise ValueError(f"{path}: there is no column {target!r}; there are {', '.join(columns)}")
         self.feature_names = tuple(name for name in columns if name != target)
+        self.classes: tuple[str, ...] = ()
         if not self.feature_names:
             raise ValueError(f"{path}: no column is left for the features")
-        features = [columns[name] for name in self.feature_names]
-        arrays = [np.stack(features, axis=1).astype(dtype.numpy, copy=False)]
+        features = [_in_dtype(path, name, columns[name], dtype) for name in self.feature_names]
+        arrays = [np.stack(features, axis=1)]
         if target is not None:
             values = columns[target]
+            if values.dtype == object:
+                found, values = np.unique(values.astype(str), return_inverse=True)
+                self.classes = tuple(found.tolist())
             kind = target_dtype or (dtypes.int64 if _whole(path, target, values) else dtypes.float32)
-            arrays.append(values.astype(kind.numpy))
+            arrays.append(_in_dtype(path, target, values, kind))
         super().__init__(tuple(arrays), transform)
 
     @property
@@ -62,21 +66,39 @@ def _whole(path: Path, name: str, values: np.ndarray) -> bool:
     return True
 
 
+def _in_dtype(path: Path, name: str, values: np.ndarray, dtype: dtypes.DType) -> np.ndarray:
+    """The column in another dtype; FormatError where an integer dtype doesn't hold its numbers."""
+    if dtype.is_floating_point or dtype is dtypes.bool_ or values.dtype.kind == "b":
+        with np.errstate(over="ignore"):
+            return values.astype(dtype.numpy, copy=False)
+    limits = np.iinfo(dtype.numpy)
+    fits = (values >= limits.min) & (values <= limits.max)
+    if values.dtype.kind == "f":
+        # the highest int64 isn't a float64: what rounds up to it is beyond
+        fits = (values >= limits.min) & (values < float(limits.max) + 1) & (values == np.floor(values))
+    if not fits.all():
+        odd = values[~fits][0]
+        raise FormatError(f"{path}: the column {name!r} has {odd}, which {dtype} doesn't hold")
+    return values.astype(dtype.numpy, copy=False)
+
+
 class CsvDataset(_Table):
     """A CSV file of numbers. Samples are (features,) or, with a `target` column, (features, target).
 
     `features` are the other columns, or those that `columns` names, as one tensor of shape (F,) and dtype
-    `dtype`; the target is int64 if all its numbers are whole, else float32, or `target_dtype`. Columns are
-    called by the `header` line, or by "0", "1", … without one. Empty cells are an error, or have the value
-    `missing`. The whole table is in memory. FormatError names the line and column of a cell that is no number
-    and the line with too many or too few cells; ValueError for columns that aren't there.
+    `dtype`; the target is int64 if all its numbers are whole, else float32, or `target_dtype`. A target
+    column of names, without a single number, becomes class numbers, the names in order in ``classes``.
+    Columns are called by the `header` line, or by "0", "1", … without one, or by their place, an int. Empty
+    cells (also NA, N/A, null) are an error, or have the value `missing`. The whole table is in memory.
+    FormatError names the line and column of a cell that is no number and the line with too many or too few
+    cells, and numbers that an integer dtype doesn't hold; ValueError for columns that aren't there.
     """
 
     def __init__(
         self,
         path: str | PathLike[str],
-        target: str | None = None,
-        columns: Sequence[str] | None = None,
+        target: str | int | None = None,
+        columns: Sequence[str | int] | None = None,
         *,
         header: bool = True,
         delimiter: str = ",",
@@ -86,24 +108,42 @@ class CsvDataset(_Table):
         transform: Transform | None = None,
     ):
         path = Path(path)
-        names, values = _read_csv(path, header, delimiter, missing)
-        wanted = _wanted(path, names, columns, target)
-        table = {name: values[:, names.index(name)] for name in wanted}
-        super().__init__(path, table, target, dtype, target_dtype, transform)
+        if not isinstance(delimiter, str) or len(delimiter) != 1:
+            raise ValueError(f"CsvDataset: delimiter is one character, got {delimiter!r}")
+        names, rows, lines = _read_csv(path, header, delimiter)
+        wanted, label = _wanted(path, names, columns, target)
+        table = {
+            name: _numbers(path, name, [row[place] for row in rows], lines, missing, name == label)
+            for name, place in ((name, names.index(name)) for name in wanted)
+        }
+        super().__init__(path, table, label, dtype, target_dtype, transform)
 
 
-def _wanted(path: Path, names: Sequence[str], columns: Sequence[str] | None, target: str | None) -> list[str]:
-    wanted = list(names) if columns is None else [*columns, *([] if target in (None, *columns) else [target])]
-    absent = [name for name in wanted if name not in names]
-    if absent:
-        raise ValueError(f"{path}: there is no column {absent[0]!r}; there are {', '.join(names)}")
-    return wanted  # type: ignore[return-value]
+def _wanted(
+    path: Path, names: Sequence[str], columns: Sequence[str | int] | None, target: str | int | None
+) -> tuple[list[str], str | None]:
+    """The names of the columns to read, and the target's."""
+
+    def found(column: str | int) -> str:
+        if isinstance(column, int) and not isinstance(column, bool) and -len(names) <= column < len(names):
+            return names[column]
+        if column not in names:
+            raise ValueError(f"{path}: there is no column {column!r}; there are {', '.join(names)}")
+        return str(column)
+
+    if isinstance(columns, str):
+        raise TypeError(f"{path}: columns is a list of columns, got {columns!r}")
+    label = None if target is None else found(target)
+    wanted = list(names) if columns is None else [found(column) for column in columns]
+    if len(set(wanted)) != len(wanted):
+        raise ValueError(f"{path}: a column comes twice: {', '.join(wanted)}")
+    return wanted + ([] if label is None or label in wanted else [label]), label
 
 
-def _read_csv(
-    path: Path, header: bool, delimiter: str, missing: float | None
-) -> tuple[list[str], np.ndarray]:
-    rows: list[list[float]] = []
+def _read_csv(path: Path, header: bool, delimiter: str) -> tuple[list[str], list[list[str]], list[int]]:
+    """The columns' names, and the cells and line number of each row."""
+    rows: list[list[str]] = []
+    lines: list[int] = []
     names: list[str] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -121,27 +161,51 @@ def _read_csv(
                     raise FormatError(
                         f"{path}:{reader.line_num}: {len(cells)} cells, the table has {len(names)} columns"
                     )
-                rows.append([
-                    _number(cell, missing, f"{path}:{reader.line_num}, column {name!r}")
-                    for name, cell in zip(names, cells, strict=True)
-                ])  # fmt: skip
+                rows.append(cells)
+                lines.append(reader.line_num)
     except (csv.Error, UnicodeDecodeError) as error:
         raise FormatError(f"{path}: not a CSV file: {error}") from None
     if not rows:
         raise FormatError(f"{path}: there are no rows in it")
-    return names, np.array(rows, np.float64)
+    return names, rows, lines
 
 
-def _number(cell: str, missing: float | None, where: str) -> float:
-    text = cell.strip()
-    if not text:
-        if missing is None:
-            raise FormatError(f"{where}: an empty cell; missing= gives empty cells a value")
-        return missing
+def _numbers(
+    path: Path, name: str, cells: list[str], lines: list[int], missing: float | None, may_be_names: bool
+) -> np.ndarray:
+    """A column's numbers, float64; or, where it may hold names and has no number, its text."""
+    values = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        text = cell.strip()
+        where = f"{path}:{lines[i]}, column {name!r}"
+        if text in _EMPTY:
+            if missing is None:
+                raise FormatError(f"{where}: an empty cell; missing= gives empty cells a value")
+            values[i] = missing
+            continue
+        number = _number(text)
+        if number is None:
+            if may_be_names and all(_number(other.strip()) is None for other in cells):
+                return _names(cells, lines, f"{path}:{{}}, column {name!r}")
+            raise FormatError(f"{where}: {text!r} is no number")
+        values[i] = number
+    return values
+
+
+def _names(cells: list[str], lines: list[int], where: str) -> np.ndarray:
+    texts = [cell.strip() for cell in cells]
+    if "" in texts:
+        raise FormatError(f"{where.format(lines[texts.index('')])}: an empty cell among names")
+    return np.array(texts, object)
+
+
+def _number(text: str) -> float | None:
+    if "_" in text:  # which Python takes, and nobody else
+        return None
     try:
         return float(text)
     except ValueError:
-        raise FormatError(f"{where}: {text!r} is no number") from None
+        return None
 
 
 class ParquetDataset(_Table):
@@ -155,8 +219,8 @@ class ParquetDataset(_Table):
     def __init__(
         self,
         path: str | PathLike[str],
-        target: str | None = None,
-        columns: Sequence[str] | None = None,
+        target: str | int | None = None,
+        columns: Sequence[str | int] | None = None,
         *,
         missing: float | None = None,
         dtype: dtypes.DType = dtypes.float32,
@@ -171,23 +235,35 @@ class ParquetDataset(_Table):
         path = Path(path)
         try:
             with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
-                wanted = _wanted(path, file.schema_arrow.names, columns, target)
+                wanted, label = _wanted(path, file.schema_arrow.names, columns, target)
                 read = file.read(columns=wanted)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
+            table = {
+                name: _column(path, name, read.column(name), missing, name == label, pyarrow.types)
+                for name in wanted
+            }
+        except (FileNotFoundError, IsADirectoryError, PermissionError, FormatError):
+            raise
+        except (pyarrow.ArrowException, OSError, KeyError) as error:
             raise FormatError(f"{path}: not a Parquet file that can be read: {error}") from None
-        table = {name: _column(path, name, read.column(name), missing, pyarrow.types) for name in wanted}
-        super().__init__(path, table, target, dtype, target_dtype, transform)
+        super().__init__(path, table, label, dtype, target_dtype, transform)
 
 
-def _column(path: Path, name: str, column: Any, missing: float | None, types: Any) -> np.ndarray:
+def _column(
+    path: Path, name: str, column: Any, missing: float | None, may_be_names: bool, types: Any
+) -> np.ndarray:
     kind = column.type
-    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+    if may_be_names and types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    named = may_be_names and (types.is_string(kind) or types.is_large_string(kind))
+    if not (named or types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         raise FormatError(f"{path}: the column {name!r} holds {kind}, not numbers")
     if column.null_count:
-        if missing is None:
+        if missing is None or named:
             raise FormatError(
-                f"{path}: the column {name!r} has {column.null_count} nulls; missing= gives them a value"
+                f"{path}: the column {name!r} has {column.null_count} nulls; missing= gives them a value, "
+                "unless it holds names"
             )
-        column = column.cast("float64").fill_null(missing)
+        whole = types.is_integer(kind) and float(missing).is_integer()
+        column = column.fill_null(int(missing)) if whole else column.cast("float64").fill_null(missing)
     values: np.ndarray = column.to_numpy()
-    return values
+    return values.astype(object) if named else values
