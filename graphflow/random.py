@@ -27,6 +27,7 @@ from graphflow.functions.common import (
     broadcast,
     cast,
     in_dtype,
+    is_index,
     new_shape_args,
     of_size,
     operand,
@@ -337,7 +338,7 @@ def randint(
     if size is None or high is None or isinstance(high, (list, tuple)):
         raise error(ShapeError, "randint", "needs a size: randint(low, high, size) or randint(high, size)")
     for argument, value in (("low", low), ("high", high)):
-        if isinstance(value, (bool, float)) or not hasattr(value, "__index__"):
+        if not is_index(value):
             raise misfit("randint", argument, int, value)
     shape = new_shape_args((tuple(size) if isinstance(size, (list, tuple)) else size,), "randint")
     return finished(integers(int(low), int(high), shape, as_dtype(dtype), generator), device, requires_grad)
