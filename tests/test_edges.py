@@ -181,3 +181,68 @@ def test_item_of_several_elements_names_the_line() -> None:
         gf.ones(3).item()
     assert "test_edges.py" in str(raised.value)
     assert isinstance(raised.value, ValueError)
+
+
+# --------------------------------------------------------------------------- nothing, in compiled functions
+
+
+def _write(x: gf.Tensor, index: gf.Tensor) -> gf.Tensor:
+    y = x * 1.0
+    y[:, index] = 7.0
+    return y
+
+
+WRITES: dict[str, Callable[[gf.Tensor, gf.Tensor], gf.Tensor]] = {
+    "setitem": _write,
+    "index_fill": lambda x, i: x.index_fill(1, i, 2.0),
+    "index_copy": lambda x, i: x.index_copy(1, i, x[:, i] + 1.0),
+    "scatter": lambda x, i: x[0].scatter(0, i, 5.0),
+    "scatter_reduce": lambda x, i: x[0].scatter_reduce(0, i, x[1, i], "amax"),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_writing_nowhere_in_a_compiled_function(name: str) -> None:
+    fn = WRITES[name]
+    compiled = gf.compile(fn)
+    slope = gf.compile(gf.grad(lambda x, i: fn(x, i).sum()))
+    x = gf.arange(8.0).reshape(2, 4)
+    for index in (gf.tensor([2, 0]), gf.zeros(0, dtype=gf.int64), gf.tensor([1])):
+        assert compiled(x, index).tolist() == fn(x, index).tolist()
+        leaf = x.clone().requires_grad_()
+        fn(leaf, index).sum().backward()
+        assert leaf.grad is not None
+        assert slope(x, index).tolist() == leaf.grad.tolist()
+
+
+def test_an_empty_vector_joins_with_anything_in_a_compiled_function() -> None:
+    join = gf.compile(lambda a, b: gf.cat([a, b], dim=0))
+    assert join(gf.ones(0), gf.ones(2, 3)).tolist() == gf.ones(2, 3).tolist()
+    with pytest.raises(ValueError, match="ranks"):
+        join(gf.ones(2), gf.ones(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda: gf.stack([gf.ones(2), gf.ones(3)]), ValueError, "stack: expects tensors of equal size"),
+        (lambda: gf.narrow(gf.ones(3), 0, gf.tensor(True), 1), TypeError, "'start' must be an integer"),
+        (lambda: gf.tensor(1.0).unbind(), IndexError, "unbind: can't take a 0-d tensor apart"),
+        (lambda: gf.ones(2).scatter(0, gf.tensor([2]), 1.0), IndexError, "scatter: index 2 is out of range"),
+        (
+            lambda: gf.ones(3).index_add(0, gf.tensor([0, 1]), gf.ones(3)),
+            ValueError,
+            "dimension 0 of source needs the size of the index int64\\[2\\], got float32\\[3\\]",
+        ),
+        (
+            lambda: gf.nn.functional.mse_loss(gf.ones(2), gf.ones(2), reduction="abc"),
+            ValueError,
+            "abc is not a valid value for reduction.*\n  at .*test_edges.py",
+        ),
+    ],
+)
+def test_messages_name_what_was_called(
+    call: Callable[[], object], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        call()

@@ -8,12 +8,14 @@ from typing import Any
 from graphflow.compiler.ir import OPS
 from graphflow.dims import Dim, product
 from graphflow.errors import IndexRangeError, ShapeError
+from graphflow.functions.arguments import misfit
 from graphflow.functions.common import (
     Extent,
     at_least,
     axis_arg,
     copied,
     dim_arg,
+    is_index,
     pinned,
     promoted,
     reshaped,
@@ -21,9 +23,10 @@ from graphflow.functions.common import (
     tensor_arg,
     without,
 )
+from graphflow.functions.output import same_shape
 from graphflow.functions.registry import error, public, spread
 from graphflow.functions.shape import flatten, unsqueeze
-from graphflow.sizes import unwrap
+from graphflow.sizes import SymbolicSize, unwrap
 from graphflow.tensor import Tensor, apply
 
 # -------------------------------------------------------------------------------------- joining and splitting
@@ -35,7 +38,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     found = promoted_all("cat", tensors)
     # An empty 1-d tensor joins with anything, as in PyTorch.
     rank = max(t.ndim for t in found)
-    found = [t for t in found if t.ndim == rank or t.type_.shape != (0,)]
+    found = [t for t in found if t.ndim == rank or t.ndim != 1 or at_least(t.type_.shape[0], 1)]
     if any(t.ndim == 0 for t in found):
         raise error(ShapeError, "cat", "0-d tensors can't be joined; use stack()")
     return apply(OPS["cat"], *found, dim=dim_arg(dim, found[0].ndim, "cat"))
@@ -57,7 +60,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     found = promoted_all("stack", tensors)
     first = found[0].type_.shape
     for other in found[1:]:
-        if len(other.type_.shape) != len(first):
+        if not same_shape(other.type_.shape, first):
             raise error(
                 ShapeError, "stack", f"expects tensors of equal size, got {found[0].type_} and {other.type_}"
             )
@@ -84,6 +87,9 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` elements along `dim` from `start` on; a view."""
     t = tensor_arg(input, "narrow")
     axis = axis_arg(dim, t, "narrow")
+    for argument, value in (("start", start), ("length", length)):
+        if not isinstance(value, SymbolicSize) and not is_index(value):
+            raise misfit("narrow", argument, int, value)
     size, first, count = t.type_.shape[axis], unwrap(start), unwrap(length)
     if not at_least(first, 0):
         first = size + first
@@ -130,7 +136,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     t = tensor_arg(input, "unbind")
     axis = dim_arg(dim, t.ndim, "unbind")
     if not t.ndim:
-        raise error(ShapeError, "unbind", "can't take a 0-d tensor apart")
+        raise error(IndexRangeError, "unbind", "can't take a 0-d tensor apart")
     return tuple(select(t, axis, i) for i in range(int(t.shape[axis])))
 
 

@@ -187,6 +187,12 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     if not t.ndim:
         row = src if src.ndim else reshaped(src, (1,))
         return reshaped(index_add(reshaped(t, (1,)), 0, positions, row, alpha=alpha), ())
+    rows, count = src.type_.shape[axis] if src.ndim else 1, product(positions.type_.shape)
+    if src.ndim != t.ndim or (isinstance(rows, int) and isinstance(count, int) and rows != count):
+        raise error(
+            ShapeError, "index_add",
+            f"dimension {dim} of source needs the size of the index {positions.type_}, got {src.type_}",
+        )  # fmt: skip
     if alpha != 1:
         src = apply(OPS["mul"], src, in_dtype(operand(alpha, "index_add", "alpha"), src.dtype))
     added = apply(OPS["put_add"], src, positions, dim=axis, size=t.type_.shape[axis])

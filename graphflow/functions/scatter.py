@@ -10,6 +10,7 @@ from graphflow.dtypes import bool_, int64, uint8
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import (
     Operand,
+    at_least,
     broadcast,
     cast,
     copied,
@@ -23,7 +24,7 @@ from graphflow.functions.common import (
 )
 from graphflow.functions.cumulative import cumsum, from_last, to_last
 from graphflow.functions.index import index_arg, lifted, trimmed
-from graphflow.functions.registry import error, public
+from graphflow.functions.registry import asked_by, error, public
 from graphflow.functions.shape import flatten
 from graphflow.functions.subscript import written
 from graphflow.tensor import Tensor, apply
@@ -56,7 +57,8 @@ def _rows(t: Tensor, axis: int, index: Tensor, source: Tensor, name: str) -> tup
     size = rows.type_.shape[-1]
     # Gathering from 0, 1, … counts negative positions from the front and checks that they exist.
     numbers = expanded(apply(OPS["iota"], size=size), (*rows.type_.shape[:-1], size))
-    return rows, apply(OPS["gather"], numbers, places, dim=rows.ndim - 1), values
+    with asked_by(name):
+        return rows, apply(OPS["gather"], numbers, places, dim=rows.ndim - 1), values
 
 
 def _put_back(t: Tensor, axis: int, rows: Tensor) -> Tensor:
@@ -93,7 +95,7 @@ def scatter(
         return scatter_reduce(input, dim, index, wide, "sum" if reduce == "add" else "prod")
     shape = tensor_arg(input, "scatter").type_.shape
     t, axis, positions, wide = _operands("scatter", input, dim, index, source)
-    if product(positions.type_.shape) == 0:
+    if not at_least(product(positions.type_.shape), 1):
         return copied(reshaped(t, shape))
     rows, places, values = _rows(t, axis, positions, wide, "scatter")
     hit, last = _last_written(rows, places, values)
@@ -113,7 +115,7 @@ def scatter_reduce(
         raise error(ShapeError, "scatter_reduce", f"reduce is one of {_REDUCTIONS}, not {reduce!r}")
     shape = tensor_arg(input, "scatter_reduce").type_.shape
     t, axis, positions, wide = _operands("scatter_reduce", input, dim, index, src)
-    if product(positions.type_.shape) == 0:
+    if not at_least(product(positions.type_.shape), 1):
         return copied(reshaped(t, shape))
     rows, places, values = _rows(t, axis, positions, wide, "scatter_reduce")
     if reduce in ("sum", "mean"):
@@ -215,7 +217,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     if not number.is_traced and number.numpy().size and number.numpy()[-1] >= src.numel():
         raise error(ShapeError, "masked_scatter", f"the mask holds more places than {src.type_} has elements")
     place = apply(OPS["where"], wide, number, scalar(0, int64))
-    if product(src.type_.shape) == 0:
+    if not at_least(product(src.type_.shape), 1):
         return copied(expanded(t, shape))
     taken = apply(OPS["take"], flatten(src), place, dim=0)
     return apply(OPS["where"], expanded(m, shape), reshaped(taken, shape), t)

@@ -403,7 +403,7 @@ def _written_at_tensors(t: Tensor, parsed: Basic, value: Operand, add: bool) -> 
     shape = flat.type_.shape
     rows, count = shape[dim], product(index.type_.shape)
     source = fitted(value, (*shape[:dim], *index.type_.shape, *shape[dim + 1 :]), t, "setitem")
-    if count == 0 or rows == 0:
+    if rows == 0 or not at_least(count, 1):
         return copied(t)
     if add:
         changed = apply(OPS["add"], flat, apply(OPS["put_add"], source, index, dim=dim, size=rows))

@@ -17,7 +17,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     graphflow's generator (``manual_seed``). ValueError unless 0 <= p <= 1.
     """
     if not 0 <= p <= 1:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+        raise error(ValueError, "dropout", f"dropout probability has to be between 0 and 1, but got {p}")
     if not training or p == 0:
         return input
     return _dropped(input, p, inplace, tuple(input.shape))

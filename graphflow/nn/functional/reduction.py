@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from graphflow.tensor import Tensor
+from graphflow.tensor import Tensor, where_called
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -29,7 +29,10 @@ def legacy(size_average: bool | None, reduce: bool | None, reduction: str, stack
 def check(reduction: str) -> None:
     """ValueError unless `reduction` is one of ``"none"``, ``"mean"``, ``"sum"``."""
     if reduction not in REDUCTIONS:
-        raise ValueError(f"{reduction} is not a valid value for reduction; it takes 'none', 'mean' or 'sum'")
+        raise ValueError(
+            f"{reduction} is not a valid value for reduction; it takes 'none', 'mean' or 'sum'"
+            + where_called()
+        )
 
 
 def reduced(loss: Tensor, reduction: str) -> Tensor:
