@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow import sampling
+from graphflow import rejection, sampling
 from graphflow.compiler.ir import OPS
 from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import DType, float32, float64, iinfo, int64
@@ -15,6 +15,7 @@ from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.arrange import narrow
 from graphflow.functions.common import (
     Extent,
+    broadcast,
     cast,
     copied,
     expanded,
@@ -40,7 +41,7 @@ from graphflow.random import (
     uniform_bits,
     words,
 )
-from graphflow.tensor import Tensor, apply
+from graphflow.tensor import Tensor, apply, no_grad
 
 
 @public()
@@ -146,6 +147,41 @@ def _by_totals(
     drawn = apply(OPS["remainder"], uniform_bits(shape, generator), total)
     found = searchsorted(totals, drawn, right=True)
     return apply(OPS["where"], good, found, of_size(weights.type_.shape[-1], int64))
+
+
+def _keys(shape: tuple[Extent, ...], generator: Generator | None) -> Tensor:
+    """64 random bits an element."""
+    high, low = words(shape, 2, generator)
+    return sampling.joined(apply(OPS["sub"], high, scalar(2**31, int64)), 32, low)
+
+
+@public(method=False)
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Numbers from Poisson distributions with the rates that `input` holds, in its shape and dtype.
+
+    ShapeError outside of a compiled function for a rate that isn't 0 or more; compiled, it gives NaN.
+    """
+    t = require_float(tensor_arg(input, "poisson"), "poisson").detach()
+    array = t._array
+    if array is not None and current_trace() is None and not (array.astype("float64") >= 0).all():
+        raise error(ShapeError, "poisson", "expects every rate to be 0 or more")
+    with no_grad():
+        return cast(rejection.poisson(cast(t, float64), _keys(t.type_.shape, generator)), t.dtype)
+
+
+@public(method=False)
+def binomial(count: Tensor, prob: Tensor, generator: Generator | None = None) -> Tensor:
+    """How many of `count` trials succeed with chance `prob` each: floating point tensors of one dtype, which
+    broadcast. Without trials or without a chance that is 0, beyond a chance of 1 it is `count`.
+    """
+    trials, chance = tensor_arg(count, "binomial", "count"), tensor_arg(prob, "binomial", "prob")
+    trials, chance = require_float(trials, "binomial").detach(), require_float(chance, "binomial").detach()
+    if trials.dtype is not chance.dtype:
+        raise error(DTypeError, "binomial", f"count and prob differ: {trials.type_} and {chance.type_}")
+    shape = broadcast(trials, chance)
+    with no_grad():
+        first, second = (expanded(cast(t, float64), shape) for t in (trials, chance))
+        return cast(rejection.binomial(first, second, _keys(shape, generator)), trials.dtype)
 
 
 # ---------------------------------------------------------------------------------------------- in place

@@ -16,12 +16,24 @@ from graphflow.functions.common import cast, scalar
 from graphflow.tensor import Tensor, apply
 
 
-def _add(a: Tensor, b: Tensor | float) -> Tensor:
+def add(a: Tensor, b: Tensor | float) -> Tensor:
+    """``a + b``; a number takes the tensor's dtype."""
     return apply(OPS["add"], a, b if isinstance(b, Tensor) else scalar(b, a.dtype))
 
 
-def _mul(a: Tensor, b: Tensor | float) -> Tensor:
+def mul(a: Tensor, b: Tensor | float) -> Tensor:
+    """``a * b``."""
     return apply(OPS["mul"], a, b if isinstance(b, Tensor) else scalar(b, a.dtype))
+
+
+def minus(a: Tensor | float, b: Tensor) -> Tensor:
+    """``a - b``."""
+    return apply(OPS["sub"], a if isinstance(a, Tensor) else scalar(a, b.dtype), b)
+
+
+def div(a: Tensor | float, b: Tensor) -> Tensor:
+    """``a / b``."""
+    return apply(OPS["div"], a if isinstance(a, Tensor) else scalar(a, b.dtype), b)
 
 
 def shifted(word: Tensor, bits: int) -> Tensor:
@@ -31,7 +43,7 @@ def shifted(word: Tensor, bits: int) -> Tensor:
 
 def joined(high: Tensor, bits: int, low: Tensor) -> Tensor:
     """The word of `high` followed by `low`, which has `bits` bits."""
-    return _add(_mul(high, 1 << bits), low)
+    return add(mul(high, 1 << bits), low)
 
 
 def words_for(dtype: DType) -> int:
@@ -47,18 +59,35 @@ def _wide(words: Sequence[Tensor]) -> Tensor:
 def fraction(words: Sequence[Tensor], dtype: DType) -> Tensor:
     """Uniform in [0, 1), as many bits as the dtype has: of one word, for float64 of two."""
     if dtype is float64:
-        return _mul(cast(_wide(words), dtype), 2.0**-53)
+        return mul(cast(_wide(words), dtype), 2.0**-53)
     bits = {"float16": 11, "bfloat16": 8}.get(dtype.name, 24)
     whole = cast(shifted(words[0], 32 - bits), float32)
-    return cast(_mul(whole, 2.0**-bits), dtype)
+    return cast(mul(whole, 2.0**-bits), dtype)
 
 
 def _polynomial(x: Tensor, coefficients: Sequence[float]) -> Tensor:
     """The polynomial with the given coefficients, constant first, by Horner's rule."""
-    total = _add(_mul(x, coefficients[-1]), coefficients[-2])
+    total = add(mul(x, coefficients[-1]), coefficients[-2])
     for coefficient in reversed(coefficients[:-2]):
-        total = _add(_mul(total, x), coefficient)
+        total = add(mul(total, x), coefficient)
     return total
+
+
+def logarithm(x: Tensor) -> Tensor:
+    """The natural logarithm of float64 numbers from 2**-255 to 2**255; of others something finite."""
+    k = scalar(0.0, float64)
+    for step in (128, 64, 32, 16, 8, 4, 2, 1):  # x is brought to [1, 2)
+        large = apply(OPS["ge"], x, scalar(2.0**step, float64))
+        small = apply(OPS["lt"], x, scalar(2.0 ** (1 - step), float64))
+        x = apply(OPS["where"], large, mul(x, 2.0**-step), apply(OPS["where"], small, mul(x, 2.0**step), x))
+        up, down, none = (scalar(v, float64) for v in (float(step), -float(step), 0.0))
+        k = add(k, apply(OPS["where"], large, up, apply(OPS["where"], small, down, none)))
+    high = apply(OPS["gt"], x, scalar(math.sqrt(2), float64))
+    x = apply(OPS["where"], high, mul(x, 0.5), x)
+    k = apply(OPS["where"], high, add(k, 1.0), k)
+    s = div(add(x, -1.0), add(x, 1.0))
+    series = _polynomial(mul(s, s), [2.0 / (2 * n + 1) for n in range(11)])
+    return add(mul(k, math.log(2)), mul(s, series))
 
 
 def exponential(words: Sequence[Tensor], dtype: DType) -> Tensor:
@@ -69,22 +98,22 @@ def exponential(words: Sequence[Tensor], dtype: DType) -> Tensor:
     if dtype.is_half:
         return cast(exponential(words, float32), dtype)
     whole, bits, terms = (words[0], 32, 8) if dtype is float32 else (_wide(words), 53, 17)
-    m = cast(_add(whole, 1), dtype)
+    m = cast(add(whole, 1), dtype)
     k = None
     for step in (32, 16, 8, 4, 2, 1):
         if step >= bits:
             continue
         # m is brought to [1, 2), and k counts how many bits that took
         large = apply(OPS["ge"], m, scalar(2.0**step, dtype))
-        m = apply(OPS["where"], large, _mul(m, 2.0**-step), m)
+        m = apply(OPS["where"], large, mul(m, 2.0**-step), m)
         found = apply(OPS["where"], large, scalar(float(step), dtype), scalar(0.0, dtype))
-        k = found if k is None else _add(k, found)
+        k = found if k is None else add(k, found)
     assert k is not None
-    m = _mul(m, 0.5)
+    m = mul(m, 0.5)
     zeros = apply(OPS["sub"], scalar(float(bits - 1), dtype), k)
-    s = apply(OPS["div"], apply(OPS["sub"], scalar(1.0, dtype), m), _add(m, 1.0))
-    series = _polynomial(_mul(s, s), [2.0 / (2 * n + 1) for n in range(terms)])
-    total = _add(_mul(zeros, math.log(2)), _mul(s, series))
+    s = apply(OPS["div"], apply(OPS["sub"], scalar(1.0, dtype), m), add(m, 1.0))
+    series = _polynomial(mul(s, s), [2.0 / (2 * n + 1) for n in range(terms)])
+    total = add(mul(zeros, math.log(2)), mul(s, series))
     return apply(OPS["maximum"], total, scalar(2.0 ** -(bits + 1), dtype))
 
 
@@ -92,7 +121,7 @@ def _sine_of_quarter(q: Tensor) -> Tensor:
     """sin(pi/2 q) for q in [0, 1]."""
     terms = 7 if q.dtype is float32 else 12
     series = [(-1) ** n * (math.pi / 2) ** (2 * n + 1) / math.factorial(2 * n + 1) for n in range(terms)]
-    return _mul(q, _polynomial(_mul(q, q), series))
+    return mul(q, _polynomial(mul(q, q), series))
 
 
 def _sign_and_quarter(words: Sequence[Tensor], dtype: DType) -> tuple[Tensor, Tensor]:
@@ -103,7 +132,7 @@ def _sign_and_quarter(words: Sequence[Tensor], dtype: DType) -> tuple[Tensor, Te
         whole, bits = shifted(low, 7), 24
     else:
         whole, bits = joined(shifted(low, 5), 26, shifted(words[1], 6)), 52
-    return top, _mul(cast(_add(whole, 1), dtype), 2.0**-bits)
+    return top, mul(cast(add(whole, 1), dtype), 2.0**-bits)
 
 
 def _signed(positive: Tensor, size: Tensor) -> Tensor:
@@ -115,9 +144,9 @@ def normal(words: Sequence[Tensor], dtype: DType) -> Tensor:
     if dtype.is_half:
         return cast(normal(words, float32), dtype)
     half = words_for(dtype)
-    radius = apply(OPS["sqrt"], _mul(exponential(words[:half], dtype), 2.0))
+    radius = apply(OPS["sqrt"], mul(exponential(words[:half], dtype), 2.0))
     positive, quarter = _sign_and_quarter(words[half:], dtype)
-    return _signed(positive, _mul(radius, _sine_of_quarter(quarter)))
+    return _signed(positive, mul(radius, _sine_of_quarter(quarter)))
 
 
 def cauchy(words: Sequence[Tensor], dtype: DType) -> Tensor:

@@ -49,6 +49,20 @@ DISCRETE: dict[str, tuple[Draw, list[float]]] = {
         lambda g: gf.multinomial(gf.tensor(WEIGHTS).expand(N, 5), 1, generator=g).reshape(-1),
         [w / 5 for w in WEIGHTS],
     ),
+    "poisson": (
+        lambda g: gf.poisson(gf.full((N,), 3.5), generator=g), stats.poisson(3.5).pmf(np.arange(16)).tolist()
+    ),
+    "poisson_large": (
+        lambda g: gf.poisson(gf.full((N,), 12.0), generator=g), stats.poisson(12).pmf(np.arange(40)).tolist()
+    ),
+    "binomial": (
+        lambda g: gf.binomial(gf.full((N,), 12.0), gf.full((1,), 0.3), generator=g),
+        stats.binom(12, 0.3).pmf(np.arange(13)).tolist(),
+    ),
+    "binomial_large": (
+        lambda g: gf.binomial(gf.full((N,), 60.0), gf.full((N,), 0.7), generator=g),
+        stats.binom(60, 0.7).pmf(np.arange(61)).tolist(),
+    ),
 }  # fmt: skip
 OTHERS: dict[str, Draw] = {
     "randperm": lambda g: gf.randperm(501, generator=g),
@@ -56,6 +70,8 @@ OTHERS: dict[str, Draw] = {
     "rows": lambda g: gf.multinomial(gf.arange(1.0, 31.0).reshape(6, 5), 50, True, generator=g),
     "halves": lambda g: gf.randn(999, dtype=gf.float16, generator=g),
     "normal of tensors": lambda g: gf.normal(gf.arange(3.0), gf.tensor([[1.0], [2.0]]), generator=g),
+    "rates": lambda g: gf.poisson(10 ** gf.linspace(-3, 9, 200, dtype=gf.float64), generator=g),
+    "trials": lambda g: gf.binomial(gf.arange(300.0), gf.linspace(0, 1, 11).unsqueeze(1), generator=g),
     "like": lambda g: gf.randint_like(gf.zeros(4, 5), 3, 9, generator=g),
 }
 ALL: dict[str, Draw] = {
@@ -133,6 +149,36 @@ def test_permutations_are_even() -> None:
     assert gf.randperm(5, dtype=gf.int32).dtype is gf.int32
 
 
+def test_counts_at_the_ends() -> None:
+    assert gf.poisson(gf.zeros(4)).tolist() == [0] * 4
+    assert gf.poisson(gf.ones(3, dtype=gf.bfloat16)).dtype is gf.bfloat16
+    assert gf.poisson(gf.zeros(0)).shape == (0,)
+    trials, chance = gf.tensor([9.0, 9.0, 0.0, -2.0, 9.0]), gf.tensor([0.0, 1.0, 0.5, 0.5, 1e-30])
+    assert gf.binomial(trials, chance).tolist() == [0, 9, 0, 0, 0]
+    rates = gf.full((4000,), 1e10, dtype=gf.float64)
+    many = gf.poisson(rates, generator=gf.Generator().manual_seed(3)).numpy()
+    assert abs(many.mean() - 1e10) < 5e3 and abs(many.var() / 1e10 - 1) < 0.1
+    compiled = gf.compile(gf.poisson)(gf.tensor([-1.0, float("nan"), 2.0])).isnan()
+    assert compiled.tolist() == [True, True, False]
+
+
+def test_counts_in_batches_loops_and_any_size() -> None:
+    generator = gf.Generator()
+    rates = gf.linspace(0, 30, 12).reshape(4, 3)
+    generator.manual_seed(1)
+    wanted = gf.poisson(rates, generator=generator)
+    for run in (
+        gf.vmap(lambda r: gf.poisson(r, generator=generator), randomness="different"),
+        lambda x: gf.scan(lambda c, r: (c, gf.poisson(r, generator=generator)), 0, x)[1],
+    ):
+        compiled = gf.compile(run)
+        for f in (run, compiled):
+            generator.manual_seed(1)
+            assert gf.equal(f(rates), wanted)
+        generator.manual_seed(1)
+        assert gf.equal(compiled(rates[:2]), wanted[:2]) and len(compiled.variants) == 1
+
+
 def test_symbolic_sizes_share_one_variant() -> None:
     generator = gf.Generator()
 
@@ -192,6 +238,8 @@ def test_bad_arguments() -> None:
         (lambda: gf.randint(0, 300, (2,), dtype=gf.uint8), "uint8 can't hold"),
         (lambda: gf.randperm(300, dtype=gf.int8), "int8 can't hold"),
         (lambda: gf.randperm(-1), "negative"),
+        (lambda: gf.poisson(-ones), "0 or more"),
+        (lambda: gf.normal(ones, -ones), "std >= 0"),
     ):
         with pytest.raises(ShapeError, match=message):
             call()
@@ -200,6 +248,8 @@ def test_bad_arguments() -> None:
         lambda: gf.multinomial(ones, 1.5),
         lambda: gf.bernoulli(gf.ones(3, dtype=gf.int64)),
         lambda: gf.ones(3, dtype=gf.int64).normal_(),
+        lambda: gf.poisson(gf.ones(3, dtype=gf.int64)),
+        lambda: gf.binomial(ones, ones.double()),
     ):
         with pytest.raises(DTypeError):
             call()

@@ -90,7 +90,7 @@ from graphflow.functions.special import (
 from graphflow.functions.unique import (
     bincount, unique, unique_consecutive,
 )
-from graphflow.draws import bernoulli, multinomial
+from graphflow.draws import bernoulli, binomial, multinomial, poisson
 from graphflow.random import (
     normal, rand, rand_like, randint, randint_like, randn, randn_like, randperm,
 )
@@ -137,6 +137,7 @@ __all__ = [
     "baddbmm",
     "bernoulli",
     "bincount",
+    "binomial",
     "bitwise_and",
     "bitwise_left_shift",
     "bitwise_not",
@@ -314,6 +315,7 @@ __all__ = [
     "outer",
     "permute",
     "pinverse",
+    "poisson",
     "polygamma",
     "positive",
     "pow",
