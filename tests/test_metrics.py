@@ -293,3 +293,23 @@ def test_a_class_that_does_not_exist_is_noticed_in_a_graph_too() -> None:
     with pytest.raises(IndexError):
         step(gf.tensor([0, 3]), gf.tensor([0, 0]))
     assert M.roc_auc(gf.tensor([0.5, gf.nan]), gf.tensor([0, 1])).isnan()
+
+
+def test_class_numbers_of_two_classes_need_no_count() -> None:
+    preds, target = gf.tensor([0, 1, 0, 1, 1]), gf.tensor([0, 1, 1, 0, 1])
+    for ours, theirs in ((M.precision, "precision"), (M.recall, "recall"), (M.f1_score, "f1")):
+        wanted = getattr(S, f"{theirs}_score")(target.numpy(), preds.numpy())
+        assert ours(preds, target).item() == pytest.approx(wanted)
+    with pytest.raises(IndexError, match="class 2, classes are 0 to 1"):
+        M.f1_score(gf.tensor([2, 0]), gf.tensor([1, 0]))
+
+
+def test_one_score_in_a_column_is_no_score_of_each_class() -> None:
+    with pytest.raises(gf.errors.ShapeError, match=r"preds\.squeeze\(1\)"):
+        M.accuracy(gf.tensor([[0.2], [0.9]]), gf.tensor([0, 1]))
+
+
+def test_a_target_that_is_no_class_is_no_hit() -> None:
+    scores, target = gf.tensor([[0.1, 0.2, 0.3]] * 3), gf.tensor([-1, 2, 0])
+    assert M.accuracy(scores, target, top_k=2).item() == pytest.approx(1 / 3)
+    assert gf.compile(lambda s, t: M.accuracy(s, t, top_k=2))(scores, target).item() == pytest.approx(1 / 3)

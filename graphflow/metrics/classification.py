@@ -37,10 +37,11 @@ def hits(preds: Tensor, target: Tensor, top_k: int = 1, threshold: float = 0.5) 
         raise ValueError(
             f"accuracy: top_k={top_k} takes scores (N, C) with C >= top_k, got {tuple(preds.shape)}"
         )
-    own = ops.take_along_dim(preds, target.reshape(-1, 1).to(int64), 1)
+    known = target >= 0
+    own = ops.take_along_dim(preds, ops.where(known, target, 0).reshape(-1, 1).to(int64), 1)
     earlier = ops.arange(preds.shape[1]).reshape(1, -1) < target.reshape(-1, 1)
     ahead = (preds > own) | ((preds == own) & earlier)
-    result: Tensor = ahead.sum(1) < top_k
+    result: Tensor = (ahead.sum(1) < top_k) & known
     return result
 
 
@@ -68,6 +69,11 @@ def _check(name: str, preds: Tensor, target: Tensor) -> None:
         raise ShapeError(
             f"{name}: preds are (N,) or (N, C) and target (N,), got {tuple(preds.shape)} "
             f"and {tuple(target.shape)}"
+        )
+    if preds.ndim == 2 and preds.shape[1] == 1:
+        raise ShapeError(
+            f"{name}: preds {tuple(preds.shape)} hold one score a sample, of which the highest is always the "
+            "first; with two classes pass preds.squeeze(1)"
         )
 
 
@@ -138,7 +144,7 @@ def precision(
     occur), "weighted" (that mean, weighted by how often they occur) or None (each class). Where nothing is to
     be divided by, the value is `zero_division`.
     """
-    matrix = confusion_matrix(preds, target, num_classes, threshold)
+    matrix = confusion_matrix(preds, target, _two(average, preds, num_classes), threshold)
     return score("precision", matrix, average, zero_division)
 
 
@@ -151,7 +157,8 @@ def recall(
     zero_division: float = 0.0,
 ) -> Tensor:
     """Of the samples of a class, the share that was taken for it. Otherwise as `precision`."""
-    return score("recall", confusion_matrix(preds, target, num_classes, threshold), average, zero_division)
+    matrix = confusion_matrix(preds, target, _two(average, preds, num_classes), threshold)
+    return score("recall", matrix, average, zero_division)
 
 
 def f1_score(
@@ -163,7 +170,13 @@ def f1_score(
     zero_division: float = 0.0,
 ) -> Tensor:
     """Harmonic mean of precision and recall. Otherwise as `precision`."""
-    return score("f1_score", confusion_matrix(preds, target, num_classes, threshold), average, zero_division)
+    matrix = confusion_matrix(preds, target, _two(average, preds, num_classes), threshold)
+    return score("f1_score", matrix, average, zero_division)
+
+
+def _two(average: str | None, preds: Tensor, num_classes: int | None) -> int | None:
+    """The number of classes, where the average says it."""
+    return 2 if num_classes is None and average == "binary" and preds.ndim == 1 else num_classes
 
 
 def score(name: str, matrix: Tensor, average: str | None, zero_division: float) -> Tensor:
