@@ -19,6 +19,7 @@ from graphflow.linear import Linear
 from graphflow.tensor import Tensor, enable_grad, where_called
 from graphflow.transforms import finished_value, positions_of, variable, with_aux
 from graphflow.trees import flatten_tree, leaves_like, map_tree
+from graphflow.variables import Untouched
 from graphflow.vmap import vmap
 
 Argnums = int | Sequence[int]
@@ -41,8 +42,10 @@ class Derivative:
                 positions, (parts,) if isinstance(argnums, int) else parts, strict=True
             ):
                 called[position] = part
+            untouched = Untouched(self.variables)
             with differentiating(self.variables):
                 result = func(*called, **kwargs)
+                untouched.check(name)
                 output, aux = with_aux(name, result) if has_aux else (result, None)
                 self.outputs, self.build_out = flatten_tree(output)
                 for leaf in self.outputs:

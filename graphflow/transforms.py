@@ -17,6 +17,7 @@ from graphflow.errors import DTypeError, GradientError
 from graphflow.functions.create import as_tensor, zeros_like
 from graphflow.tensor import Tensor, enable_grad, where_called
 from graphflow.trees import flatten_tree, map_tree
+from graphflow.variables import Untouched
 
 
 def variable(leaf: Any, name: str) -> Tensor:
@@ -75,8 +76,10 @@ def value_and_grad(
             called = list(args)
             for position, part in zip(positions, build(variables), strict=True):
                 called[position] = part
+            untouched = Untouched(variables)
             with differentiating(variables):
                 result = fn(*called, **kwargs)
+                untouched.check("grad")
                 value, aux = with_aux("grad", result) if has_aux else (result, None)
                 output = _scalar_output(value, "grad")
                 grads = _gradients(output, variables)
