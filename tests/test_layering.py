@@ -15,34 +15,17 @@ PACKAGE = ROOT / "graphflow"
 MAX_LINES = 500
 
 # Who must not import what: (importing package, forbidden prefix, exceptions to it).
+BASE = tuple(f"graphflow.{name}" for name in ("errors", "dtypes", "dims", "config"))  # what anyone may import
 BORDERS = [
-    ("graphflow.runtime", "graphflow.compiler", ()),
-    ("graphflow.compiler", "graphflow.runtime", ("graphflow.runtime.program",)),
+    ("graphflow.runtime", "graphflow.", BASE),
+    ("graphflow.compiler", "graphflow.", (*BASE, "graphflow.runtime.program")),
     ("graphflow.compiler.codegen", "graphflow.compiler.passes", ()),
     *(
         (user, inner, ())
         for user in ("graphflow.nn", "graphflow.optim", "graphflow.data", "graphflow.metrics")
         for inner in ("graphflow.compiler", "graphflow.runtime")
     ),
-    *(
-        (
-            f"graphflow.{base}",
-            "graphflow.",
-            tuple(f"graphflow.{other}" for other in ("errors", "dtypes", "dims", "config")),
-        )
-        for base in ("errors", "dtypes", "dims", "config")
-    ),
-    *(
-        (lower, upper, ())
-        for lower in ("graphflow.compiler", "graphflow.runtime")
-        for upper in (
-            "graphflow.tensor",
-            "graphflow.api",
-            "graphflow.nn",
-            "graphflow.optim",
-            "graphflow.data",
-        )
-    ),
+    *((base, "graphflow.", BASE) for base in (*BASE, "graphflow.files")),
 ]
 
 # Distributions whose import name isn't their own name with underscores.
