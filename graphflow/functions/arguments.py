@@ -144,11 +144,17 @@ def watched(body: Callable[..., Any], *, tensors: bool) -> tuple[Watched, ...]:
     wanted: dict[str, tuple[type, ...]] = {"bool": _FLAGS}
     if tensors:
         wanted["Tensor"] = (Tensor,)
+    plain = inspect.unwrap(body)
+    code, hints = plain.__code__, plain.__annotations__
+    # this runs for every function at import, where inspect.signature would cost a third of it
+    names = list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    places = [*range(code.co_argcount), *[sys.maxsize] * code.co_kwonlyargcount]
+    if code.co_flags & inspect.CO_VARARGS:
+        names.append(code.co_varnames[len(names)])
+        places.append(code.co_argcount)
     found = []
-    for place, (name, parameter) in enumerate(inspect.signature(body).parameters.items()):
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            place = sys.maxsize
-        kind, _, rest = str(parameter.annotation).partition(" | ")
+    for place, name in sorted(zip(places, names, strict=True), key=lambda item: item[0]):
+        kind, _, rest = str(hints.get(name)).partition(" | ")
         if kind in wanted and rest in ("", "None"):
             found.append((place, name, (*wanted[kind], _NONE) if rest else wanted[kind]))
     return tuple(found)
