@@ -1,8 +1,9 @@
 """graphflow: a define-then-run deep-learning framework that speaks PyTorch."""
 
-from importlib.metadata import version as _version
 from math import e, inf, nan, pi
+from typing import Any as _Any
 
+from graphflow import absent as _absent
 from graphflow import (
     amp,
     autograd,
@@ -11,13 +12,17 @@ from graphflow import (
     cuda,
     data,
     errors,
+    fft,
     func,
     functions,
     linalg,
     metrics,
     nn,
     optim,
+    special,
+    testing,
     utils,
+    version,
 )
 from graphflow.amp import (
     autocast,
@@ -49,7 +54,17 @@ from graphflow.dtypes import (
 )
 from graphflow.dtypes import bool_ as bool
 from graphflow.functions import *  # noqa: F403
+from graphflow.functions.inplace import IN_PLACE as _IN_PLACE
 from graphflow.gradfn import Size
+from graphflow.layouts import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    layout,
+    memory_format,
+    preserve_format,
+    strided,
+)
 from graphflow.modes import (
     concrete,
     enable_grad,
@@ -128,8 +143,9 @@ from graphflow.typed import (
 )
 from graphflow.vmap import vmap
 
-__version__ = _version("graphflow")
+__version__ = version.__version__
 
+newaxis = None
 float = float32
 double = float64
 half = float16
@@ -168,10 +184,13 @@ __all__ = [
     "bilinear",
     "bool",
     "celu",
+    "channels_last",
+    "channels_last_3d",
     "checkpoint",
     "compile",
     "compiler",
     "concrete",
+    "contiguous_format",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -191,6 +210,7 @@ __all__ = [
     "enable_grad",
     "errors",
     "export",
+    "fft",
     "finfo",
     "float",
     "float16",
@@ -228,6 +248,7 @@ __all__ = [
     "jacrev",
     "jvp",
     "layer_norm",
+    "layout",
     "linalg",
     "linearize",
     "load",
@@ -237,8 +258,10 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "memory_format",
     "metrics",
     "nan",
+    "newaxis",
     "nn",
     "no_grad",
     "optim",
@@ -248,6 +271,7 @@ __all__ = [
     "pixel_shuffle",
     "pixel_unshuffle",
     "prelu",
+    "preserve_format",
     "rms_norm",
     "save",
     "seed",
@@ -263,13 +287,30 @@ __all__ = [
     "set_printoptions",
     "set_rng_state",
     "short",
+    "special",
+    "strided",
+    "testing",
     "threshold",
     "trace",
     "uint8",
     "use_deterministic_algorithms",
     "utils",
     "value_and_grad",
+    "version",
     "vjp",
     "vmap",
 ]  # fmt: skip
 __all__ += functions.__all__
+# PyTorch's functions that change their argument: ``relu_(x)``.
+globals().update(_IN_PLACE)
+__all__ += sorted(_IN_PLACE)
+
+
+def __getattr__(name: str) -> _Any:
+    places = {
+        "gf.Tensor": dir(Tensor),
+        "gf.nn.functional": nn.functional.__all__,
+        "gf.linalg": linalg.__all__,
+        "gf.special": special.__all__,
+    }
+    raise AttributeError(_absent.message("graphflow", name, globals(), places))

@@ -122,3 +122,52 @@ class lstsq(NamedTuple):
     residuals: Tensor
     rank: Tensor
     singular_values: Tensor
+
+
+class frexp(NamedTuple):
+    """What ``graphflow.frexp`` gives."""
+
+    mantissa: Tensor
+    exponent: Tensor
+
+
+class histogram(NamedTuple):
+    """What ``graphflow.histogram`` gives."""
+
+    hist: Tensor
+    bin_edges: Tensor
+
+
+class histogramdd(NamedTuple):
+    """What ``graphflow.histogramdd`` gives."""
+
+    hist: Tensor
+    bin_edges: tuple[Tensor, ...]
+
+
+class triangular_solve(NamedTuple):
+    """What ``graphflow.triangular_solve`` gives."""
+
+    solution: Tensor
+    cloned_coefficient: Tensor
+
+
+class cholesky_ex(NamedTuple):
+    """What ``linalg.cholesky_ex`` gives."""
+
+    L: Tensor
+    info: Tensor
+
+
+class inv_ex(NamedTuple):
+    """What ``linalg.inv_ex`` gives."""
+
+    inverse: Tensor
+    info: Tensor
+
+
+class solve_ex(NamedTuple):
+    """What ``linalg.solve_ex`` gives."""
+
+    result: Tensor
+    info: Tensor

@@ -127,3 +127,119 @@ def test_sequences_padded_to_the_longest() -> None:
 def test_what_pytorch_raises_as_runtime_errors_is_caught_as_such(wrong: Callable[[], Any]) -> None:
     with pytest.raises(RuntimeError):
         wrong()
+
+
+def test_comparing_tensors_in_tests() -> None:
+    close = gf.testing.assert_close
+    x = gf.tensor([1.0, 2.0, 3.0])
+    close(x, x + 1e-7)
+    close(x.numpy(), x.numpy())
+    close([1.0, x], [1.0 + 1e-9, x])
+    close({"a": x, "b": 2}, {"a": x, "b": 2})
+    close(gf.tensor([NAN]), gf.tensor([NAN]), equal_nan=True)
+    close(gf.tensor([math.inf]), gf.tensor([math.inf]))
+    with pytest.raises(AssertionError, match=r"Mismatched elements: 1 / 3 \(33.3%\)"):
+        close(x, gf.tensor([1.0, 2.0, 3.5]))
+    with pytest.raises(AssertionError, match=r"Greatest absolute difference: 0.5 at index \(2,\)"):
+        close(x, gf.tensor([1.0, 2.0, 3.5]))
+    for wrong, told in (
+        (x.double(), "'dtype'"),
+        (x[:2], "'shape'"),
+        (gf.tensor([1.0, NAN, 3.0]), "not close"),
+    ):
+        with pytest.raises(AssertionError, match=told):
+            close(x, wrong)
+    close(x, x.double(), check_dtype=False)
+    close(1, 1 + 1e-8)
+    with pytest.raises(AssertionError, match="Scalars are not close"):
+        close(1.0, 2.0)
+    with pytest.raises(AssertionError, match=r"item \['a'\]\[1\]"):
+        close({"a": [1, 2]}, {"a": [1, 3]})
+    with pytest.raises(AssertionError, match="mine"):
+        close(x, x + 1, msg="mine")
+    with pytest.raises(ValueError, match="both"):
+        close(x, x, rtol=0.1)
+
+
+def test_what_a_tensor_is() -> None:
+    x = gf.arange(6.0).reshape(2, 3)
+    assert (x.layout, x.itemsize, x.nbytes, x.element_size()) == (gf.strided, 4, 24, 4)
+    assert x.is_cpu
+    assert not (
+        x.is_sparse or x.is_quantized or x.is_meta or x.is_pinned() or x.is_complex() or x.is_inference()
+    )
+    assert x[1:].storage_offset() == 3
+    assert x[1:].untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    assert len(x.untyped_storage()) == 24
+    assert x.get_device() == -1
+    assert x.pin_memory() is x
+    assert x.is_same_size(x + 1)
+    assert gf.is_nonzero(gf.tensor([2.0]))
+    assert x.new([1, 2]).dtype is gf.float32
+    assert x.clone().apply_(lambda v: v * 2).tolist() == (x * 2).tolist()
+    assert x.clone().map_(x, lambda a, b: a + b).tolist() == (x * 2).tolist()
+    assert x.sum_to_size(1, 3).tolist() == [[3.0, 5.0, 7.0]]
+    assert x.mH.shape == (3, 2)
+    with pytest.raises(ValueError, match=r"resize_: .*reshape"):
+        x.resize_(3, 2)
+    assert gf.angle(gf.tensor([1.0, -1.0, 0.0])).tolist() == pytest.approx([0.0, math.pi, 0.0])
+    assert x.conj() is x
+    assert gf.fmax(gf.tensor([1.0, NAN, 3.0]), gf.tensor([NAN, 2.0, 4.0])).tolist() == [1.0, 2.0, 4.0]
+    assert gf.fmin(gf.tensor([1.0, NAN, 3.0]), gf.tensor([NAN, 2.0, 4.0])).tolist() == [1.0, 2.0, 3.0]
+    assert gf.isposinf(gf.tensor([math.inf, -math.inf])).tolist() == [True, False]
+    assert gf.isneginf(gf.tensor([math.inf, -math.inf])).tolist() == [False, True]
+
+
+def test_arguments_about_memory_have_no_effect() -> None:
+    x = gf.zeros(2, 3, 4, 5, layout=gf.strided, pin_memory=False)
+    assert gf.ones_like(x, memory_format=gf.preserve_format).shape == x.shape
+    assert x.to(memory_format=gf.channels_last) is x
+    assert x.contiguous(memory_format=gf.channels_last) is x
+    assert gf.equal(x.clone(memory_format=gf.contiguous_format), x)
+    with pytest.raises(TypeError, match="layout"):
+        gf.zeros(2, layout="strided")
+    with pytest.raises(TypeError, match="pin_memory"):
+        gf.exp(x, pin_memory=True)  # type: ignore[call-arg]
+
+
+def test_functions_that_change_their_argument() -> None:
+    x = gf.tensor([-1.0, 4.0])
+    assert gf.relu_(x) is x
+    gf.sqrt_(x)
+    assert x.tolist() == [0.0, 2.0]
+    assert gf.fill_(x, 3.0).tolist() == [3.0, 3.0]
+    assert gf.zero_(x).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("place", "name", "told"), [
+    (gf, "tensro", "did you mean 'tensor'"), (gf, "complex64", "no complex dtypes"), (gf, "jit", "compile"),
+    (gf, "gelu", "gf.nn.functional.gelu"), (gf, "sparse_coo_tensor", "no sparse"),
+    (gf, "entr", "gf.special.entr"),
+    (gf.fft, "fft", "no complex dtypes"), (gf.linalg, "eigvals", "eigvalsh"), (gf, "add_", "gf.Tensor.add_"),
+])  # fmt: skip
+def test_names_that_are_not_there_say_why(place: Any, name: str, told: str) -> None:
+    with pytest.raises(AttributeError, match=told):
+        getattr(place, name)
+    assert not hasattr(place, name)
+
+
+def test_frequencies_and_shifts() -> None:
+    for n in (1, 4, 5):
+        np.testing.assert_allclose(gf.fft.fftfreq(n, 0.5).numpy(), np.fft.fftfreq(n, 0.5), rtol=1e-6)
+        np.testing.assert_allclose(gf.fft.rfftfreq(n, 0.5).numpy(), np.fft.rfftfreq(n, 0.5), rtol=1e-6)
+    for shape in ((4,), (5, 4), (3, 5)):
+        x = np.arange(math.prod(shape)).reshape(shape)
+        assert gf.fft.fftshift(gf.tensor(x)).tolist() == np.fft.fftshift(x).tolist()
+        assert gf.fft.ifftshift(gf.tensor(x), -1).tolist() == np.fft.ifftshift(x, -1).tolist()
+
+
+def test_draws_inside_leave_the_generator_as_it_was() -> None:
+    gf.manual_seed(1)
+    expected = gf.rand(3)
+    gf.manual_seed(1)
+    with gf.random.fork_rng():
+        gf.rand(5)
+    assert gf.equal(gf.rand(3), expected)
+    assert gf.newaxis is None
+    assert gf.version.cuda is None
+    assert gf.__version__ == gf.version.__version__

@@ -140,6 +140,25 @@ RECIPES: dict[str, Callable[[], Arguments]] = {
         )
         for n in (1, 2, 3)
     },
+    "addr": lambda: call(floats(4, 3), floats(4), floats(3)),
+    "Tensor.addr_": lambda: call(floats(4, 3), floats(4), floats(3)),
+    "cholesky_inverse": lambda: call(positive(3)),
+    "cholesky_solve": lambda: call(floats(3, 2), positive(3)),
+    "frombuffer": lambda: ((bytearray(8),), {"dtype": gf.float32}),
+    "is_nonzero": lambda: call(floats(1)),
+    "narrow_copy": lambda: call(floats(4, 3), 0, 1, 2),
+    "split_with_sizes": lambda: call(floats(4, 3), (1, 3)),
+    "histogram": lambda: call(floats(4, 3), 3),
+    "nonzero_static": lambda: ((ints(4, 3),), {"size": 4}),
+    "triangular_solve": lambda: call(floats(3, 2), positive(3)),
+    "unravel_index": lambda: call(ints(4), (2, 3)),
+    "Tensor.addbmm_": lambda: call(floats(2, 4), floats(5, 2, 3), floats(5, 3, 4)),
+    "Tensor.apply_": lambda: call(floats(3), lambda v: v + 1),
+    "Tensor.map_": lambda: call(floats(3), floats(3), lambda a, b: a + b),
+    "Tensor.sum_to_size": lambda: call(floats(4, 3), 1, 3),
+    "special.zeta": lambda: call(2.0, floats(4, 3)),
+    "linalg.tensorinv": lambda: call(floats(2, 2, 4)),
+    "linalg.tensorsolve": lambda: call(floats(2, 2, 4), floats(2, 2)),
     "addmm": lambda: call(floats(2, 4), floats(2, 3), floats(3, 4)),
     "Tensor.addmm_": lambda: call(floats(2, 4), floats(2, 3), floats(3, 4)),
     "bincount": lambda: call(ints(6)),
@@ -411,6 +430,8 @@ def page() -> str:
     functions("Methods only", gf.Tensor, methods(), "Tensor.")
     functions("`nn.functional`", F, sorted(set(F.__all__) - set(gf.functions.__all__)), "F.")
     functions("`linalg`", gf.linalg, sorted(gf.linalg.__all__), "linalg.")
+    own = sorted(set(gf.special.__all__) - set(gf.functions.__all__))
+    functions("`special`", gf.special, own, "special.")
     rows = []
     for name in sorted(gf.nn.__all__):
         kind = getattr(gf.nn, name)
@@ -463,6 +484,8 @@ def methods() -> list[str]:
 NOT_COMPUTING = {
     "backward", "cuda", "data_ptr", "dim", "element_size", "is_contiguous", "item", "ndimension", "nelement",
     "holding", "numpy", "of_node", "requires_grad_", "size", "stride", "tolist", "register_hook",
+    "get_device", "is_pinned", "is_shared", "new", "resize_", "resize_as_", "storage_offset",
+    "untyped_storage",
     "retain_grad", "register_post_accumulate_grad_hook",
     "is_traced",
 }  # fmt: skip

@@ -78,6 +78,30 @@ def minimum(input: Tensor, other: Tensor) -> Tensor:
     return apply(OPS["minimum"], *promoted("minimum", input, other))
 
 
+def _without_nan(name: str, op: str, input: Any, other: Any) -> Tensor:
+    a, b = promoted(name, input, other)
+    if a.dtype.kind != "float":
+        return apply(OPS["maximum" if op == "ge" else "minimum"], a, b)
+    first = apply(OPS["bitwise_or"], apply(OPS[op], a, b), apply(OPS["isnan"], b))
+    return apply(OPS["where"], first, a, b)
+
+
+@public()
+def fmax(input: Tensor, other: Tensor) -> Tensor:
+    """The larger of corresponding elements, or the one that isn't NaN; of equal ones the first has the
+    gradient.
+    """
+    return _without_nan("fmax", "ge", input, other)
+
+
+@public()
+def fmin(input: Tensor, other: Tensor) -> Tensor:
+    """The smaller of corresponding elements, or the one that isn't NaN; of equal ones the first has the
+    gradient.
+    """
+    return _without_nan("fmin", "le", input, other)
+
+
 @public(method=False)
 def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Tensor:
     """`input` where `condition` (bool) holds, else `other`; broadcasts all three. With a condition alone, the

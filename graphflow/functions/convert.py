@@ -16,6 +16,7 @@ from graphflow.errors import DeviceError, DTypeError
 from graphflow.functions.common import as_dtype, cast, copied, dim_arg, operand, result_dtype, tensor_arg
 from graphflow.functions.create import on_cpu
 from graphflow.functions.registry import error, public
+from graphflow.layouts import layout
 from graphflow.runtime.device import Device
 from graphflow.sizes import SymbolicSize
 from graphflow.tensor import Tensor, apply
@@ -120,14 +121,16 @@ Tensor.is_cuda = property(lambda self: False, doc="Whether the elements are on a
 
 
 @public()
-def clone(input: Tensor) -> Tensor:
-    """A copy; gradients flow through it."""
+def clone(input: Tensor, *, memory_format: layout | None = None) -> Tensor:
+    """A copy; gradients flow through it. `memory_format` has no effect."""
     return copied(tensor_arg(input, "clone"))
 
 
 @public(function=False, backward="CloneBackward0")
-def contiguous(self: Tensor) -> Tensor:
-    """The tensor with its elements in row-major order: itself if they are, else a copy."""
+def contiguous(self: Tensor, memory_format: layout | None = None) -> Tensor:
+    """The tensor with its elements in row-major order (whatever `memory_format`): itself if they are, else a
+    copy.
+    """
     if is_contiguous(self):
         return self
     if self.is_traced:
@@ -139,7 +142,7 @@ def contiguous(self: Tensor) -> Tensor:
 
 
 @public(function=False)
-def is_contiguous(self: Tensor) -> bool:
+def is_contiguous(self: Tensor, memory_format: layout | None = None) -> bool:
     """Whether elements lie in row-major order; while tracing, False for views that may not."""
     if self._array is not None:
         return bool(self._array.flags.c_contiguous)

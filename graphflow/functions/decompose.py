@@ -69,7 +69,8 @@ def _identity(size: Extent, dtype: DType) -> Tensor:
     return cast(apply(OPS["eq"], reshaped(places, (size, 1)), places), dtype)
 
 
-def _solution(op: str, name: str, a: Tensor, b: Any, **attrs: Any) -> Tensor:
+def solution(op: str, name: str, a: Tensor, b: Any, **attrs: Any) -> Tensor:
+    """What a primitive gives for matrices and right-hand sides, also vectors; NaN for a singular one."""
     right = require_float(tensor_arg(b, name, "B"), name)
     if right.dtype is not a.dtype:
         raise error(DTypeError, name, f"expected operands of the same dtype, got {a.type_} and {right.type_}")
@@ -97,7 +98,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     a = matrices(A, "linalg.solve", "A", square=True)
     if not left:
         return _flipped(solve(_flipped(a), _flipped(matrices(B, "linalg.solve", "B"))))
-    return _checked(_solution("solve", "linalg.solve", a, B), "linalg.solve", _SINGULAR, a, B)
+    return _checked(solution("solve", "linalg.solve", a, B), "linalg.solve", _SINGULAR, a, B)
 
 
 @public(
@@ -115,7 +116,7 @@ def solve_triangular(
         return _flipped(
             solve_triangular(_flipped(a), _flipped(b), upper=not upper, unitriangular=unitriangular)
         )
-    return _solution("solve_triangular", name, a, b, upper=bool(upper), unit=bool(unitriangular))
+    return solution("solve_triangular", name, a, b, upper=bool(upper), unit=bool(unitriangular))
 
 
 @public(backward="LinalgInvExBackward0")

@@ -12,6 +12,7 @@ from graphflow.dtypes import can_cast
 from graphflow.errors import DTypeError, GradientError, ShapeError
 from graphflow.functions import choose, cumulative, gamma, linalg, logic, placed, scatter, shape, special
 from graphflow.functions import elementwise as el
+from graphflow.functions import error_functions as errors
 from graphflow.functions import index as positions
 from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
 from graphflow.functions.output import same_shape
@@ -41,6 +42,18 @@ def stored(self: Tensor, value: Tensor, name: str) -> Tensor:
     return self._assign(value)
 
 
+# PyTorch has these as functions, too: ``relu_(x)``.
+_FUNCTIONS = frozenset((
+    "abs_", "acos_", "acosh_", "addmv_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_", "arctanh_",
+    "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_", "clamp_min_", "clip_", "cos_",
+    "cosh_", "deg2rad_", "erf_", "erfc_", "exp_", "exp2_", "expm1_", "fix_", "floor_", "frac_", "gcd_", "i0_",
+    "index_put_", "lcm_", "ldexp_", "log_", "log10_", "log1p_", "log2_", "logit_", "nan_to_num_", "neg_",
+    "negative_", "rad2deg_", "reciprocal_", "relu_", "round_", "rsqrt_", "sigmoid_", "sin_", "sinc_", "sinh_",
+    "sqrt_", "square_", "tan_", "tanh_", "trunc_", "xlogy_",
+))  # fmt: skip
+IN_PLACE: dict[str, Callable[..., Tensor]] = {}
+
+
 def _in_place(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return stored(self, function(self, *args, **kwargs), name + "_")
@@ -48,7 +61,10 @@ def _in_place(name: str, function: Callable[..., Tensor]) -> Callable[..., Tenso
     method.__doc__ = f"`{name}` in place."
     method.__module__ = __name__
     method.__name__ = name + "_"
-    return public(name + "_", function=False)(method)
+    made = public(name + "_", function=False)(method)
+    if name + "_" in _FUNCTIONS:
+        IN_PLACE[name + "_"] = made
+    return made
 
 
 add_ = _in_place("add", el.add)
@@ -78,7 +94,9 @@ _RESULTS |= {
     "cumprod": cumulative.cumprod, "renorm": special.renorm, "xlogy": special.xlogy,
     "copysign": special.copysign, "hypot": special.hypot, "sinc": special.sinc,
     "lgamma": gamma.lgamma, "digamma": gamma.digamma, "gcd": gamma.gcd, "lcm": gamma.lcm,
-    "nextafter": gamma.nextafter,
+    "nextafter": gamma.nextafter, "heaviside": special.heaviside, "ldexp": special.ldexp,
+    "float_power": special.float_power, "erfinv": errors.erfinv, "i0": errors.i0,
+    "mvlgamma": errors.mvlgamma, "polygamma": errors.polygamma_of,
 }  # fmt: skip
 _RESULTS |= {
     "absolute": el.abs_, "negative": el.neg, "sgn": el.sign, "fix": el.trunc, "deg2rad": el.deg2rad,
@@ -86,7 +104,8 @@ _RESULTS |= {
     "acosh": el.acosh, "atanh": el.atanh, "arcsinh": el.asinh, "arccosh": el.acosh, "arctanh": el.atanh,
     "atan2": el.atan2, "arctan2": el.atan2, "true_divide": el.true_divide, "logit": choose.logit,
     "tril": shape.tril, "triu": shape.triu, "addmm": linalg.addmm, "addmv": linalg.addmv,
-    "baddbmm": linalg.baddbmm, "bitwise_left_shift": logic.bitwise_left_shift,
+    "baddbmm": linalg.baddbmm, "addbmm": linalg.addbmm, "addr": linalg.addr,
+    "bitwise_left_shift": logic.bitwise_left_shift,
     "bitwise_right_shift": logic.bitwise_right_shift,
 }  # fmt: skip
 for _name, _function in _RESULTS.items():
@@ -183,3 +202,6 @@ def _write_memory(self: Tensor, parsed: Basic, value: Operand) -> None:
         )
     memory[tuple(places)] = source
     box._storage.version += 1
+
+
+IN_PLACE |= {"fill_": fill_, "zero_": zero_}

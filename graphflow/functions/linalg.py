@@ -170,3 +170,15 @@ def addbmm(
     """``beta * input + alpha * bmm(batch1, batch2).sum(0)``."""
     total = reduced("sum", bmm(batch1, batch2), (0,), False)
     return _combined("addbmm", input, total, beta, alpha)
+
+
+@public()
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """`dot`: numbers are real here."""
+    return dot(tensor_arg(input, "vdot"), tensor_arg(other, "vdot", "other"))
+
+
+@public()
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Operand = 1, alpha: Operand = 1) -> Tensor:
+    """``beta * input + alpha * outer(vec1, vec2)``."""
+    return _combined("addr", input, outer(vec1, vec2), beta, alpha)

@@ -112,6 +112,33 @@ isinf = _float_test("isinf", "Whether elements are infinite.", False)
 isfinite = _float_test("isfinite", "Whether elements are neither infinite nor NaN.", True)
 
 
+def _infinite(name: str, input: Any, value: float) -> Tensor:
+    t = tensor_arg(input, name)
+    if t.dtype.kind == "float":
+        return apply(OPS["eq"], t, scalar(value, t.dtype))
+    return apply(OPS["ne"], t, t)
+
+
+@public()
+def isposinf(input: Tensor) -> Tensor:
+    """Whether elements are inf."""
+    return _infinite("isposinf", input, math.inf)
+
+
+@public()
+def isneginf(input: Tensor) -> Tensor:
+    """Whether elements are -inf."""
+    return _infinite("isneginf", input, -math.inf)
+
+
+@public()
+def isreal(input: Tensor) -> Tensor:
+    """Whether elements have no imaginary part: all."""
+    t = tensor_arg(input, "isreal")
+    same = apply(OPS["eq"], t, t)
+    return apply(OPS["bitwise_or"], same, apply(OPS["bitwise_not"], same))
+
+
 @public()
 def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False

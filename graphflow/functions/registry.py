@@ -5,14 +5,16 @@ of Tensor.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from graphflow.compiler.location import asked_by
 from graphflow.errors import DTypeError
-from graphflow.functions.arguments import look, told, watched
+from graphflow.functions.arguments import look, misfit, told, watched
 from graphflow.functions.output import into
 from graphflow.functions.precision import autocasting
+from graphflow.layouts import layout
 from graphflow.tensor import GRAD_FN_NAMES, Tensor, where_called
 
 __all__ = ["FUNCTIONS", "asked_by", "error", "public"]
@@ -24,6 +26,8 @@ R = TypeVar("R")
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 _NUMPY_SPELLING = {"axis": "dim", "keepdims": "keepdim"}
+# Arguments that functions with device= take beside it, without effect.
+_OF_MEMORY: dict[str, type] = {"layout": layout, "memory_format": layout, "pin_memory": bool}
 
 
 Backward = str | Callable[..., str]
@@ -51,11 +55,13 @@ def public(
         body = autocasting(body, public_name)
         title: Backward = backward or f"{_camel(public_name)}Backward0"
         flags = watched(body, tensors=False)
+        places = "device" in inspect.signature(body).parameters
+        respelt = _NUMPY_SPELLING.keys() | (_OF_MEMORY.keys() if places else ())
 
         @functools.wraps(body)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if kwargs and not _NUMPY_SPELLING.keys().isdisjoint(kwargs):
-                kwargs = _respelled(public_name, kwargs)  # type: ignore[assignment]
+            if kwargs and not respelt.isdisjoint(kwargs):
+                kwargs = _respelled(public_name, kwargs, places)  # type: ignore[assignment]
             if flags:
                 look(public_name, body, flags, args, kwargs)
             try:
@@ -87,13 +93,23 @@ def public(
     return register
 
 
-def _respelled(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _respelled(name: str, kwargs: dict[str, Any], places: bool) -> dict[str, Any]:
+    if places:
+        kwargs = _without_memory(name, kwargs)
     renamed = {_NUMPY_SPELLING.get(k, k): v for k, v in kwargs.items()}
     if len(renamed) != len(kwargs):
         raise error(
             DTypeError, name, "got the same argument twice, once in PyTorch's spelling and once in NumPy's"
         )
     return renamed
+
+
+def _without_memory(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments without those that say how elements are to lie in memory; DTypeError for odd ones."""
+    for argument, kind in _OF_MEMORY.items():
+        if kwargs.get(argument) is not None and not isinstance(kwargs[argument], kind):
+            raise misfit(name, argument, kind | None, kwargs[argument])
+    return {k: v for k, v in kwargs.items() if k not in _OF_MEMORY}
 
 
 def spread(name: str, given: tuple[Any, ...], by_keyword: Any, argument: str) -> tuple[Any, ...]:

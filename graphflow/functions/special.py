@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from graphflow import return_types
 from graphflow.compiler.ir import OPS
 from graphflow.dims import product
-from graphflow.dtypes import bool_, float64, int64, uint8
+from graphflow.dtypes import bool_, float64, int32, int64, uint8
 from graphflow.errors import ShapeError
 from graphflow.functions.arrange import flip
 from graphflow.functions.common import (
@@ -131,6 +132,35 @@ def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """``input * 2**other``."""
     x, power = promoted("ldexp", input, other, floating=True)
     return apply(OPS["mul"], x, apply(OPS["exp2"], power))
+
+
+@public()
+def frexp(input: Tensor) -> return_types.frexp:
+    """``(mantissa, exponent)``: ``input = mantissa * 2**exponent`` with int32 exponents and mantissas from
+    1/2 to 1; 0, NaN and the infinities have the exponent 0.
+    """
+    t = require_float(tensor_arg(input, "frexp"), "frexp")
+    x = cast(t.detach(), float64) if t.dtype is not float64 else t.detach()
+    usual = apply(OPS["bitwise_and"], apply(OPS["isfinite"], x), apply(OPS["ne"], x, _number(0, x)))
+    size = apply(OPS["where"], usual, apply(OPS["abs"], x), _number(0.5, x))
+    tiny = apply(OPS["lt"], size, _number(2.0**-1000, x))
+    size = apply(OPS["where"], tiny, size * 2.0**60, size)
+    power = apply(OPS["floor"], apply(OPS["log2"], size)) + 1
+    rest = _scaled_by(size, -power)
+    # the logarithm may have been rounded across a power of 2
+    power = power + cast(apply(OPS["ge"], rest, _number(1, x)), float64)
+    power = power - cast(apply(OPS["lt"], rest, _number(0.5, x)), float64)
+    power = power - apply(OPS["where"], tiny, _number(60, x), _number(0, x))
+    exponent = apply(OPS["where"], usual, power, _number(0, x))
+    wide = cast(t, float64) if t.dtype is not float64 else t
+    return return_types.frexp(cast(_scaled_by(wide, -exponent), t.dtype), cast(exponent, int32))
+
+
+def _scaled_by(x: Tensor, power: Tensor) -> Tensor:
+    """``x * 2**power`` for float64 in steps that neither overflow nor lose bits on the way."""
+    part = apply(OPS["trunc"], power * 0.25)
+    step = apply(OPS["exp2"], part)
+    return x * step * step * step * apply(OPS["exp2"], power - 3 * part)
 
 
 @public()

@@ -19,6 +19,7 @@ from graphflow.compiler.codegen import (
     vecmath_half,
     vecmath_helpers,
     vecmath_scalars,
+    vecmath_special,
     vecmath_tables,
     vecmath_text,
     vecmath_trig,
@@ -82,7 +83,9 @@ BINARY: dict[str, Maker] = {
 
 
 class _InKernels:
-    """The functions that the formulas of `vecmath_gamma` are made of, written into a kernel function."""
+    """The functions that the formulas of `vecmath_gamma` are made of (and of
+    `vecmath_special`), written into a kernel function.
+    """
 
     def __init__(self, c: Code) -> None:
         self.code = c
@@ -104,6 +107,14 @@ class _InKernels:
         """log(1 + x)."""
         return vecmath_exp.log1p(self.code, x)
 
+    def exp(self, x: Value) -> Value:
+        """e to the power of x."""
+        return vecmath_exp.exp(self.code, x)
+
+    def sqrt(self, x: Value) -> Value:
+        """Square root."""
+        return self.code.intrinsic("sqrt", x)
+
     def sin(self, x: Value) -> Value:
         """Sine."""
         return vecmath_trig.sin(self.code, x)
@@ -122,7 +133,17 @@ def _formula(formula: Callable[..., Value]) -> Callable[..., Value]:
 
 
 # For float64 alone; float32 is converted there and back.
-DOUBLE_UNARY = {"lgamma": _formula(vecmath_gamma.lgamma), "digamma": _formula(vecmath_gamma.digamma)}
+DOUBLE_UNARY = {
+    "lgamma": _formula(vecmath_gamma.lgamma),
+    "digamma": _formula(vecmath_gamma.digamma),
+    "i0": _formula(vecmath_special.i0),
+    "i0e": _formula(vecmath_special.i0e),
+    "i1": _formula(vecmath_special.i1),
+    "i1e": _formula(vecmath_special.i1e),
+    "erfcx": _formula(vecmath_special.erfcx),
+    "erfinv": _formula(vecmath_special.erfinv),
+    "ndtri": _formula(vecmath_special.ndtri),
+}
 DOUBLE_BINARY = {"zeta": _formula(vecmath_gamma.zeta)}
 
 _FORMATS = {"f32": F32, "f64": F64}

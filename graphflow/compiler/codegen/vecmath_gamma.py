@@ -36,6 +36,12 @@ class Functions(Protocol):
     def log1p(self, x: Any) -> Any:
         """log(1 + x)."""
 
+    def exp(self, x: Any) -> Any:
+        """e to the power of x."""
+
+    def sqrt(self, x: Any) -> Any:
+        """Square root."""
+
     def sin(self, x: Any) -> Any:
         """Sine."""
 
@@ -86,7 +92,7 @@ class _InNumPy:
     """The functions for arrays."""
 
     select, abs, round, log, log1p = np.where, np.abs, np.round, np.log, np.log1p
-    sin, cos, pow, equal = np.sin, np.cos, np.power, np.equal
+    exp, sqrt, sin, cos, pow, equal = np.exp, np.sqrt, np.sin, np.cos, np.power, np.equal
 
 
 def reference(formula: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Primitives of number theory, of the gamma function and of the floating-point formats."""
+"""Primitives of number theory, of the gamma, Bessel and error functions and of the floating-point formats."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.compiler.codegen import vecmath_gamma
+from graphflow.compiler.codegen import vecmath_gamma, vecmath_special
 from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, register
 from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.family import Elementwise, elementwise, require_kind
 from graphflow.errors import DTypeError
+
+
+def _over(value: Node, x: Node) -> Node:
+    """i1(x) / x, or its like, which is 1/2 at 0."""
+    zero = el.eq(x, 0.0)
+    return el.where(zero, 0.5, value / el.where(zero, 1.0, x))
 
 
 def _trigamma(x: Node) -> Node:
@@ -54,6 +60,39 @@ zeta: Op = register(Op(
     Elementwise({"float": "{t}(zeta_f64(f64({0}), f64({s!r})))"}, 500), 1,
     "Hurwitz's zeta function: the sum of (q + k)^-s over k = 0, 1, ...",
 ))  # fmt: skip
+i0: Op = elementwise(
+    "i0", vecmath_gamma.reference(vecmath_special.i0), "{t}(i0_f64(f64({0})))",
+    lambda g, out, x: (g * i1(x),), cost=80, doc="The modified Bessel function of order 0."
+)
+i0e: Op = elementwise(
+    "i0e", vecmath_gamma.reference(vecmath_special.i0e), "{t}(i0e_f64(f64({0})))",
+    lambda g, out, x: (g * (i1e(x) - el.sign(x) * out),), cost=70, smooth=False, doc="exp(-|x|) i0(x)."
+)
+i1: Op = elementwise(
+    "i1", vecmath_gamma.reference(vecmath_special.i1), "{t}(i1_f64(f64({0})))",
+    lambda g, out, x: (g * (i0(x) - _over(out, x)),), cost=80,
+    doc="The modified Bessel function of order 1."
+)
+i1e: Op = elementwise(
+    "i1e", vecmath_gamma.reference(vecmath_special.i1e), "{t}(i1e_f64(f64({0})))",
+    lambda g, out, x: (g * (i0e(x) - _over(out, x) - el.sign(x) * out),), cost=70, smooth=False,
+    doc="exp(-|x|) i1(x)."
+)
+erfcx: Op = elementwise(
+    "erfcx", vecmath_gamma.reference(vecmath_special.erfcx), "{t}(erfcx_f64(f64({0})))",
+    lambda g, out, x: (g * (2.0 * x * out - 2 / math.sqrt(math.pi)),), domain=(-2.0, 3.0), cost=60,
+    doc="exp(x**2) erfc(x)."
+)
+erfinv: Op = elementwise(
+    "erfinv", vecmath_gamma.reference(vecmath_special.erfinv), "{t}(erfinv_f64(f64({0})))",
+    lambda g, out, y: (g * (math.sqrt(math.pi) / 2) * el.exp(out * out),), domain=(-0.95, 0.95), cost=90,
+    doc="The inverse of erf."
+)
+ndtri: Op = elementwise(
+    "ndtri", vecmath_gamma.reference(vecmath_special.ndtri), "{t}(ndtri_f64(f64({0})))",
+    lambda g, out, p: (g * math.sqrt(2 * math.pi) * el.exp(out * out * 0.5),), domain=(0.03, 0.97), cost=90,
+    doc="The inverse of the normal distribution function."
+)
 gcd: Op = elementwise(
     "gcd", np.gcd, "gcd_{t}({0}, {1})", arity=2, kinds=("int",), cost=60,
     doc="The greatest common divisor, not negative; that of 0 and 0 is 0."
