@@ -14,6 +14,7 @@ from graphflow.functions.arrange import cat, narrow, unbind
 from graphflow.functions.choose import clamp, where
 from graphflow.functions.common import (
     Dims,
+    at_least,
     cast,
     dims_arg,
     expanded,
@@ -140,7 +141,7 @@ def _edges(name: str, values: Tensor, bins: Any, limits: tuple[float, float] | N
         raise error(ShapeError, name, f"needs at least one bin, got {bins}")
     if limits is not None:
         low, high = (scalar(v, values.dtype) for v in limits)
-    elif values.type_.shape[0] == 0:
+    elif not at_least(values.type_.shape[0], 1):
         low, high = scalar(0, values.dtype), scalar(1, values.dtype)
     else:
         low, high = (reshaped(apply(OPS[op], values, dims=(0,)), ()) for op in ("min", "max"))
