@@ -95,7 +95,7 @@ from graphflow.functions.scatter import (
 )
 from graphflow.functions.shape import (
     broadcast_shapes_ as broadcast_shapes, broadcast_tensors, broadcast_to, flatten, movedim as moveaxis,
-    movedim, permute, ravel, reshape, squeeze, transpose as swapaxes, transpose as swapdims, t_ as t, tile,
+    movedim, permute, ravel, reshape, squeeze, swapaxes, transpose as swapdims, t_ as t, tile,
     transpose, tril, triu, unflatten, unsqueeze,
 )
 from graphflow.functions.gamma import digamma, gcd, lcm, lgamma, nextafter, polygamma

@@ -118,8 +118,10 @@ def trimmed(t: Tensor, index: Tensor, dim: int, name: str) -> Tensor:
 
 
 @public()
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """``out[i][j] = input[i][index[i][j]]`` for dim 1, and so on."""
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+    """``out[i][j] = input[i][index[i][j]]`` for dim 1, and so on. `sparse_grad` has no effect: the gradient
+    adds up only what was read.
+    """
     t, positions = tensor_arg(input, "gather"), index_arg(index, "gather")
     axis = dim_arg(dim, t.ndim, "gather")
     with asked_by("gather"):

@@ -41,7 +41,7 @@ def _in_place(name: str, view: Callable[..., Tensor]) -> None:
 
 
 _VIEWS: dict[str, Callable[..., Tensor]] = {
-    "t_": shape.t_, "transpose_": shape.transpose, "swapaxes_": shape.transpose, "swapdims_": shape.transpose,
+    "t_": shape.t_, "transpose_": shape.transpose, "swapaxes_": shape.swapaxes, "swapdims_": shape.transpose,
     "squeeze_": shape.squeeze, "unsqueeze_": shape.unsqueeze,
 }  # fmt: skip
 for _name, _view in _VIEWS.items():

@@ -135,7 +135,7 @@ def permute(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
     return permuted(t, found)
 
 
-@public(aliases=("swapaxes", "swapdims"))
+@public(aliases=("swapdims",))
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Dimensions `dim0` and `dim1` exchanged."""
     t = tensor_arg(input, "transpose")
@@ -144,6 +144,12 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     if t.ndim:
         order[a], order[b] = b, a
     return permuted(t, order)
+
+
+@public(backward="TransposeBackward0")
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """NumPy's name for `transpose`."""
+    return transpose(input, axis0, axis1)
 
 
 @public(name="t")
