@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphflow.nn import functional as F
+from graphflow.nn.functional.ctc import Lengths
 from graphflow.nn.functional.reduction import legacy
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
@@ -228,4 +229,30 @@ class CrossEntropyLoss(_WeightedLoss):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
+        )
+
+
+class CTCLoss(Loss):
+    """Connectionist temporal classification: labels without places in time; see ``functional.ctc_loss``.
+
+    `zero_infinity` gives targets that don't fit into their inputs the loss 0 and no gradient.
+    """
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False):
+        super().__init__(reduction=reduction)
+        self.blank = blank
+        self.zero_infinity = zero_infinity
+
+    def forward(
+        self, log_probs: Tensor, targets: Tensor, input_lengths: Lengths, target_lengths: Lengths
+    ) -> Tensor:
+        """0-d, or (N,) without reduction."""
+        return F.ctc_loss(
+            log_probs,
+            targets,
+            input_lengths,
+            target_lengths,
+            self.blank,
+            self.reduction,
+            self.zero_infinity,
         )

@@ -39,6 +39,7 @@ from graphflow.nn.functional.conv import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from graphflow.nn.functional.ctc import ctc_loss
 from graphflow.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
 from graphflow.nn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
 from graphflow.nn.functional.embedding import embedding, one_hot
@@ -141,6 +142,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
