@@ -220,6 +220,7 @@ RECIPES: dict[str, Callable[[], Arguments]] = {
     "F.batch_norm": lambda: call(floats(4, 3), floats(3), floats(3), floats(3), floats(3), True),
     "F.bilinear": lambda: call(floats(4, 3), floats(4, 2), floats(5, 3, 2)),
     "F.cosine_embedding_loss": lambda: call(floats(4, 3), floats(4, 3), gf.tensor([1, -1, 1, 1])),
+    "F.ctc_loss": lambda: call(*alignment()),
     "F.lp_pool2d": lambda: call(floats(2, 4, 8, 8), 2.0, 2),
     "F.lp_pool3d": lambda: call(floats(2, 4, 8, 8, 8), 2.0, 2),
     **{f"F.conv{d}d": lambda d=d: call(floats(2, 4, *[8] * d), floats(3, 4, *[2] * d)) for d in (1, 2, 3)},
@@ -269,7 +270,12 @@ def inputs() -> Iterator[tuple[gf.Tensor, ...]]:
         (floats(2, 12, 9),),
     )
     yield from ((floats(2, 4, 8), floats(2, 4, 8)), (floats(2, 4, 8), floats(2, 4, 8), floats(2, 4, 8)))
-    yield from ((x, ints(4, 3, high=2)), (floats(4, 3), floats(4, 3)))
+    yield from ((x, ints(4, 3, high=2)), (floats(4, 3), floats(4, 3)), alignment())
+
+
+def alignment() -> tuple[gf.Tensor, ...]:
+    """What `ctc_loss` takes: scores over time, labels, and the lengths of both."""
+    return floats(5, 2, 3).log_softmax(-1), gf.tensor([[1, 2], [2, 2]]), gf.tensor([5, 4]), gf.tensor([2, 1])
 
 
 # ---------------------------------------------------------------------------------------------- trying
