@@ -449,7 +449,8 @@ def page() -> str:
         else:
             rows.append(row(name, found[0], (found[1], {})))
     parts.append(table("Layers and losses", rows))
-    for title in ("nn.init", "optim", "optim.lr_scheduler", "autograd", "func", "data", "metrics"):
+    optimizing = ("optim", "optim.lr_scheduler", "optim.swa_utils")
+    for title in ("nn.init", *optimizing, "autograd", "func", "data", "metrics"):
         parts.append(names_only(f"`{title}`", listed(title)))
     parts.append(
         names_only("Everything else", sorted(set(gf.__all__) - set(gf.functions.__all__) - {"__version__"}))

@@ -1,6 +1,6 @@
 """Optimizers: PyTorch's ``torch.optim``."""
 
-from graphflow.optim import lr_scheduler
+from graphflow.optim import lr_scheduler, swa_utils
 from graphflow.optim.adafactor import Adafactor
 from graphflow.optim.adagrad import Adadelta, Adagrad
 from graphflow.optim.adam import Adam, AdamW
@@ -33,4 +33,5 @@ __all__ = [
     "Rprop",
     "SparseAdam",
     "lr_scheduler",
+    "swa_utils",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from graphflow.optim.lr_scheduler.base import LRScheduler
@@ -41,10 +41,14 @@ class SequentialLR(LRScheduler):
         # All of them took their first step when they were made; only the first one's is meant.
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
-        for scheduler in schedulers:
+        for scheduler in _simple(schedulers):
             scheduler.last_epoch -= 1
         schedulers[0]._start()
         self._last_lr = schedulers[0].get_last_lr()
+
+    def _start(self) -> None:
+        self.last_epoch += 1
+        self._schedulers[0]._start()
 
     def step(self, epoch: int | None = None) -> None:
         """Goes on by one epoch."""
@@ -81,6 +85,11 @@ class ChainedScheduler(LRScheduler):
         self._schedulers = schedulers
         self._last_lr = self._rates()
 
+    def _start(self) -> None:
+        for scheduler in self._schedulers:
+            scheduler._start()
+        self._last_lr = self._rates()
+
     def step(self, epoch: int | None = None) -> None:
         """Goes on by one epoch with all."""
         if epoch is not None:
@@ -96,6 +105,18 @@ class ChainedScheduler(LRScheduler):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` gave."""
         super().load_state_dict(_load_parts(state_dict, self._schedulers))
+
+
+def _simple(schedulers: Sequence[LRScheduler]) -> Iterator[LRScheduler]:
+    """Those that aren't made of schedulers, in these and within these."""
+    waiting = list(schedulers)
+    while waiting:
+        scheduler = waiting.pop(0)
+        parts = getattr(scheduler, "_schedulers", None)
+        if parts is None:
+            yield scheduler
+        else:
+            waiting += parts
 
 
 def _require_one_optimizer(name: str, schedulers: list[LRScheduler], optimizer: Optimizer) -> None:
