@@ -192,6 +192,7 @@ def multilabel_margin(x: np.ndarray, listed: np.ndarray) -> float:
     return sum(max(0, 1 - x[y] + x[i]) for y in right for i in range(CLASSES) if i not in right) / CLASSES
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 @pytest.mark.parametrize("name", CASES)
 def test_a_loss_and_its_gradients_are_the_formula(name: str) -> None:
     module, formula, arrays, trained = CASES[name]
@@ -310,3 +311,73 @@ def test_losses_say_what_does_not_fit(call, error, message) -> None:  # type: ig
 def test_errors_name_the_function_and_the_users_line() -> None:
     with pytest.raises(ValueError, match=r"^huber_loss: does not support(.|\n)*test_losses\.py:\d+"):
         F.huber_loss(gf.ones(2), gf.ones(2), delta=-1.0)
+
+
+def test_kl_div_warns_of_its_mean_and_refuses_integers() -> None:
+    x, t = gf.log(gf.tensor([[0.5, 0.5]])), gf.tensor([[0.25, 0.75]])
+    with pytest.warns(UserWarning, match="'batchmean' divides only by the batch size"):
+        F.kl_div(x, t)
+    with pytest.raises(TypeError, match="integral inputs have no logarithms"):
+        F.kl_div(x, gf.tensor([[0, 1]]), reduction="sum")
+
+
+def test_targets_may_be_booleans_and_losses_have_the_inputs_dtype() -> None:
+    x, t = gf.tensor([0.5, -0.5]), gf.tensor([True, False])
+    assert (
+        F.mse_loss(x, t).item() == F.smooth_l1_loss(x, t).item() * 2 == F.huber_loss(x, t).item() * 2 == 0.25
+    )
+    assert F.soft_margin_loss(x, t).item() == pytest.approx((np.log1p(np.exp(-0.5)) + np.log(2)) / 2)
+    for loss in (F.huber_loss, F.soft_margin_loss):
+        assert loss(x, gf.ones(2, dtype=gf.float64)).dtype is gf.float32
+
+
+def test_multi_margins_of_one_sample() -> None:
+    x = gf.tensor([0.1, 0.2, 0.4])
+    assert F.multi_margin_loss(x, gf.tensor([2])).item() == F.multi_margin_loss(x, gf.tensor(2)).item()
+    assert F.multi_margin_loss(gf.tensor(0.5), gf.tensor(0)).item() == 0.0
+    assert F.multilabel_margin_loss(gf.tensor(0.5), gf.tensor(0)).item() == 0.0
+
+
+@pytest.mark.parametrize("extra", [(), (2,), (2, 2)])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_linear_cross_entropy_is_the_layer_and_its_loss(extra: tuple[int, ...], compiled: bool) -> None:
+    x, w, b = draw(5, 4), draw(3, *extra, 4), draw(3, *extra)
+    t = np.random.default_rng(1).integers(0, 3, (5, *extra))
+    t[0] = -100
+    logits = np.moveaxis(np.tensordot(x, w, (-1, -1)) + b, 1, -1)
+    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    picked = np.take_along_axis(logs, np.maximum(t, 0)[..., None], -1)[..., 0]
+    layer = nn.LinearCrossEntropyLoss(4, 3, out_features=extra, bias=True, dtype=gf.float64)
+    layer.linear.weight.data.copy_(gf.tensor(w.reshape(-1, 4)))
+    layer.linear.bias.data.copy_(gf.tensor(b.reshape(-1)))
+    run = gf.compile(layer) if compiled else layer
+    assert run(gf.tensor(x), gf.tensor(t)).item() == pytest.approx(-picked[t >= 0].mean())
+    p = gf.softmax(gf.tensor(draw(5, 3, *extra)), 1)
+    expected = F.cross_entropy(gf.tensor(np.moveaxis(logits, -1, 1).copy()), p).item()
+    assert run(gf.tensor(x), p).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, w: F.linear_cross_entropy(x, w, gf.tensor([0, 1]), options=3), "there is one here"),
+        (
+            lambda x, w: F.linear_cross_entropy(x, w[:, :2], gf.tensor([0, 1])),
+            r"linear_weight is \(C, ..., in\)",
+        ),
+        (lambda x, w: F.linear_cross_entropy(x, w, gf.ones(2, 3), ignore_index=1), "ignore_index cannot be"),
+        (
+            lambda x, w: F.linear_cross_entropy(x, w, gf.tensor([0, 1]), linear_bias=gf.ones(2)),
+            "linear_bias has",
+        ),
+        (lambda x, w: F.mse_loss(x, x, weight=gf.ones(4)), "Weights and input must have the same size"),
+        (lambda x, w: F.binary_cross_entropy(x, x * 2), "all elements of target should be between 0 and 1"),
+        (
+            lambda x, w: F.binary_cross_entropy(x * math.nan, x),
+            "all elements of input should be between 0 and 1",
+        ),
+    ],
+)
+def test_more_that_does_not_fit_is_told(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(gf.ones(2, 4), gf.ones(3, 4))

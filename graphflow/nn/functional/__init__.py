@@ -56,7 +56,7 @@ from graphflow.nn.functional.inplace import (
     threshold_,
 )
 from graphflow.nn.functional.linear import bilinear, linear
-from graphflow.nn.functional.loss import cross_entropy, nll_loss
+from graphflow.nn.functional.loss import cross_entropy, linear_cross_entropy, nll_loss
 from graphflow.nn.functional.margin import (
     cosine_embedding_loss,
     hinge_embedding_loss,
@@ -173,6 +173,7 @@ __all__ = [
     "leaky_relu",
     "leaky_relu_",
     "linear",
+    "linear_cross_entropy",
     "local_response_norm",
     "log_softmax",
     "logsigmoid",

@@ -6,7 +6,7 @@ from graphflow import functions as ops
 from graphflow.errors import ShapeError
 from graphflow.functions.registry import error
 from graphflow.nn.functional.precision import widened
-from graphflow.nn.functional.reduction import chosen, differ, reduced
+from graphflow.nn.functional.reduction import as_number, chosen, differ, reduced
 from graphflow.nn.functional.smooth import log1p_exp, log1p_exp_of_both
 from graphflow.tensor import Tensor, no_grad
 
@@ -26,7 +26,7 @@ def binary_cross_entropy(
     """-(target log(input) + (1 - target) log(1 - input)), times `weight`, reduced; shapes have to be equal.
 
     Logarithms don't go below -100, as in PyTorch, and their slopes not above 1e12. ValueError for
-    probabilities outside [0, 1] (where they can be seen: compiled functions give NaN).
+    probabilities and targets outside [0, 1] (where they can be seen: not in compiled functions).
     """
     reduction = chosen(size_average, reduce, reduction)
     if differ(input, target):
@@ -37,8 +37,11 @@ def binary_cross_entropy(
             f"({tuple(input.shape)}) is deprecated. Please ensure they have the same size.",
         )
     with no_grad():
-        if not input.is_traced and bool(((input < 0) | (input > 1)).any()):
-            raise error(ValueError, "binary_cross_entropy", "all elements of input should be between 0 and 1")
+        for name, tensor in (("input", input), ("target", target)):
+            if not tensor.is_traced and not bool(((tensor >= 0) & (tensor <= 1)).all()):
+                raise error(
+                    ValueError, "binary_cross_entropy", f"all elements of {name} should be between 0 and 1"
+                )
     p = widened(input)
     yes, no = _bounded_log(p, p), _bounded_log(1.0 - p, p, complement=True)
     loss = -(target * yes + (1.0 - target) * no).to(input.dtype)
@@ -94,7 +97,9 @@ def soft_margin_loss(
 ) -> Tensor:
     """log(1 + exp(-target * input)) for targets 1 and -1, reduced."""
     reduction = chosen(size_average, reduce, reduction)
-    loss = log1p_exp(-target * input)
+    loss = log1p_exp(-as_number(target, input) * input)
+    if input.is_floating_point():
+        loss = loss.to(input.dtype)
     if differ(loss, input):
         raise error(
             ShapeError,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.registry import asked_by, error
@@ -79,6 +81,59 @@ def cross_entropy(
     loss = -terms.sum(dim)
     # The mean is over samples, not over elements.
     return reduced(loss, reduction)
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:
+    """`cross_entropy` of ``linear(input, linear_weight, linear_bias)``.
+
+    `input` is (N, in) or (in,), `linear_weight` (C, in), or (C, d1, ..., in) for targets (N, d1, ...), and
+    `linear_bias` has its shape without the last size. `ignore_index` is -100 for None, and has to be None for
+    class probabilities. As ``torch.nn.functional.linear_cross_entropy``; compiled functions choose how to
+    compute it by themselves, so that `options` is always None (ValueError).
+    """
+    name = "linear_cross_entropy"
+    if options is not None:
+        raise ValueError(
+            f"{name}: options choose among implementations, of which there is one here; pass None"
+        )
+    if input.ndim not in (1, 2):
+        raise _misfit(ShapeError, name, f"expected input with dimensionality 1 or 2, got {input.ndim}", input)
+    if linear_weight.ndim < 2 or sizes_differ(input.shape[-1], linear_weight.shape[-1]):
+        message = "linear_weight is (C, ..., in) for an input (..., in)"
+        raise _misfit(ShapeError, name, message, input, linear_weight)
+    if linear_bias is not None and tuple(linear_bias.shape) != tuple(linear_weight.shape[:-1]):
+        message = "linear_bias has the shape of linear_weight without its last size"
+        raise _misfit(ShapeError, name, message, linear_weight, linear_bias)
+    if linear_weight.ndim > 2 and input.ndim == 1:
+        raise _misfit(
+            ShapeError, name, "a weight (C, d1, ..., in) needs an input (N, in)", input, linear_weight
+        )
+    features = linear_weight.shape[-1]
+    logits = input @ linear_weight.reshape(-1, features).T
+    logits = logits.reshape(*input.shape[:-1], *linear_weight.shape[:-1])
+    if linear_bias is not None:
+        logits = logits + linear_bias
+    if ignore_index is not None and target.ndim == logits.ndim:
+        raise error(ValueError, name, "ignore_index cannot be specified when target contains probabilities")
+    return cross_entropy(
+        logits,
+        target,
+        weight,
+        ignore_index=-100 if ignore_index is None else ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+    )
 
 
 def _misfit(kind: type[Exception], name: str, message: str, *operands: Tensor) -> Exception:

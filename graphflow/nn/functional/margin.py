@@ -161,6 +161,10 @@ def multi_margin_loss(
         raise error(
             ValueError, "multi_margin_loss", f"weight must be one-dimensional, got {weight.ndim} dimensions"
         )
+    if input.ndim == 0:
+        input = input.reshape(1)
+    if input.ndim == 1 and tuple(target.shape) == (1,):
+        target = target.reshape(())
     index = _classes(input, target, "multi_margin_loss").unsqueeze(-1)
     with asked_by("multi_margin_loss", from_zero=True):
         right = input.gather(-1, _counted(index, input.shape[-1]))
@@ -185,6 +189,8 @@ def multilabel_margin_loss(
     `input` is (N, C) or (C,); `target`, of its shape, lists the right classes up to the first -1.
     """
     reduction = chosen(size_average, reduce, reduction)
+    if input.ndim == target.ndim == 0:
+        input, target = input.reshape(1), target.reshape(1)
     if input.ndim not in (1, 2) or differ(input, target):
         raise error(
             ShapeError,

@@ -20,7 +20,7 @@ def legacy(size_average: bool | None, reduce: bool | None, reduction: str, stack
         wanted = "mean" if size_average is None or size_average else "sum"
     warnings.warn(
         f"size_average and reduce are deprecated, use reduction={wanted!r} instead",
-        FutureWarning,
+        UserWarning,
         stacklevel=stacklevel,
     )
     return wanted
@@ -59,6 +59,11 @@ def differ(a: Tensor, b: Tensor) -> bool:
 def sizes_differ(a: Any, b: Any) -> bool:
     """Whether two sizes are known to differ."""
     return isinstance(a, int) and isinstance(b, int) and a != b
+
+
+def as_number(target: Tensor, input: Tensor) -> Tensor:
+    """A target of booleans as numbers of the input's dtype, other targets as they are."""
+    return target.to(input.dtype) if target.dtype.kind == "bool" else target
 
 
 def warn_of_broadcasting(input: Tensor, target: Tensor, stacklevel: int = 4) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 from graphflow import functions as ops
-from graphflow.errors import ShapeError
+from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.registry import error
-from graphflow.nn.functional.reduction import chosen, differ, reduced, sizes_differ, warn_of_broadcasting
+from graphflow.nn.functional.reduction import (
+    as_number,
+    chosen,
+    differ,
+    reduced,
+    sizes_differ,
+    warn_of_broadcasting,
+)
 from graphflow.nn.functional.smooth import x_log_x
 from graphflow.tensor import Tensor, no_grad
 
@@ -27,8 +35,8 @@ def mse_loss(
     """
     reduction = chosen(size_average, reduce, reduction)
     warn_of_broadcasting(input, target)
-    difference = input - target
-    return _weighted(difference * difference, weight, reduction)
+    difference = input - as_number(target, input)
+    return _weighted("mse_loss", difference * difference, weight, reduction)
 
 
 def l1_loss(
@@ -45,7 +53,7 @@ def l1_loss(
     """
     reduction = chosen(size_average, reduce, reduction)
     warn_of_broadcasting(input, target)
-    return _weighted((input - target).abs(), weight, reduction)
+    return _weighted("l1_loss", (input - as_number(target, input)).abs(), weight, reduction)
 
 
 def smooth_l1_loss(
@@ -68,7 +76,7 @@ def smooth_l1_loss(
             "smooth_l1_loss",
             f"does not support negative values for beta, got {beta}",
         )
-    distance = (input - target).abs()
+    distance = (input - as_number(target, input)).abs()
     if beta == 0:
         return reduced(distance, reduction)
     near = distance * distance * (0.5 / beta)
@@ -94,16 +102,27 @@ def huber_loss(
             "huber_loss",
             f"does not support non-positive values for delta, got {delta}",
         )
-    distance = (input - target).abs()
+    distance = (input - as_number(target, input)).abs()
     loss = ops.where(distance <= delta, 0.5 * distance * distance, delta * (distance - 0.5 * delta))
+    if input.is_floating_point():
+        loss = loss.to(input.dtype)
+    _check_weight("huber_loss", loss, weight)
     return reduced(loss if weight is None else loss * weight, reduction)
 
 
-def _weighted(loss: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+def _check_weight(name: str, loss: Tensor, weight: Tensor | None) -> None:
+    if weight is not None and differ(weight, loss):
+        raise error(
+            ShapeError,
+            name,
+            f"Weights and input must have the same size, got {tuple(weight.shape)} and {tuple(loss.shape)}",
+        )
+
+
+def _weighted(name: str, loss: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
     if weight is None:
         return reduced(loss, reduction)
-    if differ(weight, loss):
-        weight = ops.zeros_like(loss) + weight
+    _check_weight(name, loss, weight)
     weighted = loss * weight
     if reduction == "mean":
         mean: Tensor = weighted.sum() / weight.sum()
@@ -191,10 +210,21 @@ def kl_div(
     logarithms, too.
 
     ``reduction="batchmean"`` divides the sum by the first size, which is the divergence's definition;
-    ``"mean"`` by the number of elements.
+    ``"mean"`` by the number of elements, with a warning. Both are floating point (DTypeError).
     """
     if reduction != "batchmean" or size_average is not None or reduce is not None:
         reduction = chosen(size_average, reduce, reduction)
+    if reduction == "mean":
+        warnings.warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size. "
+            "'batchmean' divides only by the batch size, and aligns with the KL div math definition.",
+            UserWarning,
+            stacklevel=2,
+        )
+    if not (input.is_floating_point() and target.is_floating_point()):
+        raise error(
+            DTypeError, "kl_div", f"integral inputs have no logarithms, got {input.dtype} and {target.dtype}"
+        )
     loss = target.exp() * (target - input) if log_target else x_log_x(target) - target * input
     if reduction == "batchmean":
         total: Tensor = loss.sum()
