@@ -83,11 +83,11 @@ class Adafactor(Optimizer):
         new, length, kept, d = scalars
         low, high = group["eps"]
         low = finfo(p.dtype).eps if low is None else low
-        size = _rms(p).clamp(min=high) * length
+        size = _at_least(_rms(p), high) * length
         start = p * kept if group.is_active("weight_decay") else p
         spread = self._spread(p, g, new, low)
         update = g * spread.clamp(min=low * low).rsqrt()
-        p.copy_(start - size / (_rms(update) / d).clamp(min=1.0) * update)
+        p.copy_(start - size / _at_least(_rms(update) / d, 1.0) * update)
 
     def _spread(self, p: Tensor, g: Tensor, new: Tensor, low: float) -> Tensor:
         """The second moment."""
@@ -104,6 +104,11 @@ class Adafactor(Optimizer):
         mean = held + new * (value - held)
         held.copy_(mean)
         return mean
+
+
+def _at_least(x: Tensor, low: float) -> Tensor:
+    """`x`, or `low` where that is larger or x is NaN, so that one bad element doesn't spoil the others."""
+    return ops.where(x > low, x, low)
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -145,4 +145,5 @@ class Rprop(Optimizer):
                 g = ops.where(turned, 0.0, g)
                 held.copy_(size)
                 before.copy_(g)
-                p.sub_(g.sign() * size)
+                # A gradient that is NaN has no sign: its element rests, as PyTorch's.
+                p.sub_(ops.where(g > 0, size, ops.where(g < 0, -size, 0.0)))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 
 from graphflow import functions as ops
-from graphflow.tensor import Tensor, no_grad
+from graphflow.errors import TraceError
+from graphflow.tensor import Tensor, no_grad, where_called
 
 Tensors = Tensor | Iterable[Tensor]
 
@@ -28,13 +29,18 @@ def get_total_norm(
 ) -> Tensor:
     """The `norm_type`-norm of all elements of all tensors, 0-d; 0 for no tensors. `foreach` means nothing.
 
-    RuntimeError for a norm that isn't finite, with `error_if_nonfinite`.
+    RuntimeError for a norm that isn't finite, with `error_if_nonfinite` (TraceError in compiled functions).
     """
     listed = _listed(tensors)
     if not listed:
         return ops.tensor(0.0)
     norms = ops.stack([t.norm(float(norm_type)) for t in listed])
     total: Tensor = norms.norm(float(norm_type))
+    if error_if_nonfinite and total.is_traced:
+        raise TraceError(
+            "error_if_nonfinite=True looks at the norm's value, which a compiled function can't; return the "
+            f"norm and check it outside{where_called()}"
+        )
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise RuntimeError(
             f"The total norm of order {float(norm_type)} for gradients from `parameters` is non-finite, so "
