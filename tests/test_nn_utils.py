@@ -45,6 +45,8 @@ def test_norms_that_are_not_finite() -> None:
     p.grad = gf.tensor([math.inf, 1.0])
     with pytest.raises(RuntimeError, match="is non-finite, so it cannot be clipped"):
         clip_grad_norm_(p, 1.0, error_if_nonfinite=True)
+    with pytest.raises(gf.errors.TraceError, match="looks at the norm's value"):
+        gf.compile(lambda g: get_total_norm([g], error_if_nonfinite=True))(gf.ones(3))
     assert clip_grad_norm_(p, 1.0).item() == math.inf
     assert get_total_norm([]).item() == clip_grad_norm_([gf.zeros(1)], 1.0).item() == 0.0
 

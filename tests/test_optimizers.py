@@ -350,3 +350,42 @@ def test_sparse_adam_names_adam() -> None:
     p.grad = gf.ones(2)
     with pytest.raises(RuntimeError, match="does not support dense gradients, please consider Adam instead"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [optim.Rprop, optim.Adafactor])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_gradient_that_is_no_number_spoils_its_element_at_most(kind: Any, compiled: bool) -> None:
+    p, twin = (gf.tensor([1.0, 2.0, 3.0], dtype=gf.float64, requires_grad=True) for _ in range(2))
+    optimizer, other = kind([p]), kind([twin])
+
+    def step(g: gf.Tensor) -> None:
+        optimizer.zero_grad()
+        (p * g).sum().backward()
+        optimizer.step()
+
+    (gf.compile(step) if compiled else step)(gf.tensor([1.0, np.nan, -1.0], dtype=gf.float64))
+    twin.grad = gf.tensor([1.0, 1.0, -1.0], dtype=gf.float64)
+    other.step()
+    np.testing.assert_allclose(p.detach().numpy()[[0, 2]], twin.detach().numpy()[[0, 2]])
+    assert p[1].item() == 2.0 or np.isnan(p[1].item())
+
+
+def test_a_state_as_pytorch_lays_it_out_is_loaded() -> None:
+    p = gf.tensor([1.0, 2.0], dtype=gf.float64, requires_grad=True)
+    q = gf.tensor([3.0], dtype=gf.float64, requires_grad=True)
+    optimizer = optim.SGD([{"params": [p]}, {"params": [q], "lr": 0.5}], momentum=0.9)
+    first = {"lr": 0.1, "momentum": 0.9, "dampening": 0, "weight_decay": 0, "nesterov": False}
+    rest = {"maximize": False, "foreach": None, "differentiable": False, "fused": None}
+    groups = [{**first, **rest, "params": [0]}, {**first, **rest, "lr": 0.2, "params": [1]}]
+    buffer = gf.tensor([1.0, -1.0], dtype=gf.float64)
+    optimizer.load_state_dict(
+        {"state": {0: {"momentum_buffer": buffer}, 1: {"momentum_buffer": None}}, "param_groups": groups}
+    )
+    p.grad, q.grad = gf.ones(2, dtype=gf.float64), gf.ones(1, dtype=gf.float64)
+    optimizer.step()
+    np.testing.assert_allclose(p.detach().numpy(), [1 - 0.1 * 1.9, 2 - 0.1 * 0.1])
+    assert q.item() == pytest.approx(2.8)
+    adam = optim.Adam([p])
+    state = {"step": gf.tensor(3.0), "exp_avg": gf.ones(2), "exp_avg_sq": gf.ones(2)}
+    adam.load_state_dict({"state": {0: state}, "param_groups": adam.state_dict()["param_groups"]})
+    assert adam.state[p]["step"].item() == 3.0 and adam.state[p]["exp_avg"].dtype is gf.float64

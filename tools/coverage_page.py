@@ -221,6 +221,7 @@ RECIPES: dict[str, Callable[[], Arguments]] = {
     "F.bilinear": lambda: call(floats(4, 3), floats(4, 2), floats(5, 3, 2)),
     "F.cosine_embedding_loss": lambda: call(floats(4, 3), floats(4, 3), gf.tensor([1, -1, 1, 1])),
     "F.ctc_loss": lambda: call(*alignment()),
+    "F.linear_cross_entropy": lambda: call(floats(4, 3), floats(5, 3), ints(4)),
     "F.lp_pool2d": lambda: call(floats(2, 4, 8, 8), 2.0, 2),
     "F.lp_pool3d": lambda: call(floats(2, 4, 8, 8, 8), 2.0, 2),
     **{f"F.conv{d}d": lambda d=d: call(floats(2, 4, *[8] * d), floats(3, 4, *[2] * d)) for d in (1, 2, 3)},
