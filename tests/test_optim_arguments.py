@@ -154,6 +154,19 @@ def test_a_rate_given_as_a_tensor_is_that_tensor(compiled: bool) -> None:
         assert len(run.variants) == 1
 
 
+def test_rates_are_numbers_of_any_kind() -> None:
+    p, q = parameter(1.0), parameter(1.0)
+    descend(p, optim.SGD([p], lr=np.float32(0.5), momentum=np.int64(0)))
+    descend(q, optim.SGD([q], lr=0.5))
+    assert p.item() == q.item() == 0.0
+    with pytest.raises(TypeError, match=r"learning rate has to be a number or a tensor .*, got str"):
+        optim.SGD([p], lr="0.1")
+    with pytest.raises(TypeError, match=r"learning rate has to be a number or a tensor .*, got NoneType"):
+        optim.Adam([{"params": [p], "lr": None}])
+    with pytest.raises(TypeError, match="betas has to be two numbers, got float"):
+        optim.Adam([p], betas=0.9)
+
+
 def test_a_decay_given_as_a_tensor_may_start_at_zero() -> None:
     p, decay = parameter(1.0), gf.tensor(0.0, dtype=gf.float64)
     optimizer = optim.SGD([p], lr=1.0, weight_decay=decay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from graphflow.tensor import Tensor
@@ -57,6 +58,8 @@ def check_implementation(options: Mapping[str, Any]) -> None:
 
 def check_betas(betas: Sequence[Any]) -> None:
     """ValueError unless `betas` are two numbers in [0, 1)."""
+    if not isinstance(betas, (tuple, list)):
+        raise TypeError(f"betas has to be two numbers, got {type(betas).__name__}")
     if len(betas) != 2:
         raise ValueError(f"betas takes 2 numbers, got {len(betas)}")
     if isinstance(betas[0], Tensor) != isinstance(betas[1], Tensor):
@@ -66,6 +69,11 @@ def check_betas(betas: Sequence[Any]) -> None:
 
 
 def check_rate(name: str, value: Any, below: float = float("inf")) -> None:
-    """ValueError unless 0 <= value < below. `name` starts the message: ``Invalid learning rate``."""
+    """TypeError for what is no number, ValueError unless 0 <= value < below.
+
+    `name` is in the message: ``Invalid learning rate``.
+    """
+    if not isinstance(value, (Real, Tensor)):
+        raise TypeError(f"{name} has to be a number or a tensor with one element, got {type(value).__name__}")
     if not 0.0 <= float(value) < below:
         raise ValueError(f"Invalid {name}: {value}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
+from numbers import Real
 from typing import Any
 
 from graphflow import functions as ops
@@ -121,7 +122,7 @@ def is_rate(default: object) -> bool:
     """Whether an option with this default is a rate: a number, a 0-d tensor, or a tuple of these."""
     if isinstance(default, (tuple, list)):
         return bool(default) and all(map(is_rate, default))
-    return isinstance(default, (int, float, Tensor)) and not isinstance(default, bool)
+    return isinstance(default, (Real, Tensor)) and not isinstance(default, bool)
 
 
 def _new_rate(value: Any, name: str) -> Rate:
