@@ -44,6 +44,7 @@ from graphflow.nn.functional.distance import cosine_similarity, normalize, pairw
 from graphflow.nn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
 from graphflow.nn.functional.embedding import embedding, one_hot
 from graphflow.nn.functional.embedding_bag import embedding_bag
+from graphflow.nn.functional.grid import affine_grid, grid_sample
 from graphflow.nn.functional.image import channel_shuffle, fold, pixel_shuffle, pixel_unshuffle, unfold
 from graphflow.nn.functional.inplace import (
     celu_,
@@ -122,6 +123,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "affine_grid",
     "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
@@ -156,6 +158,7 @@ __all__ = [
     "gaussian_nll_loss",
     "gelu",
     "glu",
+    "grid_sample",
     "group_norm",
     "gumbel_softmax",
     "hardshrink",

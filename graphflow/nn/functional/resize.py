@@ -35,8 +35,9 @@ def interpolate(
     """(N, C, L), (N, C, H, W) or (N, C, D, H, W) resized to `size`, or by `scale_factor`.
 
     Modes: ``"nearest"``, ``"nearest-exact"``, ``"area"``, ``"linear"`` (3-d), ``"bilinear"`` and
-    ``"bicubic"`` (4-d), ``"trilinear"`` (5-d). With `align_corners` the corners' centres stay in place.
-    ValueError for arguments that don't go together, NotImplementedError for other ranks and for `antialias`.
+    ``"bicubic"`` (4-d), ``"trilinear"`` (5-d). With `align_corners` the corners' centres stay in place. With
+    `antialias` (bilinear and bicubic) smaller images take all elements into account, as Pillow does it.
+    ValueError for arguments that don't go together, NotImplementedError for other ranks.
     As ``torch.nn.functional.interpolate``.
     """
     name = "interpolate"
@@ -56,7 +57,10 @@ def interpolate(
         return _AREA[t.ndim](t, target)
     result = t
     for axis, (old, new, scale) in enumerate(zip(sizes, target, scales, strict=True), 2):
-        if mode in ("nearest", "nearest-exact"):
+        if antialias:
+            ratio = _ratio(old, new, scale, bool(align_corners))
+            result = _smooth(result, axis, old, new, ratio, mode == "bicubic")
+        elif mode in ("nearest", "nearest-exact"):
             result = _nearest(result, axis, old, new, scale, mode == "nearest-exact")
         elif mode == "bicubic":
             result = _cubic(result, axis, old, new, scale, bool(align_corners))
@@ -84,8 +88,12 @@ def _check(name: str, t: Tensor, mode: str, align_corners: bool | None, antialia
             "bicubic | "
             "trilinear",
         )  # fmt: skip
-    if antialias:
-        raise error(NotImplementedError, name, "antialias isn't there; use mode='area' for smaller images")
+    if antialias and mode not in ("bilinear", "bicubic"):
+        raise error(
+            ValueError, name,
+            "Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as "
+            "input",
+        )  # fmt: skip
     if t.dtype.kind != "float":
         raise error(DTypeError, name, f"needs a floating point input, got {t.type_}; convert with .float()")
 
@@ -131,12 +139,18 @@ def _nearest(t: Tensor, axis: int, old: int, new: int, scale: float | None, exac
     return result
 
 
+def _ratio(old: int, new: int, scale: float | None, align_corners: bool) -> float:
+    """How far apart new elements are among the old ones."""
+    if align_corners:
+        return (old - 1) / (new - 1) if new > 1 else 0.0
+    return 1.0 / scale if scale is not None else old / new
+
+
 def _source(old: int, new: int, scale: float | None, align_corners: bool, dtype: DType) -> Tensor:
     """Where the new elements lie among the old ones."""
     place: Tensor = steps(new, 0, 1).to(dtype)
-    if align_corners:
-        return place * ((old - 1) / (new - 1) if new > 1 else 0.0)
-    return (place + 0.5) * (1.0 / scale if scale is not None else old / new) - 0.5
+    ratio = _ratio(old, new, scale, align_corners)
+    return place * ratio if align_corners else (place + 0.5) * ratio - 0.5
 
 
 def _linear(t: Tensor, axis: int, old: int, new: int, scale: float | None, align_corners: bool) -> Tensor:
@@ -149,24 +163,50 @@ def _linear(t: Tensor, axis: int, old: int, new: int, scale: float | None, align
     return result
 
 
+def _near(x: Tensor, a: float) -> Tensor:
+    return ((a + 2) * x - (a + 3)) * x * x + 1
+
+
+def _far(x: Tensor, a: float) -> Tensor:
+    return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+
+def cubic_weights(share: Tensor, a: float = -0.75) -> tuple[Tensor, ...]:
+    """What the elements at -1, 0, 1 and 2 count at a place between 0 and 1: Keys' convolution (IEEE Trans.
+    ASSP 29, 1981).
+    """
+    return _far(share + 1, a), _near(share, a), _near(1 - share, a), _far(2 - share, a)
+
+
+def _smooth(t: Tensor, axis: int, old: int, new: int, scale: float, cubic: bool) -> Tensor:
+    """Means over as many elements as become one, weighted by a triangle or a cubic (a = -0.5, as Pillow)."""
+    dtype = t.dtype if t.dtype is float64 else float32
+    reach = 2.0 if cubic else 1.0
+    support, shrink = (reach * scale, 1.0 / scale) if scale >= 1 else (reach, 1.0)
+    centers = (steps(new, 0, 1).to(dtype).unsqueeze(1) + 0.5) * scale
+    places = steps(old, 0, 1).to(dtype)
+    first = ops.floor(centers - support + 0.5).clamp(min=0.0)
+    last = ops.floor(centers + support + 0.5).clamp(max=float(old))
+    x = ((places - centers + 0.5) * shrink).abs()
+    if cubic:
+        weights = ops.where(x < 1, _near(x, -0.5), ops.where(x < 2, _far(x, -0.5), 0.0))
+    else:
+        weights = (1.0 - x).clamp(min=0.0)
+    weights = ops.where((places >= first) & (places < last), weights, 0.0)
+    total = weights.sum(1, keepdim=True)
+    weights = weights / ops.where(total == 0, 1.0, total)
+    result: Tensor = ops.movedim(ops.movedim(t, axis, -1).to(dtype) @ weights.t(), -1, axis).to(t.dtype)
+    return result
+
+
 def _cubic(t: Tensor, axis: int, old: int, new: int, scale: float | None, align_corners: bool) -> Tensor:
-    """Keys' convolution with a = -0.75 (IEEE Trans. ASSP 29, 1981)."""
-    a = -0.75
+    """By the four elements around each place."""
     dtype = t.dtype if t.dtype is float64 else float32
     place = _source(old, new, scale, align_corners, dtype)
     first = ops.floor(place)
-    share = place - first
     low = first.long()
-
-    def near(x: Tensor) -> Tensor:
-        return ((a + 2) * x - (a + 3)) * x * x + 1
-
-    def far(x: Tensor) -> Tensor:
-        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-
-    weights = (far(share + 1), near(share), near(1 - share), far(2 - share))
     result: Any = 0
-    for tap, weight in enumerate(weights):
+    for tap, weight in enumerate(cubic_weights(place - first)):
         found = t.index_select(axis, (low + (tap - 1)).clamp(min=0, max=old - 1))
         result = found * _along(t, axis, weight.to(t.dtype)) + result
     return result  # type: ignore[no-any-return]
