@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from graphflow.api import compile
+from graphflow.nn.backward import Passage
 from graphflow.nn.facts import plain
 from graphflow.nn.hooks import Hook, Hooks, RemovableHandle, run_after, run_before
 from graphflow.nn.parameter import Buffer, Parameter
@@ -41,6 +42,8 @@ class Module(Placed):
         put("_modules", OrderedDict())
         put("_forward_pre_hooks", OrderedDict())
         put("_forward_hooks", OrderedDict())
+        put("_backward_pre_hooks", OrderedDict())
+        put("_backward_hooks", OrderedDict())
         put("_mode", _Mode(self))
         put("_compiled", None)
 
@@ -50,6 +53,8 @@ class Module(Placed):
     _modules: OrderedDict[str, Module | None]
     _forward_pre_hooks: Hooks
     _forward_hooks: Hooks
+    _backward_pre_hooks: Hooks
+    _backward_hooks: Hooks
     _mode: _Mode
     _compiled: Callable[..., Any] | None
 
@@ -75,10 +80,14 @@ class Module(Placed):
         self._observed()
         if self._forward_pre_hooks:
             args, kwargs = run_before(self._forward_pre_hooks, self, args, kwargs)
+        passage = None
+        if self._backward_hooks or self._backward_pre_hooks:
+            passage = Passage(self, self._backward_pre_hooks, self._backward_hooks)
+            args = passage.inputs(args)
         result = forward(*args, **kwargs)
         if self._forward_hooks:
             result = run_after(self._forward_hooks, self, args, kwargs, result)
-        return result
+        return result if passage is None else passage.outputs(result)
 
     def _static_facts(self) -> Hashable:
         """What a trace of this module took from it besides its mode and its tensors' values, as (what, value)
@@ -93,7 +102,8 @@ class Module(Placed):
         tables = tuple(
             (f"{kind}.{name}", plain(value)) for table in _TABLES for name, value in own[table].items()
         )
-        return *facts, *tables, (f"{kind}'s hooks", (*self._forward_pre_hooks, *self._forward_hooks))
+        hooks = (self._forward_pre_hooks, self._forward_hooks, self._backward_pre_hooks, self._backward_hooks)
+        return *facts, *tables, (f"{kind}'s hooks", tuple(number for held in hooks for number in held))
 
     def _observed(self) -> None:
         """While tracing: notes that what this module holds was looked at, so that changing it is noticed."""
@@ -112,6 +122,23 @@ class Module(Placed):
         output.
         """
         return RemovableHandle(self._forward_hooks, Hook(hook, with_kwargs), prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
+        """Calls ``hook(module, grad_input, grad_output)`` when the gradients of the inputs are computed: two
+        tuples, None for what has no gradient. A tuple that it returns takes the place of `grad_input`.
+
+        Positional tensors alone count as inputs, a tensor or a tuple of tensors as outputs. TraceError in a
+        compiled function.
+        """
+        return RemovableHandle(self._backward_hooks, Hook(hook, False), prepend)
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Calls ``hook(module, grad_output)`` before the gradients of the module are computed; a tuple that
+        it returns takes the place of `grad_output`.
+        """
+        return RemovableHandle(self._backward_pre_hooks, Hook(hook, False), prepend)
 
     # -------------------------------------------------------------------------------- attributes
 
@@ -309,9 +336,9 @@ class Module(Placed):
                 seen.add(module)
                 yield name, module
 
-    def modules(self) -> Iterator[Module]:
-        """This module and everything below it, each once."""
-        return (m for _, m in self.named_modules())
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
+        """This module and everything below it, each once unless `remove_duplicate` is False."""
+        return (m for _, m in self.named_modules(remove_duplicate=remove_duplicate))
 
     def named_modules(
         self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
@@ -337,6 +364,20 @@ class Module(Placed):
                 raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
             module = found
         return module
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Puts a module at a dotted path. ValueError for an empty path, AttributeError where the path leads
+        nowhere, with `strict` also where nothing was.
+        """
+        if not target:
+            raise ValueError("Cannot set the submodule without a target name!")
+        if not isinstance(module, Module):
+            raise ValueError(f"`module` is not an nn.Module, found {type(module).__name__}")
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if strict and name not in parent._modules:
+            raise AttributeError(f"{type(parent).__name__} has no attribute `{name}`")
+        setattr(parent, name, module)
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a dotted path; AttributeError when there is none."""

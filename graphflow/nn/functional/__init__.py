@@ -19,8 +19,11 @@ from graphflow.nn.functional.adaptive import (
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
     adaptive_max_pool1d,
+    adaptive_max_pool1d_with_indices,
     adaptive_max_pool2d,
+    adaptive_max_pool2d_with_indices,
     adaptive_max_pool3d,
+    adaptive_max_pool3d_with_indices,
 )
 from graphflow.nn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
 from graphflow.nn.functional.attention import multi_head_attention_forward, scaled_dot_product_attention
@@ -113,7 +116,7 @@ from graphflow.nn.functional.regression import (
     poisson_nll_loss,
     smooth_l1_loss,
 )
-from graphflow.nn.functional.resize import interpolate, upsample
+from graphflow.nn.functional.resize import interpolate, upsample, upsample_bilinear, upsample_nearest
 from graphflow.nn.functional.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
 
 __all__ = [
@@ -121,8 +124,11 @@ __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",
     "adaptive_max_pool1d",
+    "adaptive_max_pool1d_with_indices",
     "adaptive_max_pool2d",
+    "adaptive_max_pool2d_with_indices",
     "adaptive_max_pool3d",
+    "adaptive_max_pool3d_with_indices",
     "affine_grid",
     "alpha_dropout",
     "avg_pool1d",
@@ -234,6 +240,8 @@ __all__ = [
     "triplet_margin_with_distance_loss",
     "unfold",
     "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
 ]
 
 # Whoever calls them by these names has their arguments looked at; tensors' own functions do it themselves.

@@ -148,6 +148,27 @@ def adaptive_max_pool2d(input: Tensor, output_size: Target, return_indices: bool
     return _adaptive_max("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
 
+def adaptive_max_pool1d_with_indices(
+    input: Tensor, output_size: Target, return_indices: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`adaptive_max_pool1d` with `return_indices`."""
+    return _adaptive_max("adaptive_max_pool1d", 1, input, output_size, True)  # type: ignore[no-any-return]
+
+
+def adaptive_max_pool2d_with_indices(
+    input: Tensor, output_size: Target, return_indices: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`adaptive_max_pool2d` with `return_indices`."""
+    return _adaptive_max("adaptive_max_pool2d", 2, input, output_size, True)  # type: ignore[no-any-return]
+
+
+def adaptive_max_pool3d_with_indices(
+    input: Tensor, output_size: Target, return_indices: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`adaptive_max_pool3d` with `return_indices`."""
+    return _adaptive_max("adaptive_max_pool3d", 3, input, output_size, True)  # type: ignore[no-any-return]
+
+
 def adaptive_max_pool3d(input: Tensor, output_size: Target, return_indices: bool = False) -> Any:
     """Maxima over windows of (N, C, D, H, W) or (C, D, H, W). See `adaptive_max_pool2d`."""
     return _adaptive_max("adaptive_max_pool3d", 3, input, output_size, return_indices)
