@@ -216,6 +216,8 @@ RECIPES: dict[str, Callable[[], Arguments]] = {
     "where": lambda: call(bools(4, 3), floats(4, 3), floats(4, 3)),
     "while_loop": lambda: call(lambda x: x.sum() < 9, lambda x: x * 2, floats(3)),
     "Tensor.unfold": lambda: call(floats(4, 8), 1, 3, 2),
+    "F.affine_grid": lambda: call(floats(2, 2, 3), (2, 1, 3, 4), False),
+    "F.grid_sample": lambda: call(floats(2, 2, 4, 3), floats(2, 3, 2, 2), align_corners=False),
     "F.fold": lambda: call(floats(2, 12, 9), (4, 4), (2, 2)),
     "F.batch_norm": lambda: call(floats(4, 3), floats(3), floats(3), floats(3), floats(3), True),
     "F.bilinear": lambda: call(floats(4, 3), floats(4, 2), floats(5, 3, 2)),
