@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphflow.compiler.codegen import columns, folds, loops, products, routines, rows
+from graphflow.compiler.codegen import columns, folds, loops, products, routines, rows, short_rows
 from graphflow.compiler.codegen.kernel import Loops
 from graphflow.compiler.codegen.loops import Plan
 from graphflow.compiler.codegen.products import Product
@@ -28,4 +28,6 @@ def emit(plan: Plan, memory: Memory, name: str) -> list[Emitted]:
         return [routines.emit_routine(plan, memory, name)]
     if plan.kind == "cat":
         return list(products.emit_cat(plan, memory, name))
+    if plan.kind == "row" and short_rows.is_short(plan, memory.stored):
+        return list(loops.write(short_rows.emit_short, plan, memory, name))
     return list(loops.write(_NESTS[plan.kind], plan, memory, name))

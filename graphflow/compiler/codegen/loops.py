@@ -191,7 +191,7 @@ def emit_map(writer: Writer, addresses: Sequence[Index], name: str) -> list[Loop
     plan, scalars, parameters = writer.plan, writer.scalars, writer.parameters
     loops = merged(range(len(plan.axes)), plan.axes, addresses, "x")
     full = product(plan.axes)
-    outer, inner = _divided(loops)
+    outer, inner = divided(loops)
     bind(scalars, outer, ROW)
     bind(scalars, inner, INNER)
     values = [(n, writer.element(n)) for n in plan.outputs]
@@ -212,7 +212,7 @@ def emit_map(writer: Writer, addresses: Sequence[Index], name: str) -> list[Loop
     return [finish(writer, name, lines, extent, grain, full)]
 
 
-def _divided(loops: list[Loop]) -> tuple[list[Loop], list[Loop]]:
+def divided(loops: list[Loop]) -> tuple[list[Loop], list[Loop]]:
     """The loops that threads share, whose variables cost divisions, and those inside a row of enough
     elements.
     """

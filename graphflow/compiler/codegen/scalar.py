@@ -8,7 +8,7 @@ once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Set
 from dataclasses import dataclass, field
 
 from graphflow.compiler.access import broadcast_index, is_view, resolve
@@ -313,7 +313,7 @@ class Memory:
     """
 
     buffer_of: Callable[[Node], int]
-    stored: Container[Node]
+    stored: Set[Node]
     status: Status
     temporary: Callable[[object, DType, tuple[Size, ...]], int]
 
