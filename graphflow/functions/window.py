@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphflow.compiler.ir import OPS
+from graphflow.compiler.ops.convolve import Geometry
 from graphflow.compiler.ops.window import window_count
 from graphflow.dtypes import bool_
 from graphflow.errors import ShapeError
@@ -96,6 +97,15 @@ def overlap_add(
         sizes=tuple(sizes),
     )  # fmt: skip
     return reduced("sum", apart, tuple(sorted(taps)), False)
+
+
+def convolved(images: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
+    """Sums of products of (N, groups, C, ...) and windows (groups, O, C, ...): (N, groups, O, *counts).
+
+    The images' elements are taken `spreads` apart, with `lows` and `highs` zeros around; windows begin
+    `strides` apart and have elements `dilations` apart. One number of each for every spatial dimension.
+    """
+    return apply(OPS["convolve"], images, kernels, **geometry.attrs)
 
 
 def peak_of(t: Tensor, dims: Sequence[int]) -> Tensor:
@@ -208,6 +218,7 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
 
 __all__ = [
-    "cropped", "filled", "overlap_add", "peak_of", "position_of_peak", "reflected", "replicated", "steps",
+    "Geometry", "convolved", "cropped",
+    "filled", "overlap_add", "peak_of", "position_of_peak", "reflected", "replicated", "steps",
     "unfold", "window_count", "windows", "wrapped",
 ]  # fmt: skip

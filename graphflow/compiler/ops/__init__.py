@@ -4,6 +4,7 @@ from graphflow.compiler.ops import (
     call,
     contract,
     control,
+    convolve,
     cumulative,
     elementwise,
     family,
@@ -18,6 +19,6 @@ from graphflow.compiler.ops import (
 )
 
 __all__ = [
-    "call", "contract", "control", "cumulative", "elementwise", "family", "index", "linalg", "movement",
-    "order", "random", "reduce", "special", "window",
+    "call", "contract", "control", "convolve", "cumulative", "elementwise", "family", "index", "linalg",
+    "movement", "order", "random", "reduce", "special", "window",
 ]  # fmt: skip

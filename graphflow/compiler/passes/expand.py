@@ -1,4 +1,4 @@
-"""Calls put in line: functions with a gradient of their own are like others once gradients are built."""
+"""Calls and composite ops put in line: once gradients are built, what has one of its own is like all else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from graphflow.compiler.subgraph import inline
 
 
 def expand(graph: Graph) -> Graph:
-    """The same function without nodes of kind ``call``, in sub-graphs neither."""
+    """The same function without nodes of kind ``call`` or ``composite``, in sub-graphs neither."""
     done: dict[Node, Node] = {}
     parts: dict[Node, list[Node]] = {}
     for node in toposort(graph.roots):
@@ -15,6 +15,10 @@ def expand(graph: Graph) -> Graph:
         if node.op.kind == "call":
             body = expand(node.attrs["body"])
             parts[node] = inline(body, inputs)
+            continue
+        if node.op.kind == "composite":
+            with at(node.loc):
+                done[node] = node.op.lowering.compose(*inputs, **node.attrs)
             continue
         if node.op.name == "project" and node.inputs[0] in parts:
             done[node] = parts[node.inputs[0]][node.attrs["index"]]

@@ -1,7 +1,6 @@
 """Convolutions (cross-correlations, as everywhere in deep learning) and their transposes.
 
-A convolution is a matrix product: one row for each place of the window, one column for each output channel.
-Inside, channels come last, so that a window's rows are runs of memory.
+Both are one op, whose geometry `functions.window.convolved` explains.
 """
 
 from __future__ import annotations
@@ -9,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphflow.dims import product
 from graphflow.errors import ShapeError
 from graphflow.functions.common import at_least, pinned, reshaped, tensor_arg
 from graphflow.functions.precision import autocasting
 from graphflow.functions.registry import error
-from graphflow.functions.window import filled, overlap_add, window_count, windows
+from graphflow.functions.window import Geometry, convolved, window_count
 from graphflow.nn.functional.spatial import (
-    Extent,
     Ints,
     batched,
-    channels_first,
-    channels_last,
     ints,
     same_dtype,
     sizes_text,
@@ -223,64 +218,25 @@ def _conv(
     counts = tuple(
         window_count(size, k, s, d) for size, k, s, d in zip(room, kernel, strides, dilations, strict=True)
     )
-    geometry = kernel, strides, dilations
-    if groups == 1:
-        padded = filled(channels_last(t), ((0, 0), *pads, (0, 0)), 0)
-        result = _dense(padded, w, bias, counts, *geometry)
-    else:
-        padded = filled(t, ((0, 0), (0, 0), *pads), 0)
-        split = _depthwise if shape[1] == 1 else _grouped
-        result = split(padded, w, groups, counts, *geometry)
-        if bias is not None:
-            result = result + bias.reshape(-1, *(1,) * n)
-        result = result.contiguous()
-    return result if had_batch else result.squeeze(0)
+    ones, (lows, highs) = (1,) * n, zip(*pads, strict=True)
+    parts = reshaped(w, (groups, shape[0] // groups, *shape[1:]))
+    geometry = Geometry(strides, dilations, ones, lows, highs, counts)
+    return _convolved(t, parts, bias, geometry, had_batch)
 
 
-def _dense(
-    x: Tensor, w: Tensor, bias: Tensor | None, counts: Sequence[Extent], kernel: Ints, strides: Ints,
-    dilations: Ints,
-) -> Tensor:  # fmt: skip
-    """(N, ..., C) with channels that all see each other: one product."""
-    n = len(kernel)
-    batch, out = x.type_.shape[0], w.shape[0]
-    found = windows(x, range(1, n + 1), kernel, strides, dilations, at=n + 1)
-    depth = product(w.type_.shape[1:])
-    rows = reshaped(found, (batch * product(counts), depth))
-    result = rows @ reshaped(channels_last(w), (out, depth)).t()
+def _convolved(
+    t: Tensor, parts: Tensor, bias: Tensor | None, geometry: Geometry, had_batch: bool
+) -> Tensor:
+    """(N, C, ...) with windows (groups, out, C / groups, ...): (N, groups * out, ...)."""
+    n = len(geometry.counts)
+    batch, sizes = t.type_.shape[0], t.type_.shape[2:]
+    groups, out, channels = parts.shape[:3]
+    images = reshaped(t, (batch, groups, channels, *sizes))
+    found = convolved(images, parts, geometry)
+    result = reshaped(found, (batch, groups * out, *geometry.counts))
     if bias is not None:
-        result = result + bias
-    return channels_first(reshaped(result, (batch, *counts, out)))
-
-
-def _grouped(
-    x: Tensor, w: Tensor, groups: int, counts: Sequence[Extent], kernel: Ints, strides: Ints, dilations: Ints
-) -> Tensor:
-    """(N, C, ...) in groups of channels: a batch of products."""
-    n = len(kernel)
-    batch = x.type_.shape[0]
-    out, own = w.shape[0] // groups, w.shape[1]
-    parts = x.reshape(batch, groups, own, *x.type_.shape[2:])
-    parts = parts.permute(1, 0, *range(3, n + 3), 2)  # (G, N, ..., C / G)
-    found = windows(parts, range(2, n + 2), kernel, strides, dilations, at=n + 2)
-    depth = product(kernel) * own
-    rows = reshaped(found, (groups, batch * product(counts), depth))
-    columns = reshaped(w, (groups, out, own, *kernel)).permute(0, *range(3, n + 3), 2, 1)
-    result = reshaped(rows @ reshaped(columns, (groups, depth, out)), (groups, batch, *counts, out))
-    return reshaped(result.permute(1, 0, n + 2, *range(2, n + 2)), (batch, groups * out, *counts))
-
-
-def _depthwise(
-    x: Tensor, w: Tensor, groups: int, counts: Sequence[Extent], kernel: Ints, strides: Ints, dilations: Ints
-) -> Tensor:
-    """(N, C, ...) where each output channel sees one channel: sums of products, without a copy of windows."""
-    n = len(kernel)
-    batch = x.type_.shape[0]
-    found = windows(x, range(2, n + 2), kernel, strides, dilations)
-    found = found.unsqueeze(2)
-    factors = reshaped(w, (groups, w.shape[0] // groups, *(1,) * n, *kernel))
-    result: Tensor = (found * factors).sum(tuple(range(n + 3, 2 * n + 3)))
-    return reshaped(result, (batch, w.shape[0], *counts))
+        result = result + bias.reshape(-1, *(1,) * n)
+    return result if had_batch else result.squeeze(0)
 
 
 # ---------------------------------------------------------------------------------------------- transposed
@@ -314,27 +270,10 @@ def _conv_transpose(
                 f"{sizes_text([f + e - 2 * q for f, e, q in zip(full, extras, paddings, strict=True)])}. "
                 "Output size is too small",
             )  # fmt: skip
-    batch = t.type_.shape[0]
-    own, out = shape[0] // groups, shape[1]
-    last = channels_last(t)
-    if groups == 1:
-        rows = reshaped(last, (batch * product(sizes), own))
-        columns = reshaped(channels_last(w), (own, product(kernel) * out))
-        spread = reshaped(rows @ columns, (batch, *sizes, *kernel, out))
-        first = 1
-    else:
-        parts = reshaped(last, (batch, *sizes, groups, own)).permute(n + 1, 0, *range(1, n + 1), n + 2)
-        rows = reshaped(parts, (groups, batch * product(sizes), own))
-        columns = reshaped(channels_last(w), (groups, own, product(kernel) * out))
-        spread = reshaped(rows @ columns, (groups, batch, *sizes, *kernel, out))
-        first = 2
-    taps = range(first + n, first + 2 * n)
-    added = overlap_add(spread, range(first, first + n), taps, strides, dilations, full)
-    edges = tuple((-p, extra - p) for p, extra in zip(paddings, extras, strict=True))
-    result = filled(added, (*((0, 0),) * first, *edges, (0, 0)), 0)
-    if groups > 1:
-        result = result.permute(1, *range(2, n + 2), 0, n + 2).flatten(n + 1)
-    if bias is not None:
-        result = result + bias
-    result = channels_first(result)
-    return result if had_batch else result.squeeze(0)
+    reaches = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+    lows = tuple(reach - p for reach, p in zip(reaches, paddings, strict=True))
+    highs = tuple(low + extra for low, extra in zip(lows, extras, strict=True))
+    counts = tuple(f + e - 2 * p for f, e, p in zip(full, extras, paddings, strict=True))
+    ones = (1,) * n
+    parts = reshaped(w, (groups, shape[0] // groups, *shape[1:])).transpose(1, 2).flip(*range(3, n + 3))
+    return _convolved(t, parts, bias, Geometry(ones, dilations, strides, lows, highs, counts), had_batch)
