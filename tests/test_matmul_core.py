@@ -284,17 +284,22 @@ def test_functions(variant: str, dtype: dtypes.DType, m: int, n: int, k: int) ->
     c = np.full((2, m, n), 7, dtype.numpy)
     seen = np.zeros((2, m, n), int)
 
-    def packer(operand: np.ndarray, own: int) -> Callable[..., None]:
-        def pack(
-            args: int, batch: int, row0: int, rows: int, k0: int, depth: int, panel: int, width: int
-        ) -> None:
-            assert view(args, (1,), dtypes.float64).view(np.int64)[0] == own and 0 < rows <= width
-            if depth:
-                out = view(panel, (depth, width), dtype)
-                out[:, :rows] = operand[batch, row0 : row0 + rows, k0 : k0 + depth].T
-                out[:, rows:] = np.nan
+    def pack_a(
+        args: int, batch: int, row0: int, rows: int, k0: int, depth: int, panel: int, width: int
+    ) -> None:
+        assert view(args, (1,), dtypes.float64).view(np.int64)[0] == 11 and rows > 0 and width >= depth
+        if depth:
+            out = view(panel, (rows, width), dtype)
+            out[:, :depth] = a[batch, row0 : row0 + rows, k0 : k0 + depth]
 
-        return pack
+    def pack_b(
+        args: int, batch: int, column0: int, columns: int, k0: int, depth: int, panel: int, width: int
+    ) -> None:
+        assert view(args, (1,), dtypes.float64).view(np.int64)[0] == 22 and 0 < columns <= width
+        if depth:
+            out = view(panel, (depth, width), dtype)
+            out[:, :columns] = b[batch, k0 : k0 + depth, column0 : column0 + columns]
+            out[:, columns:] = np.nan
 
     def epilogue(args: int, batch: int, m0: int, m1: int, n0: int, n1: int, tile: int, ld: int) -> None:
         assert view(args, (1,), dtypes.float64).view(np.int64)[0] == 33
@@ -304,8 +309,8 @@ def test_functions(variant: str, dtype: dtypes.DType, m: int, n: int, k: int) ->
 
     blocks = [np.array([i], np.int64) for i in (11, 22, 33)]
     functions: dict[Word, object] = {
-        Word.PACK_A: PACK(packer(a, 11)),
-        Word.PACK_B: PACK(packer(b.transpose(0, 2, 1), 22)),
+        Word.PACK_A: PACK(pack_a),
+        Word.PACK_B: PACK(pack_b),
         Word.EPILOGUE: EPILOGUE(epilogue),
     }
     words = (Word.PACK_A_ARGS, Word.PACK_B_ARGS, Word.EPILOGUE_ARGS)

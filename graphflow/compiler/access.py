@@ -148,5 +148,7 @@ def reads(
         access = resolve(operand, index, stored)
         if access.base.op.kind == "input" or access.base in computed:
             yield access
+        elif access.flat is not None:  # a merged view that a product looks through
+            stack.append((access.base.inputs[0], (ELSEWHERE,) * len(access.base.inputs[0].shape)))
         elif access.base.op.kind != "const":
             stack.extend(operands_at(access.base, access.index))

@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from graphflow.compiler import printer
-from graphflow.compiler.codegen import llvm, matmul, numba_front, products
+from graphflow.compiler.codegen import llvm, matmul, matmul_arguments, numba_front, products
 from graphflow.compiler.codegen.kernel import Loops
+from graphflow.compiler.codegen.matmul_gather import Packer
 from graphflow.compiler.codegen.products import Operand, Product
 from graphflow.compiler.ir import Graph, Node
 from graphflow.compiler.passes.control import Mark, Step
 from graphflow.compiler.passes.fuse import fuse
 from graphflow.compiler.passes.memory import Layout, lay_out
 from graphflow.compiler.passes.simplify import simplify, split_reductions
+from graphflow.compiler.passes.split import split_late
 from graphflow.compiler.passes.unit import Fused
 from graphflow.compiler.passes.widen import widen
 from graphflow.compiler.verify import verify
@@ -39,7 +41,7 @@ Pass = Callable[[Graph], Graph]
 
 always_verify = False  # tests set it, so that every pass is checked on every graph
 
-PASSES: tuple[Pass, ...] = (widen, simplify, split_reductions, simplify)
+PASSES: tuple[Pass, ...] = (widen, simplify, split_late, split_reductions, simplify)
 
 # Gives the object code and metadata for a digest, calling the function only when nobody has made it before.
 Compile = Callable[[str, Callable[[], tuple[bytes, dict[str, object]]]], tuple[bytes, object]]
@@ -211,13 +213,15 @@ class _Assembler:
             m=m,
             n=n,
             k=k,
-            a=product.a.buffer,
-            b=product.b.buffer,
+            a=None if product.a.packer else product.a.buffer,
+            b=None if product.b.packer else product.b.buffer,
             c=c.buffer if c else None,
             a_strides=product.a.strides,
             b_strides=product.b.strides,
             c_strides=c.strides if c else (0, 0),
             batch=_merge_batch(batch),
+            pack_a=self._packer(product.a.packer),
+            pack_b=self._packer(product.b.packer),
             epilogue=epilogue,
         )
         sizes = product.batch
@@ -238,6 +242,12 @@ class _Assembler:
             moved,
             flops + extra_flops,
         )
+
+    def _packer(self, packer: Packer | None) -> matmul_arguments.Function | None:
+        if packer is None:
+            return None
+        kernel = self._kernel("pack", packer.symbol, "", lambda: llvm.emit([packer.text]))
+        return FunctionArg(kernel), BlockArg(packer.args)
 
 
 def _decision(mark: Mark, name: str, number: int, marks: Sequence[Mark | None]) -> Command:

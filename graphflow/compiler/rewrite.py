@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from graphflow.compiler.ir import Graph, Node, at, make_node, toposort
 
@@ -28,26 +28,26 @@ class RuleSet:
 
         return add
 
-    def apply(self, graph: Graph) -> Graph:
+    def apply(self, graph: Graph, keep: Container[Node] = ()) -> Graph:
         """`graph` with rules applied until none fits, operands first, in sub-graphs too.
 
-        The user's lines stay with the nodes.
+        No rule gets to see a node in `keep`. The user's lines stay with the nodes.
         """
         done: dict[Node, Node] = {}
         for node in toposort(graph.roots):
-            done[node] = self._simplest(node, done)
+            done[node] = self._simplest(node, done, node in keep)
         if all(done[r] is r for r in graph.roots):
             return graph
         return graph.with_roots([done[r] for r in graph.roots])
 
-    def _simplest(self, node: Node, done: dict[Node, Node]) -> Node:
+    def _simplest(self, node: Node, done: dict[Node, Node], keep: bool = False) -> Node:
         with at(node.loc):
             inputs = tuple(done[i] for i in node.inputs)
             current = node
             inner = {k: self.apply(v) for k, v in node.attrs.items() if isinstance(v, Graph)}
             if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)) or inner:
                 current = make_node(node.op, inputs, {**node.attrs, **inner})
-            while (better := self._step(current)) is not None:
+            while not keep and (better := self._step(current)) is not None:
                 # A rule may build several nodes; those below its result are new and get their turn too.
                 for new in toposort([better], stop={*inputs, current}):
                     if new not in done and new is not better and new not in inputs:

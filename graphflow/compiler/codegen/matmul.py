@@ -16,12 +16,13 @@ batch size, nor on neighbours.
 Two kinds of functions can take part, by address, with an argument block of their own:
 
 ``void pack(int64* args, int64 batch, int64 row0, int64 rows, int64 k0, int64 depth, T* panel, int64 width)``
-    Where an operand comes from. Fills ``panel[k * width + r]`` with element (row0 + r, k0 + k) of A, or with
-    element (k0 + k, row0 + r) of B (rows of B's panels are columns of B), for r < rows and k < depth, where
-    rows <= width. Elements with rows <= r < width are never seen in a result, but what is left in memory may
-    be denormal numbers, which are slow, so they should be set to 0. Called once per strip of A and run of k,
-    with `width` the height of the register tile (`Blocking.rows`), and once per panel of B and run of k, with
-    `width` a multiple of the vector length (`Blocking.lanes`), at most `Blocking.panel`.
+    Where an operand comes from, rows of B's panels being columns of B. For A: fills ``panel[r * width + k]``
+    with element (row0 + r, k0 + k), for r < rows and k < depth; called once per unit of rows and run of k.
+    For B: fills ``panel[k * width + r]`` with element (k0 + k, row0 + r), where rows <= width; called once
+    per panel and run of k, with `width` a multiple of the vector length (`Blocking.lanes`), at most
+    `Blocking.panel`. Elements of B's panel with rows <= r < width are never seen in a result, but what is
+    left in memory may be denormal numbers, which are slow, so they should be set to 0.
+    `codegen.matmul_gather` makes packers for operands that several dimensions are merged in.
 
 ``void epilogue(int64* args, int64 batch, int64 m0, int64 m1, int64 n0, int64 n1, T* tile, int64 ld)``
     What becomes of a finished tile. ``tile[(m - m0) * ld + (n - n0)]`` holds the complete sum for m0 <= m <

@@ -284,7 +284,9 @@ def _pack_panel(s: _Block, run: _Run, bounds: tuple[ll.Value, ll.Value, ll.Value
 
 
 def _pack_strips(s: _Block, run: _Run, row: ll.Value, stop: ll.Value, strips: ll.Value) -> None:
-    """Packs the strips of a unit's rows, one behind the other."""
+    """Packs the strips of a unit's rows, one behind the other. What a function packs has rows that run along
+    k, so that it can copy what runs along k in memory.
+    """
     b = s.b
     custom = _address(b, s.args, Word.PACK_A, PACK)
     with b.if_else(b.is_null(custom)) as (then, otherwise):
@@ -293,11 +295,7 @@ def _pack_strips(s: _Block, run: _Run, row: ll.Value, stop: ll.Value, strips: ll
             b.call(s.parts.pack_a, [here, a_row, a_k, b.sub(stop, row), run.depth, strips])
         with otherwise:
             own = _address(b, s.args, Word.PACK_A_ARGS)
-            height = const(s.blocking.rows)
-            with b.loop(row, stop, height) as turn:
-                there = b.min(b.sub(stop, turn.index), height)
-                strip = b.at(strips, b.mul(b.sub(turn.index, row), run.depth))
-                b.call(custom, [own, s.batch, turn.index, there, run.k0, run.depth, strip, height])
+            b.call(custom, [own, s.batch, row, b.sub(stop, row), run.k0, run.depth, strips, run.depth])
 
 
 def _strip_in_place(s: _Block, run: _Run, row: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
@@ -324,7 +322,9 @@ def _strips_first(
             row = turn.index
             there = b.min(b.sub(stop, row), const(blocking.rows))
             strip = b.at(strips, b.mul(b.sub(row, unit.index), run.depth))
-            packed = (strip, const(1), const(blocking.rows))
+            foreign = b.not_(b.is_null(_address(b, s.args, Word.PACK_A)))
+            steps = ((run.depth, const(1)), (const(1), const(blocking.rows)))
+            packed = (strip, *(b.select(foreign, x, y) for x, y in zip(*steps, strict=True)))
             left = [b.select(copied, x, y) for x, y in zip(packed, _strip_in_place(s, run, row), strict=True)]
             with b.loop(const(0), s.panels()[1], const(1)) as inner:
                 bounds = _panel_bounds(s, inner.index)

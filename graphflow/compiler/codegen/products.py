@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
-from graphflow.compiler.access import resolve, strip_reshapes
+from graphflow.compiler.access import strip_reshapes
+from graphflow.compiler.codegen import matmul_gather
 from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
 from graphflow.compiler.codegen.loops import Loop, Plan, Writer, bind, indent, merged, nest, unravel, work_of
 from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Memory, Scalars, Value, literal
 from graphflow.compiler.indexing import Index, contiguous_strides, flat_index, numel
 from graphflow.compiler.ir import Node
+from graphflow.compiler.spread import Spread, spread
 from graphflow.dims import Dim, ceil_div, product
 from graphflow.runtime.program import BufferArg
 
@@ -27,12 +29,13 @@ COLUMNS = 512  # columns that one share of a scatter owns
 @dataclass(frozen=True)
 class Operand:
     """A product's operand in memory: where its first element is, and strides along batch
-    dimensions and both axes.
+    dimensions and both axes; or a packer, where strides can't say it.
     """
 
     buffer: BufferArg
     batch: tuple[Size, ...]
     strides: tuple[Size, Size]
+    packer: matmul_gather.Packer | None = None
 
 
 @dataclass(frozen=True)
@@ -58,36 +61,48 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     left, right = node.inputs
     batch = node.shape[:-2]
     m, n, k = node.shape[-2], node.shape[-1], left.shape[-1]
-    a = _operand(left, batch, ("m", "k"), memory)
-    b = _operand(right, batch, ("k", "n"), memory)
+    first, second = _places(left, batch, memory), _places(right, batch, memory)
     epilogue, c = None, None
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...]
     if plan.nodes == (node,):
         strides = contiguous_strides(node.shape)
-        c = Operand(BufferArg(memory.buffer_of(node)), strides[:-2], (strides[-2], strides[-1]))
+        row, column = strides[-2:]
+        if second.is_merged and second.runs_along(-2) and not second.runs_along(-1):
+            # The transpose of the right operand can be copied as it lies, and C takes any strides.
+            first, second, m, n, row, column = second.turned, first.turned, n, m, column, row
+        c = Operand(BufferArg(memory.buffer_of(node)), strides[:-2], (row, column))
         writes = (memory.buffer_of(node),)
     else:
         epilogue = _emit_epilogue(plan, memory, name + "_epilogue")
         reads, writes = epilogue.reads, epilogue.writes
+    a, b = _operand(first, "a", node, memory), _operand(second, "b", node, memory)
     reads = (*reads, a.buffer.buffer, b.buffer.buffer)
     return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes)
 
 
-def _operand(
-    node: Node,
-    batch: tuple[Size, ...],
-    axes: tuple[str, str],
-    memory: Memory,
-) -> Operand:
-    """Strides of an operand, read off the address of an element at symbolic indices."""
-    shift = len(batch) - (len(node.shape) - 2)
-    names = [f"b{d + shift}" for d in range(len(node.shape) - 2)] + list(axes)
-    access = resolve(node, [Index.of(v) for v in names], memory.stored)
-    address = access.address
-    strides = (address.terms.get(axes[0], 0), address.terms.get(axes[1], 0))
-    batch_strides = tuple(address.terms.get(f"b{d}", 0) for d in range(len(batch)))
-    return Operand(BufferArg(memory.buffer_of(access.base), address.offset), batch_strides, strides)
+def _places(node: Node, batch: tuple[Size, ...], memory: Memory) -> Spread:
+    """Where an operand's elements are, for every dimension of the product's batch too."""
+    found = spread(node, memory.stored)
+    if found is None:
+        raise AssertionError(f"{node} isn't in memory as a product's operand has to be")
+    missing = len(batch) - (len(node.shape) - 2)
+    same = ((),) * missing  # the same matrix for every item
+    return found._replace(dims=(*same, *found.dims))
+
+
+def _operand(places: Spread, side: str, node: Node, memory: Memory) -> Operand:
+    """An operand as the core takes it: by strides, or through a packer of its own."""
+    buffer = BufferArg(memory.buffer_of(places.base), places.offset)
+    if not places.is_merged:
+        strides = [parts[0][1] if parts else 0 for parts in places.dims]
+        return Operand(buffer, tuple(strides[:-2]), (strides[-2], strides[-1]))
+    batch: list[tuple[Size, Size]] = []
+    for size, parts in zip(node.shape, places.dims[:-2], strict=False):
+        batch += parts or [(size, 0)]
+    rows, depth = places.dims[-2:] if side == "a" else places.dims[:-3:-1]
+    made = matmul_gather.packer(node.dtype, side, buffer, batch, rows, depth)
+    return Operand(buffer, (0,) * len(places.dims[:-2]), (0, 0), made)
 
 
 def _emit_epilogue(plan: Plan, memory: Memory, name: str) -> Loops:

@@ -16,7 +16,9 @@ from graphflow.compiler.indexing import ZERO, Shape
 from graphflow.compiler.ir import Graph, Node, toposort, users
 from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.separate import separate
+from graphflow.compiler.passes.split import update_nodes
 from graphflow.compiler.passes.unit import Fused, Placement, Unit, axis
+from graphflow.compiler.spread import spread
 
 MAX_NODES = 64  # a larger kernel compiles slower than two, and spills registers
 CHEAP = 3  # instructions it may cost to compute a value again rather than to store and load it
@@ -32,27 +34,6 @@ def fuse(graph: Graph, join: bool = True) -> Fused:
     return _Fuser(separate(graph), join).run()
 
 
-def _update_nodes(graph: Graph) -> set[Node]:
-    """Elementwise nodes that only serve a state's new value, element by element.
-
-    They run together for all states, as one multi-tensor update, not behind one product each.
-    """
-    found: set[Node] = set()
-    for _, root in graph.updates:
-        stack = [root]
-        while stack:
-            node = stack.pop()
-            if (
-                node not in found
-                and node.op.kind == "elementwise"
-                and node.shape == root.shape
-                and node.shape != ()
-            ):
-                found.add(node)
-                stack.extend(node.inputs)
-    return found
-
-
 class _Fuser:
     def __init__(self, graph: Graph, join: bool):
         self.graph = graph
@@ -66,7 +47,7 @@ class _Fuser:
         self.units: Dependencies[Unit] = Dependencies()
         self.started = 0
         self.single: list[Unit] = []  # map units of one element, the latest at the end
-        self.update_nodes = _update_nodes(graph)
+        self.update_nodes = update_nodes(graph)
 
     def run(self) -> Fused:
         self._choose_stored()
@@ -85,9 +66,17 @@ class _Fuser:
         """Values that some consumer reads by address: roots, operands of products, sources of gathers."""
         for root in self.graph.roots:
             self._store(strip_reshapes(root))
+        through = self._looked_through() if self.join else set()
         for node in self.order:
             kind = node.op.kind
-            if kind in ("contract", "cat"):
+            if kind == "contract":
+                for operand in node.inputs:
+                    places = spread(operand)
+                    if places and places.is_merged and through.issuperset(places.reshapes):
+                        self._store(places.base)
+                    else:
+                        self._store_behind(operand)
+            elif kind == "cat":
                 for operand in node.inputs:
                     self._store_behind(operand)
             elif kind == "project":
@@ -95,8 +84,33 @@ class _Fuser:
             elif kind in ("scatter", "control", "routine"):  # read by flat position: a view has to be copied
                 for operand in node.inputs:
                     self._store(strip_reshapes(operand))
-            if node.op.name == "reshape" and splits(node):
+            if node.op.name == "reshape" and splits(node) and node not in through:
                 self._store(strip_reshapes(node))
+
+    def _looked_through(self) -> set[Node]:
+        """Reshapes that merge dimensions only for products, which gather such operands as they pack them."""
+        found: set[Node] = set()
+        for node in self.order:
+            for operand in node.inputs if node.op.kind == "contract" else ():
+                places = spread(operand)
+                if places and places.is_merged and places.base.op.kind != "const":
+                    found.update(places.reshapes)
+        roots = {base for root in self.graph.roots for base in (root, strip_reshapes(root))}
+        return {reshape for reshape in found if self._only_products_read(reshape, roots)}
+
+    def _only_products_read(self, node: Node, roots: set[Node]) -> bool:
+        """Whether every reader of a view, through other views, is a product that can pack it."""
+        stack = [node]
+        while stack:
+            view = stack.pop()
+            if view in roots:
+                return False
+            for reader in self.users[view]:
+                if is_view(reader):
+                    stack.append(reader)
+                elif reader.op.kind != "contract" or not ((places := spread(view)) and places.is_merged):
+                    return False
+        return True
 
     def _store(self, node: Node) -> None:
         if node.op.kind not in ("input", "const"):
