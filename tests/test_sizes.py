@@ -263,3 +263,10 @@ def test_sizes_other_than_1_share_a_variant_with_squeeze() -> None:
     assert x.grad is not None and x.grad.tolist() == [[2, 2, 2]]
     with pytest.raises(gf.errors.GradientError, match="only for scalar outputs"):
         loss(gf.ones(2, 3, requires_grad=True))
+
+
+def test_a_range_over_a_size_leaves_the_size_open() -> None:
+    numbered = gf.compile(lambda x: x + gf.arange(x.shape[0]).unsqueeze(1))
+    for n in (5, 3, 2):
+        assert (numbered(gf.zeros(n, 2))[:, 1] == gf.arange(n)).all()
+    assert len(numbered.variants) == 1

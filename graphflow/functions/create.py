@@ -367,7 +367,8 @@ def arange(
     if not all(isinstance(v, SymbolicSize) or math.isfinite(v) for v in (start, end, step)):
         raise error(ShapeError, "arange", f"unsupported range: {start} -> {end} in steps of {step}")
     given = start, end, step
-    if wanted.kind == "int":  # PyTorch's: bounds and steps are cut to integers first
+    if wanted.kind == "int" and any(isinstance(v, float) for v in given):
+        # PyTorch's: bounds and steps are cut to integers first
         start, end, step = (int(v) if isinstance(v, float) else v for v in given)
         if start == end:  # whether it can be reached is told by what was given
             _arange_size(*given)
