@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -61,6 +62,7 @@ def inside(name: str, package: str) -> bool:
     return name == package.rstrip(".") or name.startswith(package.rstrip(".") + ".")
 
 
+@functools.cache
 def optional_imports() -> set[str]:
     """Import names of everything that only an extra of pyproject.toml installs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -76,6 +78,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 
 
+@functools.cache
 def imports_of(path: Path) -> list[tuple[int, str]]:
     """Line and name of everything a file imports, wherever in the file."""
     module, is_package = module_name(path), path.name == "__init__.py"
@@ -107,6 +110,8 @@ def test_no_imports_inside_functions(path: Path) -> None:
         if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
         for node in ast.walk(function):
+            if not isinstance(node, (ast.Import, ast.ImportFrom)):
+                continue
             for name in imported(node, module_name(path), path.name == "__init__.py"):
                 extra = any(inside(name, package) for package in optional)
                 assert extra, (
