@@ -99,6 +99,8 @@ def candidates() -> Iterator[Arguments]:
         (floats(2, 4, 8, 8, 8), 2.0, 2),
         (floats(2, 12, 9), (4, 4), (2, 2)),
     )
+    yield x, floats(5, 3), ints(4)
+    yield floats(5, 2, 3).log(), gf.tensor([[1, 2], [2, 2]]), gf.tensor([5, 4]), gf.tensor([2, 1])
     for d in (1, 2, 3):
         yield floats(2, 4, *[8] * d), floats(3, 4, *[2] * d)
         yield floats(2, 4, *[4] * d), floats(4, 3, *[2] * d)

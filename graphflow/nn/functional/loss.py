@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphflow import functions as ops
-from graphflow.errors import DTypeError, ShapeError
+from graphflow.errors import DTypeError, IndexRangeError, ShapeError
 from graphflow.functions.registry import asked_by, error
 from graphflow.nn.functional.activation import log_softmax
 from graphflow.nn.functional.reduction import chosen, differ, reduced, sizes_differ
@@ -185,7 +185,7 @@ def _indexed(
             picked = log_probabilities.gather(dim, safe)
     except IndexError:
         message = f"a target is outside the classes 0 … {classes - 1} and isn't ignore_index={ignore_index}"
-        raise error(IndexError, name, message) from None
+        raise error(IndexRangeError, name, message) from None
     loss: Tensor = -ops.where(counts, picked, 0.0)
     share = counts.to(log_probabilities.dtype)
     if weight is not None:
