@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.compiler.ir import OPS, Node, Op, constant, make_node
+from graphflow.compiler.ir import OPS, Node, Op, Shape, Size, constant, make_node
+from graphflow.compiler.trace import current_trace
 from graphflow.dtypes import bool_
 from graphflow.errors import GradientError, TraceError
 
@@ -23,6 +24,12 @@ Step = tuple[Op, Mapping[str, Any]]
 REPEATS = (
     "unsupported operation: more than one element of the written-to tensor refers to a single memory "
     "location (expand). Please clone() the tensor before performing the operation."
+)
+
+
+UNCERTAIN = (
+    "a reshape of a transposed or sliced tensor may or may not share its memory, and one of the two is "
+    "changed in place; .clone() it, or use a function instead of the in-place method"
 )
 
 
@@ -39,13 +46,15 @@ class Alias:
 
     `owner` is a handle without an alias of its own, `seen` the node it held when the view was last read in a
     trace. `certain` is False where it depends on strides whether the view shares memory at all, and outside a
-    trace for views through which no gradient flows.
+    trace for views through which no gradient flows. `row_major` says that it shares memory only if the
+    owner's elements lie in row-major order.
     """
 
     owner: Any
     steps: tuple[Step, ...]
     seen: Node | None
     certain: bool
+    row_major: bool = False
 
     @property
     def detached(self) -> bool:
@@ -54,12 +63,11 @@ class Alias:
 
     def require_certain(self) -> None:
         """TraceError where sharing depends on strides."""
+        if self.row_major:
+            self.row_major = False
+            self.certain = self.certain and bool(lies_in_rows(self.owner))
         if not self.certain:
-            raise TraceError(
-                "a reshape of a transposed or sliced tensor may or may not share its memory, and one of the "
-                "two is changed "
-                "in place; .clone() it, or use a function instead of the in-place method"
-            )
+            raise TraceError(UNCERTAIN)
 
 
 def is_view(op: Op) -> bool:
@@ -73,11 +81,75 @@ def extended(
     """The alias of ``op(view)``, where `outer` is that of the view (None for the owner itself)."""
     steps = outer.steps if outer is not None else ()
     certain = outer.certain if outer is not None else True
-    if op.kind == "reshape" and certain:
-        source = node.inputs[0].shape
-        only_ones = [s for s in source if s != 1] == [s for s in node.shape if s != 1]
-        certain = only_ones or all(o.kind not in ("view",) for o, _ in steps)
-    return Alias(owner, (*steps, (op, attrs)), seen, certain)
+    row_major = outer is not None and outer.row_major
+    if op.kind == "reshape" and certain and not _only_ones_differ(node.inputs[0].shape, node.shape):
+        certain, row_major = all(o.kind not in ("view",) for o, _ in steps), True
+    return Alias(owner, (*steps, (op, attrs)), seen, certain, row_major)
+
+
+def _only_ones_differ(a: Shape, b: Shape) -> bool:
+    return [s for s in a if s != 1] == [s for s in b if s != 1]
+
+
+def lies_in_rows(owner: Any) -> bool | None:
+    """Whether a handle's elements lie in row-major order outside a trace; None where that isn't known.
+
+    The compiled variant is good for arguments and states of which this is as now.
+    """
+    trace = current_trace()
+    assert trace is not None
+    root = trace.root
+    if owner._array is None and id(owner) not in root.in_rows:
+        return None if _follows_strides(owner._node) else True
+    found = root.in_rows[id(owner)] if owner._array is None else bool(owner._array.flags.c_contiguous)
+    root.relied[id(owner)] = (owner, found)
+    return found
+
+
+def _follows_strides(node: Node) -> bool:
+    """Whether elementwise operations made a value out of a transposed one: their results lie as it does."""
+    waiting, met = [node], set()
+    while waiting:
+        now = waiting.pop()
+        if now in met:
+            continue
+        met.add(now)
+        if now.op.name == "permute" and len(now.shape) > 1:
+            return True
+        if now.op.kind == "elementwise":
+            waiting += [i for i in now.inputs if len(i.shape) == len(node.shape)]
+    return False
+
+
+def row_major_strides(shape: Shape) -> list[Size]:
+    """Steps between neighbours where elements lie in row-major order."""
+    strides: list[Size] = [1] * len(shape)
+    for d in range(len(shape) - 1, 0, -1):
+        strides[d - 1] = strides[d] * shape[d]
+    return strides
+
+
+def strides_of(node: Node, steps: tuple[Step, ...]) -> list[Size] | None:
+    """Strides of the view of a row-major tensor that the steps lead to; None where a reshape may copy."""
+    strides = row_major_strides(node.shape)
+    for op, attrs in steps:
+        source, node = node, make_node(op, (node,), dict(attrs))
+        if op.name == "permute":
+            strides = [strides[d] for d in attrs["dims"]]
+        elif op.name == "slice":
+            strides = [s * step for s, step in zip(strides, attrs["steps"], strict=True)]
+        elif op.name == "expand":
+            new = len(node.shape) - len(source.shape)
+            kept = zip(strides, source.shape, node.shape[new:], strict=True)
+            strides = [*[0] * new, *(s if a == b else 0 for s, a, b in kept)]
+        elif op.kind == "reshape" and _only_ones_differ(source.shape, node.shape):
+            rest = iter([s for s, size in zip(strides, source.shape, strict=True) if size != 1])
+            strides = [1 if size == 1 else next(rest) for size in node.shape]
+        elif op.kind == "reshape" and strides == row_major_strides(source.shape):
+            strides = row_major_strides(node.shape)
+        elif op.name not in ("detach", "alias", "cast"):
+            return None
+    return strides
 
 
 def replay(node: Node, steps: tuple[Step, ...]) -> Node:
@@ -108,6 +180,6 @@ def written_through(node: Node, steps: tuple[Step, ...], value: Node) -> Node:
         everywhere = OPS["expand"](constant(True, bool_), shape=value.shape)
         hit, changed = (OPS["unslide"](v, sizes=sizes, **attrs) for v in (everywhere, value))
         return OPS["where"](hit, changed, node)
-    if op.name in ("detach", "alias"):
+    if op.name in ("detach", "alias", "cast"):
         return value
     raise GradientError(REPEATS)

@@ -15,13 +15,19 @@ import numpy as np
 from graphflow import aliasing
 from graphflow.aliasing import Alias
 from graphflow.compiler import ir
-from graphflow.compiler.ir import Node, Op
+from graphflow.compiler.ir import OPS, Node, Op
+from graphflow.dtypes import bool_
 from graphflow.errors import GradientError
 from graphflow.memory import SAVED, Storage, save
 from graphflow.modes import MODE
 
 if TYPE_CHECKING:
     from graphflow.tensor import Tensor
+
+
+def ended(before: Node, value: Node) -> tuple[Node, Node, Node]:
+    """Operands of the ``where`` that is `value` in the place of `before`, whose gradient is zeros then."""
+    return ir.constant(False, bool_), before, value
 
 
 def see(view: Tensor, source: Tensor, op: Op, attrs: Mapping[str, Any], cut: bool) -> None:
@@ -47,6 +53,8 @@ def overwrite(self: Tensor, value: Tensor, where: Callable[[], str]) -> None:
             before = alias.owner._history()
     if before is not None or (records and value._requires_grad):
         node = value._history()
+    elif records:  # what is written has no history: the gradient ends here, as zeros
+        node = ir.unshared_node(OPS["where"], ended(self._history(), value._history()), {})
     if records and value._requires_grad and self._node is not None and self._node in SAVED:
         # The new value's history may need the old one, which is about to be overwritten.
         saved = SAVED[self._node]
@@ -59,9 +67,6 @@ def overwrite(self: Tensor, value: Tensor, where: Callable[[], str]) -> None:
         hold(alias.owner, ir.unshared_node(whole.op, whole.inputs, dict(whole.attrs)))
     elif node is not None:
         hold(self, node)
-    elif records:  # overwritten with something that has no history
-        self._node, self._requires_grad, self._leaf = None, False, True
-        views_follow(self)
     elif self._requires_grad and self._leaf:
         self._node_version = -1
 
@@ -88,6 +93,16 @@ def require_recordable(alias: Alias, value: Tensor, where: Callable[[], str]) ->
             "a view of a leaf Variable that requires grad is being used in an in-place operation; do it "
             f"under no_grad(){where()}"
         )
+
+
+def changed(tensor: Tensor) -> Node:
+    """The history of a tensor whose memory was changed where that isn't recorded: a gradient goes on to what
+    made the tensor as if nothing had happened, and what is computed from now on uses the new value.
+    """
+    assert tensor._array is not None and tensor._node is not None
+    node = ir.unshared_node(OPS["alias"], (tensor._node,), {"uid": tensor._storage.version})
+    save(node, tensor._array, tensor._storage)
+    return node
 
 
 def taken_again(view: Tensor) -> Node:

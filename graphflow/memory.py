@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 class Storage:
     """Memory that handles share, with a version that every in-place change advances. `born` tells which of
-    two is older.
+    two is older; ``doubtful``, in a trace, is the error for reading what may have been changed.
     """
 
-    __slots__ = ("__weakref__", "_views", "born", "version")
+    __slots__ = ("__weakref__", "_views", "born", "doubtful", "version")
     count = itertools.count()
 
     def __init__(self) -> None:
         self.version = 0
         self.born = next(Storage.count)
+        self.doubtful: str | None = None
         self._views: weakref.WeakSet[Tensor] | None = None
 
     def add_view(self, view: Tensor) -> None:
@@ -72,6 +73,7 @@ class Saved:
 SAVED: weakref.WeakKeyDictionary[Node, Saved] = weakref.WeakKeyDictionary()
 _USING: weakref.WeakSet[Node] = weakref.WeakSet()  # operations counted among the users of values
 _RELEASED: weakref.WeakSet[Node] = weakref.WeakSet()  # operations whose gradient needs values that are gone
+_KEPT: weakref.WeakSet[Node] = weakref.WeakSet()  # values that follow from the program alone
 _RECOMPUTED: weakref.WeakSet[Node] = weakref.WeakSet()  # operations that are done again for their value
 
 
@@ -109,8 +111,18 @@ def release(node: Node, needs_values: bool) -> None:
         value = SAVED.get(used)
         if value is not None:
             value.users -= 1
-            if value.users <= 0 and value.leaf is None:
+            if value.users <= 0 and value.leaf is None and used not in _KEPT:
                 del SAVED[used]
+
+
+def keep(node: Node) -> None:
+    """Says that a value follows from the program alone: it stays for as many backwards as there are."""
+    _KEPT.add(node)
+
+
+def is_kept(node: Node) -> bool:
+    """Whether `release` leaves the node's value."""
+    return node in _KEPT
 
 
 def recompute(node: Node) -> None:
@@ -141,7 +153,10 @@ class Region:
         """Whether the node's value was saved in here, and by an operation that can be done again."""
         saved = SAVED.get(node)
         return (
-            saved is not None and id(saved) in self._saved and bool(node.inputs) and node.op.name != "project"
+            saved is not None
+            and id(saved) in self._saved
+            and bool(node.inputs)
+            and node.op.name not in ("project", "alias")
         )
 
 

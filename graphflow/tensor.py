@@ -221,6 +221,8 @@ class Tensor(Interop):
     def _traced_node(self, trace: Trace) -> Node:
         """This value as a node of `trace`."""
         if self._array is None:
+            if self._storage.doubtful is not None:
+                raise TraceError(self._storage.doubtful)
             if self._alias is not None:
                 self._refresh(self._alias, trace)
             return trace.read(self._node, self._trace) or self._leaked()  # type: ignore[arg-type]
@@ -253,12 +255,8 @@ class Tensor(Interop):
                 SAVED[self._node] = Saved(self._array, self._storage)
             return self._node
         if not self.is_leaf:
-            if self._alias is None:
-                raise GradientError(
-                    "one of the variables needed for gradient computation has been modified by an inplace "
-                    "operation on memory that it shares, where gradients aren't recorded; .clone() it before"
-                )
-            self._node, self._node_version = histories.taken_again(self), version
+            again = histories.changed if self._alias is None else histories.taken_again
+            self._node, self._node_version = again(self), version
             return self._node
         node = ir.input_node(self.name or "leaf", self.type_)
         leaf = weakref.ref(self) if self._requires_grad else None
@@ -338,6 +336,8 @@ class Tensor(Interop):
                 "under no_grad() or through detach(), which would cut its history off; .clone() it first"
                 + where_called()
             )
+        ends = self._requires_grad and not cut and not value._requires_grad
+        before = self._traced_node(trace) if ends else None
         if self._alias is not None:
             self._assign_through(self._alias, value, node, trace)
         self._node = self._cut_off(node) if cut else node
@@ -345,6 +345,8 @@ class Tensor(Interop):
             leaves_of(trace)[self._node] = self
         elif value._requires_grad and not cut:
             self._requires_grad, self._leaf = True, False
+        elif before is not None:
+            self._node = OPS["where"](*histories.ended(before, node))
         return self
 
     def _cut_off(self, node: Node) -> Node:
@@ -356,8 +358,14 @@ class Tensor(Interop):
     def _assign_through(self, alias: Alias, value: Tensor, node: Node, trace: Trace) -> None:
         """Changes the memory that this view sees."""
         self._refresh(alias, trace)
-        alias.require_certain()
         owner = alias.owner
+        try:
+            alias.require_certain()
+        except TraceError:
+            if owner._array is not None or id(owner) in trace.root.in_rows or owner._trace is not trace:
+                raise
+            self._alias, owner._storage.doubtful = None, aliasing.UNCERTAIN + where_called()
+            return
         whole = aliasing.written_through(owner._traced_node(trace), alias.steps, node)
         flows = not alias.detached and (value._requires_grad or (owner._requires_grad and not owner._leaf))
         if alias.detached:

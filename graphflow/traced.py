@@ -72,6 +72,7 @@ class Traced:
     needs: tuple[tuple[Size, Exception], ...]
     guards: tuple[Dim, ...]
     not_one: tuple[Dim, ...]
+    in_rows: tuple[tuple[Tensor | int, bool], ...]
 
     def sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         """The symbols' values for a call's arrays."""
@@ -108,6 +109,8 @@ def trace_function(
                 tracer.weak[node] = True
             if isinstance(given, Tensor):
                 handles[-1]._grad = given._grad
+            held = given._array if isinstance(given, Tensor) else given
+            tracer.in_rows[id(handles[-1])] = not isinstance(held, np.ndarray) or held.flags.c_contiguous
             leaves[position] = handles[-1]
         for leaf in arguments.leaves:
             if hasattr(type(leaf), "_static_facts"):  # a Module, whose methods may be what is compiled
@@ -124,6 +127,7 @@ def trace_function(
     clash = overlap(graph, [s._array for s in states])
     if clash is not None:
         raise TraceError(clash)
+    numbers = {id(h): i for i, h in enumerate(handles)}
     return Traced(
         graph,
         results,
@@ -135,6 +139,7 @@ def trace_function(
         tuple(tracer.needs.items()),
         tuple(tracer.guards),
         tuple(tracer.not_one),
+        tuple((numbers.get(key, handle), rows) for key, (handle, rows) in tracer.relied.items()),
     )
 
 
@@ -193,6 +198,8 @@ def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[N
                 )
             nodes.append(handle._traced_node(tracer))
             updates.append((number, len(nodes) - 1))
+    if any(handles[number]._requires_grad for number, _ in updates):
+        differentiable.clear()  # a function that changes what it would be differentiated by
     return tuple(nodes), Results(
         spec, tuple(returned), tuple(grads), tuple(updates), frozenset(differentiable)
     )

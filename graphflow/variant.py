@@ -128,6 +128,10 @@ class Variant:
             if len(self._shapes) > 256:
                 self._shapes.clear()
             self._shapes.add(shapes)
+        for holder, rows in self.traced.in_rows:
+            array = call.arrays[holder] if isinstance(holder, int) else holder._array
+            if array is not None and array.flags.c_contiguous != rows:
+                return "elements that were in row-major order, or weren't, are laid out otherwise now"
         bound = self._bound
         if self._epoch != epoch() or bound is None:
             why = self._state_mismatch()

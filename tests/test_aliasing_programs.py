@@ -43,7 +43,10 @@ VIEWS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         lambda t, n: t.narrow(0, n[0], n[1]),
         lambda a, n: a[n[0] : n[0] + n[1]],
     ),
-    "expand": (lambda t, count: t.expand(count, *t.shape), lambda a, n: np.broadcast_to(a, (n, *a.shape))),
+    "expand": (
+        lambda t, count: t.expand(count, *t.shape),
+        lambda a, n: a[None] if n == 1 else np.broadcast_to(a, (n, *a.shape)),
+    ),
     "select": (
         lambda t, place: t.select(*place),
         lambda a, place: a[(slice(None),) * place[0] + (place[1], ...)],  # with ... never a NumPy scalar

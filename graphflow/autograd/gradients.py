@@ -23,7 +23,7 @@ from graphflow.compiler.trace import Trace, current_trace
 from graphflow.dtypes import holds_floats
 from graphflow.errors import GradientError
 from graphflow.functions.common import is_one
-from graphflow.memory import is_released, release, save
+from graphflow.memory import is_kept, is_released, release, save
 from graphflow.modes import MODE, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.tensor import SAVED, Saved, Storage, Tensor, apply, constant, leaves_of, record, where_called
 from graphflow.variables import VARIABLES, differentiating, node_in
@@ -132,7 +132,7 @@ def _differentiate(
 def _needs_values(node: Node, g: Cotangent, shares: Sequence[Cotangent | None]) -> bool:
     """Whether a rule's result depends on values that were saved, and not on the cotangent and sizes alone."""
     given = g.values() if isinstance(g, Mapping) else (g,)
-    values = {n for n in (node, *node.inputs) if n in SAVED and n.op.name != "const"}
+    values = {n for n in (node, *node.inputs) if n in SAVED and n.op.name != "const" and not is_kept(n)}
     asked: list[Node] = []
     for operand, share in zip(node.inputs, shares, strict=True):
         saved = SAVED.get(operand)

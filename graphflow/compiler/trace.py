@@ -69,6 +69,9 @@ class Trace(Constraints):
         self.needs: dict[Size, Exception] = {}
         self.static_reads: dict[int, tuple[Callable[[], Hashable], Hashable]] = {}
         self.levels: list[Any] = []  # every vmap that the function is inside of, outermost first
+        # Whether an argument's memory is row-major, by the id of its handle; where the trace depends on it.
+        self.in_rows: dict[int, bool] = {}
+        self.relied: dict[int, tuple[Any, bool]] = {}
         self.parent: Trace | None = None  # the trace around, for bodies of loops and branches
         self._rounds = Rounds()
         self.elements: set[Node] = set()  # stand-ins for arguments of functions traced within

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from graphflow import dtypes
-from graphflow.compiler.ir import OPS
+from graphflow.aliasing import Alias, lies_in_rows, strides_of
+from graphflow.compiler.ir import OPS, Shape, Size
 from graphflow.compiler.trace import current_trace
-from graphflow.dims import Dim, product
+from graphflow.dims import Dim, evaluate, product
 from graphflow.dtypes import DType
 from graphflow.errors import DeviceError, DTypeError
-from graphflow.functions.common import as_dtype, cast, copied, dim_arg, operand, result_dtype, tensor_arg
+from graphflow.functions.common import (
+    as_dtype,
+    cast,
+    copied,
+    dim_arg,
+    is_one,
+    operand,
+    reshaped,
+    result_dtype,
+    tensor_arg,
+)
 from graphflow.functions.create import on_cpu
 from graphflow.functions.registry import error, public
 from graphflow.layouts import layout
@@ -131,14 +142,53 @@ def contiguous(self: Tensor, memory_format: layout | None = None) -> Tensor:
     """The tensor with its elements in row-major order (whatever `memory_format`): itself if they are, else a
     copy.
     """
+    if current_trace() is not None:
+        return _contiguous_traced(self)
     if is_contiguous(self):
         return self
-    if self.is_traced:
-        return copied(self)
     # Laid out anew on the way: a reshape of strided memory copies in row-major order.
     flat = apply(OPS["reshape"], self, shape=(product(self.type_.shape),))
     result = apply(OPS["reshape"], flat, shape=self.type_.shape)
     return result if result._storage is not self._storage else copied(result)
+
+
+def _contiguous_traced(self: Tensor) -> Tensor:
+    """What is known to be strided is copied; what isn't known may be changed in place only while the tensor
+    that it may share memory with isn't used.
+    """
+    laid_out = reshaped(self, self.type_.shape)
+    alias, result = laid_out._alias, copied(laid_out)
+    if alias is None:  # a constant
+        return result
+    assert alias.seen is not None
+    strides = strides_of(alias.seen, alias.steps)
+    copies = None if strides is None else _surely_strided(self.type_.shape, strides)
+    if strides is not None and len(alias.steps) == 1:  # not a view
+        rows = lies_in_rows(alias.owner)
+        copies = None if rows is None else not rows
+    if not copies:
+        steps = (*alias.steps, (OPS["cast"], {"dtype": self.dtype}))
+        result._alias = Alias(alias.owner, steps, alias.seen, copies is False, True)
+    return result
+
+
+def _surely_strided(shape: Shape, strides: Sequence[Size]) -> bool | None:
+    """Whether elements with these strides don't lie in row-major order; None where sizes decide."""
+    trace = current_trace()
+    assert trace is not None
+    expected: Size = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if stride != expected and not is_one(size, "contiguous()"):
+            excess = stride - expected
+            if isinstance(excess, int):
+                return True
+            if trace.hints is None or evaluate(excess, trace.hints) == 0:
+                return None
+            for symbol in excess.symbols():
+                is_one(Dim.symbol(symbol), "contiguous()")
+            return True
+        expected = expected * size
+    return False
 
 
 @public(function=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphflow.compiler.ir import OPS, broadcast_shapes, format_shape
+from graphflow.compiler.ir import OPS, Shape, broadcast_shapes, format_shape
 from graphflow.dims import product
 from graphflow.errors import ShapeError
 from graphflow.functions.common import (
@@ -49,6 +49,10 @@ def view(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
             f"{format_shape(target)} is not a view of {format_shape(self.type_.shape)} with these strides; "
             "use .reshape(...) instead",
         )  # fmt: skip
+    if self.is_traced and result._alias is not None:  # what isn't one is an error outside a trace
+        outer = self._alias
+        result._alias.certain = outer is None or outer.certain
+        result._alias.row_major = outer is not None and outer.row_major
     return result
 
 
@@ -230,13 +234,18 @@ def expand(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
                 )
             wanted = source[d - shift]
         target.append(wanted)
-    return expanded(self, tuple(target))
+    return _new_view(self, tuple(target))
+
+
+def _new_view(t: Tensor, shape: Shape) -> Tensor:
+    """`t` expanded; a handle of its own even if that changes nothing."""
+    return apply(OPS["expand"], t, shape=shape) if t._array is not None else expanded(t, shape)
 
 
 @public(function=False, backward="ExpandBackward0")
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """Expanded to other's shape."""
-    return expanded(self, tensor_arg(other, "expand_as", "other").type_.shape)
+    return _new_view(self, tensor_arg(other, "expand_as", "other").type_.shape)
 
 
 @public(backward="ExpandBackward0")

@@ -32,6 +32,7 @@ from graphflow.functions.common import (
 )
 from graphflow.functions.registry import error, public
 from graphflow.functions.shape import permuted
+from graphflow.memory import keep
 from graphflow.sizes import SymbolicSize, unwrap
 from graphflow.tensor import Tensor, apply
 
@@ -54,7 +55,7 @@ class Basic:
 
 def _items(key: Any, ndim: int) -> list[Any]:
     """The index as a list of items, the ellipsis spelt out; a mask stands for all of its dimensions."""
-    items = list(key) if isinstance(key, tuple) else [key]
+    items = list(key) if isinstance(key, tuple) or _is_like_tuple(key) else [key]
     items = [_as_item(i) for i in items]
     if sum(i is Ellipsis for i in items) > 1:
         raise error(IndexRangeError, "index", "an index can have only one ellipsis ('...')")
@@ -64,6 +65,12 @@ def _items(key: Any, ndim: int) -> list[Any]:
     fill = [slice(None)] * (ndim - taken)
     at = next((n for n, i in enumerate(items) if i is Ellipsis), None)
     return items + fill if at is None else items[:at] + fill + items[at + 1 :]
+
+
+def _is_like_tuple(key: Any) -> bool:
+    """Whether a list is read as a tuple: PyTorch does so if it is short and holds more than numbers."""
+    parts = (list, tuple, range, np.ndarray, Tensor, slice, EllipsisType, type(None))
+    return isinstance(key, list) and len(key) < 32 and any(isinstance(k, parts) for k in key)
 
 
 def _consumes(item: Any) -> int:
@@ -389,6 +396,8 @@ def put_box(t: Tensor, parsed: Basic, box: Tensor) -> Tensor:
     """`t` with the elements of a box replaced."""
     placed = {"shape": t.type_.shape, "starts": parsed.starts, "steps": parsed.steps}
     hit = apply(OPS["pad"], expanded(scalar(True, bool_), parsed.sizes), **placed)
+    if not hit.is_traced:
+        keep(hit._history())
     return apply(OPS["where"], hit, apply(OPS["pad"], reshaped(box, parsed.sizes), **placed), t)
 
 

@@ -126,9 +126,14 @@ def _expand_index(index: Sequence[Index], source: Shape, target: Shape, shape: S
     ]
 
 
+def _numpy_expand(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    same = x[(*(None,) * (len(shape) - x.ndim), ...)]
+    return same if same.shape == tuple(shape) else np.broadcast_to(x, shape)
+
+
 expand: Op = register(Op(
     "expand", "view", _infer_expand,
-    lambda x, shape: np.broadcast_to(x, shape),
+    _numpy_expand,
     lambda g, out, x, shape: (g,),  # autodiff sums what was broadcast, here as everywhere
     lambda rng: [
         Sample((_values(rng, *a),), {"shape": b})
