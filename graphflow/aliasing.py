@@ -133,7 +133,7 @@ def strides_of(node: Node, steps: tuple[Step, ...]) -> list[Size] | None:
     """Strides of the view of a row-major tensor that the steps lead to; None where a reshape may copy."""
     strides = row_major_strides(node.shape)
     for op, attrs in steps:
-        source, node = node, make_node(op, (node,), dict(attrs))
+        source, node = node, taken(node, op, attrs)
         if op.name == "permute":
             strides = [strides[d] for d in attrs["dims"]]
         elif op.name == "slice":
@@ -152,10 +152,21 @@ def strides_of(node: Node, steps: tuple[Step, ...]) -> list[Size] | None:
     return strides
 
 
+def taken(node: Node, op: Op, attrs: Mapping[str, Any]) -> Node:
+    """One step from memory to a view of it; a position that is a value of the trace stands under ``at``."""
+    if "at" not in attrs:
+        return make_node(op, (node,), dict(attrs))
+    return make_node(op, (node, _place(attrs)), {"dim": attrs["dim"]})
+
+
+def _place(attrs: Mapping[str, Any]) -> Node:
+    return attrs["at"]._traced_node(current_trace())  # type: ignore[no-any-return]
+
+
 def replay(node: Node, steps: tuple[Step, ...]) -> Node:
     """The view of `node` that the steps lead to."""
     for op, attrs in steps:
-        node = make_node(op, (node,), dict(attrs))
+        node = taken(node, op, attrs)
     return node
 
 
@@ -165,7 +176,7 @@ def written_through(node: Node, steps: tuple[Step, ...], value: Node) -> Node:
         return value
     (op, attrs), rest = steps[0], steps[1:]
     if rest:
-        value = written_through(make_node(op, (node,), dict(attrs)), rest, value)
+        value = written_through(taken(node, op, attrs), rest, value)
     if op.name == "permute":
         dims = attrs["dims"]
         return OPS["permute"](value, dims=tuple(dims.index(d) for d in range(len(dims))))
@@ -175,6 +186,8 @@ def written_through(node: Node, steps: tuple[Step, ...], value: Node) -> Node:
         placed = {"shape": node.shape, "starts": attrs["starts"], "steps": attrs["steps"]}
         everywhere = OPS["expand"](constant(True, bool_), shape=value.shape)
         return OPS["where"](OPS["pad"](everywhere, **placed), OPS["pad"](value, **placed), node)
+    if op.name == "take":
+        return put_at(node, _place(attrs), attrs["dim"], value)
     if op.name == "slide":
         sizes = tuple(node.shape[d] for d in attrs["dims"])
         everywhere = OPS["expand"](constant(True, bool_), shape=value.shape)
@@ -183,3 +196,12 @@ def written_through(node: Node, steps: tuple[Step, ...], value: Node) -> Node:
     if op.name in ("detach", "alias", "cast"):
         return value
     raise GradientError(REPEATS)
+
+
+def put_at(node: Node, place: Node, dim: int, value: Node) -> Node:
+    """`node` with its slice at a 0-d position of a dimension replaced."""
+    size, shape = node.shape[dim], node.shape
+    position = OPS["checked_index"](place, size=size)
+    numbers = OPS["reshape"](OPS["iota"](size=size), shape=(size, *(1,) * (len(shape) - dim - 1)))
+    layer = OPS["reshape"](value, shape=(*shape[:dim], 1, *shape[dim + 1 :]))
+    return OPS["where"](OPS["eq"](numbers, position), layer, node)

@@ -186,6 +186,13 @@ def depends_on(owner: object, read: Callable[[], Hashable]) -> None:
         trace.depends_on(owner, read)
 
 
+def made_of_numbers(tensor: Tensor) -> None:
+    """While tracing: notes a tensor that the function makes of numbers, anew at every call."""
+    trace = current_trace()
+    if trace is not None:
+        trace.root.born[id(tensor)] = tensor
+
+
 class GradTable:
     """The ``.grad`` of handles as a trace sees them: what was read at the start, and what they hold now."""
 

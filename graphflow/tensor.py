@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from graphflow import aliasing, dtypes, histories
+from graphflow import aliasing, dtypes, histories, rebinding
 from graphflow.aliasing import Alias
 from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, Op, TensorType
-from graphflow.compiler.location import current_asked, user_loc
+from graphflow.compiler.location import current_asked, user_loc, where_called
 from graphflow.compiler.trace import Trace, current_trace, leak
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
@@ -35,6 +35,7 @@ from graphflow.memory import (
     epoch,
     grad_table,
     leaves_of,
+    made_of_numbers,
     save,
 )
 from graphflow.modes import MODE, concrete, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
@@ -58,6 +59,7 @@ class Tensor(Interop):
 
     def __init__(self, *data: Any):
         self._hold(numbers(data, dtypes.get_default_dtype().numpy), None)
+        made_of_numbers(self)
 
     def _hold(self, array: np.ndarray, storage: Storage | None) -> None:
         self._array: np.ndarray | None = array
@@ -303,76 +305,14 @@ class Tensor(Interop):
                 + where_called()
             )
         if trace is not None:
-            return self._assign_traced(value, trace)
+            rebinding.assign(self, value, trace)
+            return self
         if self._array is None:
             self._leaked()
         if not self._array.flags.writeable:
             raise GradientError(aliasing.unwritable(self._array) + where_called())
         histories.overwrite(self, value, where_called)
         return self
-
-    def _assign_traced(self, value: Tensor, trace: Trace, cut: bool = False) -> Tensor:
-        """What `_assign` does while tracing; `cut` where no gradient flows, as under ``no_grad``."""
-        cut = cut or not MODE.grad_enabled
-        node = value._traced_node(trace)
-        if self._array is not None:
-            self._traced_node(trace)
-            if value._requires_grad and not cut:
-                raise GradientError(
-                    "a value that carries a gradient is written into a tensor that outlives the compiled "
-                    "function; "
-                    ".detach() it first" + where_called()
-                )
-            node = self._cut_off(node)
-            trace.rebind(self._key(), node)
-            if self._requires_grad and self._leaf:
-                leaves_of(trace)[node] = self
-            return self
-        if self._trace is not trace:
-            self._leaked()
-        if cut and self._requires_grad and not self._leaf:
-            raise GradientError(
-                "a value that carries a gradient is being changed in place where gradients aren't recorded, "
-                "under no_grad() or through detach(), which would cut its history off; .clone() it first"
-                + where_called()
-            )
-        ends = self._requires_grad and not cut and not value._requires_grad
-        before = self._traced_node(trace) if ends else None
-        if self._alias is not None:
-            self._assign_through(self._alias, value, node, trace)
-        self._node = self._cut_off(node) if cut else node
-        if cut and self._requires_grad:
-            leaves_of(trace)[self._node] = self
-        elif value._requires_grad and not cut:
-            self._requires_grad, self._leaf = True, False
-        elif before is not None:
-            self._node = OPS["where"](*histories.ended(before, node))
-        return self
-
-    def _cut_off(self, node: Node) -> Node:
-        """`node` as a value of its own without history: a leaf's gradient must not be that of what was put
-        into it.
-        """
-        return ir.unshared_node(OPS["detach"], (node,), {}) if self.dtype.is_floating_point else node
-
-    def _assign_through(self, alias: Alias, value: Tensor, node: Node, trace: Trace) -> None:
-        """Changes the memory that this view sees."""
-        self._refresh(alias, trace)
-        owner = alias.owner
-        try:
-            alias.require_certain()
-        except TraceError:
-            if owner._array is not None or id(owner) in trace.root.in_rows or owner._trace is not trace:
-                raise
-            self._alias, owner._storage.doubtful = None, aliasing.UNCERTAIN + where_called()
-            return
-        whole = aliasing.written_through(owner._traced_node(trace), alias.steps, node)
-        flows = not alias.detached and (value._requires_grad or (owner._requires_grad and not owner._leaf))
-        if alias.detached:
-            owner._assign_traced(Tensor.of_node(whole, trace), trace, cut=True)
-        else:
-            owner._assign(Tensor.of_node(whole, trace, flows))
-        alias.seen = owner._traced_node(trace)
 
     # ------------------------------------------------------------------------------------------ gradients
 
@@ -404,12 +344,6 @@ class Tensor(Interop):
 
 
 _CPU = Device("cpu")
-
-
-def where_called() -> str:
-    """The user's line for the end of a message, or nothing."""
-    loc = user_loc()
-    return f"\n  at {loc.describe()}" if loc else ""
 
 
 # ---------------------------------------------------------------------------------------------- applying ops
@@ -465,6 +399,19 @@ def _aliased(source: Tensor, trace: Trace, op: Op, attrs: dict[str, Any], node: 
     return aliasing.extended(outer, owner, owner._traced_node(trace), op, attrs, node)
 
 
+def seen_as(result: Tensor, source: Tensor, trace: Trace, op: Op, attrs: dict[str, Any]) -> Tensor:
+    """`result`, which `op` made of `source`, as a view of its memory in a trace."""
+    assert result._node is not None
+    if source._array is None or source._node_is_state():
+        result._alias = _aliased(source, trace, op, attrs, result._node)
+    return result
+
+
+def frozen(tensor: Tensor, trace: Trace) -> Tensor:
+    """A handle on what a tensor holds now in a trace."""
+    return Tensor.of_node(tensor._traced_node(trace), trace)
+
+
 def record(result: Tensor, node: Node) -> None:
     """Keeps the node and value that backward will need."""
     result._node, result._node_version = node, result._storage.version
@@ -495,6 +442,7 @@ def name_grad_fn(tensor: Tensor, name: str) -> Tensor:
 
 __all__ = [
     "GRAD_FN_NAMES", "SAVED", "GradFn", "GradTable", "Saved", "Size", "Storage", "Tensor", "advance_epoch",
-    "apply", "concrete", "constant", "depends_on", "enable_grad", "epoch", "grad_table", "is_grad_enabled",
-    "leaves_of", "name_grad_fn", "no_grad", "record", "set_grad_enabled", "where_called",
+    "apply", "concrete", "constant", "depends_on", "enable_grad", "epoch", "frozen", "grad_table",
+    "is_grad_enabled", "leaves_of", "name_grad_fn", "no_grad", "record", "seen_as", "set_grad_enabled",
+    "where_called",
 ]  # fmt: skip

@@ -215,6 +215,8 @@ def _check_returned(leaf: Any) -> None:
             f"the compiled function returns a {kind}, whose code would run after the trace has ended; return "
             "a list or a tuple of the values"
         )
+    if hasattr(leaf, "refused"):
+        raise leaf.refused("return")
     if form(type(leaf)) == "whole":
         return
     met: list[tuple[str, Any]] = []

@@ -7,7 +7,6 @@ from typing import Any
 import graphflow as gf
 import numpy as np
 import pytest
-from graphflow.errors import TraceError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -187,19 +186,6 @@ def test_masks_in_compiled_assignment() -> None:
     expected[expected > 5] = -1
     found = fn(gf.tensor(x), gf.tensor(mask), gf.tensor(row, dtype=gf.float64))
     np.testing.assert_array_equal(found.numpy(), expected)
-
-
-@pytest.mark.parametrize("values", [[1.0, 2.0], None], ids=["writing", "reading"])
-def test_what_depends_on_the_masks_values_is_refused_while_tracing(values: Any) -> None:
-    def fn(x: Any, mask: Any) -> Any:
-        x = x * 1.0
-        if values is None:
-            return x[mask]
-        x[mask] = gf.tensor(values)
-        return x
-
-    with pytest.raises(TraceError, match=r"depends on.* values[\s\S]*gf\.where"):
-        gf.compile(fn)(gf.tensor([1.0, 2, 3]), gf.tensor([True, False, True]))
 
 
 def test_index_put() -> None:

@@ -22,14 +22,18 @@ _LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
 class Asked(NamedTuple):
     """The public function behind an operation that looks something up, and how its indices count.
 
-    With `from_zero` negative indices don't count from the end: they reach the operation less the size.
+    With `from_zero` negative indices don't count from the end: they reach the operation less the size. With
+    `counted` an index is a number of elements, with the size added, that should have been the size less one.
     """
 
     name: str
     from_zero: bool
+    counted: bool = False
 
     def told(self, index: int, size: int) -> str:
         """What is wrong with an index that the operation refused, as the user gave it."""
+        if self.counted:
+            return f"shape mismatch: the mask selects {index - size} elements, the value has {size - 1}"
         given = index + size if self.from_zero and index < 0 else index
         return f"index {given} is out of range for a dimension of size {size}"
 
@@ -45,8 +49,15 @@ def current_asked() -> Asked | None:
 @contextmanager
 def asked_by(name: str, from_zero: bool = False) -> Iterator[None]:
     """Errors about indices in operations made inside name this public function."""
+    with asked_as(current_asked() or Asked(name, from_zero)):
+        yield
+
+
+@contextmanager
+def asked_as(asked: Asked) -> Iterator[None]:
+    """Errors about indices in operations made inside are told like this."""
     outer = current_asked()
-    _LOCAL.asked = outer or Asked(name, from_zero)
+    _LOCAL.asked = asked
     try:
         yield
     finally:
@@ -83,6 +94,12 @@ def user_loc() -> Loc | None:
     """The innermost line of the user's code; what started the command ``graphflow`` isn't that."""
     frames = user_frames(sys._getframe())
     return None if frames is None else at_frame(frames[0])
+
+
+def where_called() -> str:
+    """The user's line for the end of a message, or nothing."""
+    loc = user_loc()
+    return f"\n  at {loc.describe()}" if loc else ""
 
 
 def user_frames(inner: FrameType) -> tuple[FrameType, FrameType] | None:

@@ -71,6 +71,7 @@ class Trace(Constraints):
         self.levels: list[Any] = []  # every vmap that the function is inside of, outermost first
         # Whether an argument's memory is row-major, by the id of its handle; where the trace depends on it.
         self.in_rows: dict[int, bool] = {}
+        self.born: dict[int, Any] = {}  # handles that the function made of numbers, by id
         self.relied: dict[int, tuple[Any, bool]] = {}
         self.parent: Trace | None = None  # the trace around, for bodies of loops and branches
         self._rounds = Rounds()

@@ -61,8 +61,8 @@ def tensor_arg(value: Any, name: str, argument: str = "input") -> Tensor:
         return value
     if isinstance(value, np.ndarray):
         return of_array(value, name)
-    raise error(
-        DTypeError,
+    raise _unfit(
+        value,
         name,
         f"argument {argument!r} must be a Tensor, not {type(value).__name__}; make one with gf.tensor()",
     )
@@ -76,9 +76,15 @@ def operand(value: Any, name: str, argument: str = "other") -> Tensor | bool | i
         return of_array(value, name)
     if isinstance(value, np.generic) and (value.dtype.kind in "biuf" or dtypes.is_bfloat16(value.dtype)):
         return value.item()  # type: ignore[no-any-return]
-    raise error(
-        DTypeError, name, f"argument {argument!r} must be a Tensor or a number, not {type(value).__name__}"
+    raise _unfit(
+        value, name, f"argument {argument!r} must be a Tensor or a number, not {type(value).__name__}"
     )
+
+
+def _unfit(value: Any, name: str, message: str) -> Exception:
+    """What to raise for a value that is no tensor; some know a better reason."""
+    refused = getattr(value, "refused", None)
+    return error(DTypeError, name, message) if refused is None else refused(name)
 
 
 def scalar(value: Number, dtype: DType) -> Tensor:

@@ -35,6 +35,7 @@ from graphflow.functions.common import (
     traced,
 )
 from graphflow.functions.registry import error, public, spread
+from graphflow.memory import made_of_numbers
 from graphflow.runtime.device import as_device, check
 from graphflow.sizes import SymbolicSize, unwrap
 from graphflow.tensor import Tensor, apply
@@ -69,6 +70,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         made = copied(data.detach() if wanted is None else cast(data.detach(), wanted))
     else:
         made = Tensor.holding(_array_of(data, wanted))
+        made_of_numbers(made)
     return finished(made, device, requires_grad)
 
 

@@ -11,6 +11,7 @@ from graphflow.compiler.trace import current_trace
 from graphflow.dims import product
 from graphflow.dtypes import bool_, int64
 from graphflow.errors import DTypeError, ShapeError, TraceError
+from graphflow.functions.assignment import written
 from graphflow.functions.common import (
     Operand,
     cast,
@@ -26,7 +27,7 @@ from graphflow.functions.common import (
 )
 from graphflow.functions.registry import asked_by, error, public
 from graphflow.functions.shape import flatten
-from graphflow.functions.subscript import getitem, written
+from graphflow.functions.subscript import getitem
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 

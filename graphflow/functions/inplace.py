@@ -14,10 +14,11 @@ from graphflow.functions import choose, cumulative, gamma, linalg, logic, placed
 from graphflow.functions import elementwise as el
 from graphflow.functions import error_functions as errors
 from graphflow.functions import index as positions
+from graphflow.functions.assignment import fitted, written
 from graphflow.functions.common import Operand, cast, expanded, operand, scalar, tensor_arg
 from graphflow.functions.output import same_shape
 from graphflow.functions.registry import error, public
-from graphflow.functions.subscript import Basic, basic, check_range, fitted, parse, written
+from graphflow.functions.subscript import Basic, basic, check_range, parse
 from graphflow.tensor import Tensor, is_grad_enabled
 
 

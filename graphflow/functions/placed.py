@@ -9,6 +9,7 @@ from graphflow.compiler.ir import format_shape
 from graphflow.dims import product
 from graphflow.dtypes import bool_
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.assignment import written
 from graphflow.functions.common import (
     Operand,
     dim_arg,
@@ -25,7 +26,7 @@ from graphflow.functions.output import same_shape
 from graphflow.functions.registry import error, public
 from graphflow.functions.scatter import scatter_reduce
 from graphflow.functions.shape import permuted
-from graphflow.functions.subscript import getitem, written
+from graphflow.functions.subscript import getitem
 from graphflow.tensor import Tensor
 
 

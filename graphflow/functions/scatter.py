@@ -8,6 +8,7 @@ from graphflow.compiler.ir import OPS
 from graphflow.dims import product
 from graphflow.dtypes import bool_, int64, uint8
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.assignment import written
 from graphflow.functions.common import (
     Operand,
     at_least,
@@ -26,7 +27,6 @@ from graphflow.functions.cumulative import cumsum, from_last, to_last
 from graphflow.functions.index import index_arg, lifted, trimmed
 from graphflow.functions.registry import asked_by, error, public
 from graphflow.functions.shape import flatten
-from graphflow.functions.subscript import written
 from graphflow.tensor import Tensor, apply
 
 _REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")

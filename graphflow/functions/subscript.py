@@ -1,4 +1,4 @@
-"""``x[...]``, read and written: what an index means, as boxes of memory and as positions."""
+"""``x[...]``: what an index means, as boxes of memory and as positions, and reading it."""
 
 from __future__ import annotations
 
@@ -16,25 +16,20 @@ from graphflow.dtypes import bool_, int64
 from graphflow.errors import DTypeError, IndexRangeError, ShapeError, TraceError
 from graphflow.functions.common import (
     Extent,
-    Operand,
     at_least,
     cast,
-    copied,
     expanded,
-    is_one,
     of_array,
     of_size,
-    operand,
     pinned,
     reshaped,
-    result_dtype,
     scalar,
 )
-from graphflow.functions.registry import error, public
+from graphflow.functions.registry import asked_by, error, public
+from graphflow.functions.selection import selection
 from graphflow.functions.shape import permuted
-from graphflow.memory import keep
 from graphflow.sizes import SymbolicSize, unwrap
-from graphflow.tensor import Tensor, apply
+from graphflow.tensor import Tensor, apply, frozen, seen_as
 
 # --------------------------------------------------------------------------------------------- parsing x[...]
 
@@ -53,13 +48,13 @@ class Basic:
     advanced: list[tuple[int, Tensor]]
 
 
-def _items(key: Any, ndim: int) -> list[Any]:
+def index_items(key: Any, ndim: int) -> list[Any]:
     """The index as a list of items, the ellipsis spelt out; a mask stands for all of its dimensions."""
     items = list(key) if isinstance(key, tuple) or _is_like_tuple(key) else [key]
     items = [_as_item(i) for i in items]
     if sum(i is Ellipsis for i in items) > 1:
         raise error(IndexRangeError, "index", "an index can have only one ellipsis ('...')")
-    taken = sum(_consumes(i) for i in items)
+    taken = sum(consumes(i) for i in items)
     if taken > ndim:
         raise error(IndexRangeError, "index", f"too many indices for a tensor of dimension {ndim}: {taken}")
     fill = [slice(None)] * (ndim - taken)
@@ -73,9 +68,12 @@ def _is_like_tuple(key: Any) -> bool:
     return isinstance(key, list) and len(key) < 32 and any(isinstance(k, parts) for k in key)
 
 
-def _consumes(item: Any) -> int:
-    if item is None or item is Ellipsis:
+def consumes(item: Any) -> int:
+    """How many dimensions an item of an index takes up."""
+    if item is None or item is Ellipsis or isinstance(item, _Chosen):
         return 0
+    if isinstance(item, _Positions):
+        return item.mask.ndim
     return item.ndim if isinstance(item, Tensor) and item.dtype is bool_ else 1
 
 
@@ -91,14 +89,24 @@ class _Chosen:
     count: int
 
 
+@dataclass
+class _Positions:
+    """A mask that is part of the program: a list of bools."""
+
+    mask: np.ndarray
+
+
 def _expanded_masks(items: list[Any], shape: tuple[Extent, ...]) -> list[Any]:
     """Bool masks as the positions of their True elements, one index tensor for each of their dimensions."""
     found: list[Any] = []
     dim = 0
     for item in items:
+        if isinstance(item, _Positions):
+            _require_mask_shape(Tensor.holding(item.mask), shape, dim)
+            found += [Tensor.holding(position) for position in item.mask.nonzero()]
         if not is_mask(item):
-            dim += _consumes(item)
-            found.append(item)
+            dim += consumes(item)
+            found += [] if isinstance(item, _Positions) else [item]
             continue
         _require_mask_shape(item, shape, dim)
         dim += item.ndim
@@ -128,12 +136,14 @@ def _require_mask_shape(mask: Tensor, shape: tuple[Extent, ...], dim: int) -> No
 
 def _as_item(item: Any) -> Any:
     """An index item as int, SymbolicSize, slice, None, Ellipsis or Tensor."""
-    if item is None or isinstance(item, (slice, EllipsisType, SymbolicSize)):
+    if item is None or isinstance(item, (slice, EllipsisType, SymbolicSize, _Chosen, _Positions)):
         return item
     if isinstance(item, (bool, np.bool_)):
-        return of_array(np.asarray(bool(item)))
+        return _Chosen(int(item))
     if isinstance(item, (list, np.ndarray, range)):
         array = np.asarray(item)
+        if isinstance(item, list) and array.dtype == bool:
+            return _Positions(array)
         item = of_array(array.astype(np.int64) if array.size == 0 else array, "index")
     if isinstance(item, Tensor):
         if item.dtype.kind == "float":
@@ -142,6 +152,12 @@ def _as_item(item: Any) -> Any:
             )
         if item.dtype is bool_:
             return item
+        if item.dtype.name == "uint8":
+            raise error(
+                DTypeError, "index",
+                "an index of dtype uint8 is a mask in PyTorch and positions in NumPy; convert it with "
+                ".bool() or .long()",
+            )  # fmt: skip
         if not item.ndim and not item.is_traced and current_trace() is None:
             return int(item)
         return cast(item, int64)
@@ -207,7 +223,7 @@ def parse(key: Any, shape: tuple[Extent, ...]) -> Basic:
     kept: list[Extent] = []
     advanced: list[tuple[int, Tensor]] = []
     dim = 0
-    for item in _expanded_masks(_items(key, len(shape)), shape):
+    for item in _expanded_masks(index_items(key, len(shape)), shape):
         if item is None:
             kept.append(1)
             continue
@@ -262,10 +278,59 @@ def _getitem_backward(self: Tensor, key: Any) -> str:
 def getitem(self: Tensor, key: Any) -> Tensor:
     """``x[key]`` with integers, slices, ``None``, ``...`` (a view of the memory) and integer tensors (a
     copy).
+
+    While tracing, ``x[mask]`` is a `Selection`.
     """
-    parsed = parse(key, self.type_.shape)
-    box = basic(self, parsed)
+    if current_trace() is None:
+        return read(self, parse(key, self.type_.shape))
+    items = index_items(key, self.ndim)
+    number = position_among(items)
+    while number is not None:  # as with an integer, what is left is a view
+        self = _at_position(self, sum(map(consumes, items[:number])), items.pop(number))
+        number = position_among(items)
+    if has_one_mask(items):
+        parsed, mask, lead, rest = masked(self, items)
+        return selection(basic(self, parsed), mask, lead, rest)  # type: ignore[return-value]
+    return read(self, parse(tuple(items), self.type_.shape))
+
+
+def has_one_mask(items: list[Any]) -> bool:
+    """Whether a mask stands with integers, slices and new dimensions only."""
+    kinds = (Tensor, _Chosen, _Positions)
+    return sum(isinstance(i, kinds) for i in items) == 1 and any(map(is_mask, items))
+
+
+def read(t: Tensor, parsed: Basic) -> Tensor:
+    """What a parsed index reads."""
+    box = basic(t, parsed)
     return _at_tensors(box, parsed.advanced) if parsed.advanced else box
+
+
+def position_among(items: list[Any]) -> int | None:
+    """Where an index has a 0-d integer tensor."""
+    found = (n for n, i in enumerate(items) if isinstance(i, Tensor) and not i.ndim and not is_mask(i))
+    return next(found, None)
+
+
+def _at_position(t: Tensor, dim: int, index: Tensor) -> Tensor:
+    """``t.select(dim, index)`` for a position that is only known when the function runs; a view."""
+    trace = current_trace()
+    assert trace is not None
+    if isinstance(t.type_.shape[dim], int) and t.type_.shape[dim] == 0:
+        raise error(IndexRangeError, "index", f"dimension {dim} of {t.type_} has no elements")
+    with asked_by("index"):
+        result = apply(OPS["take"], t, index, dim=dim)
+    return seen_as(result, t, trace, OPS["take"], {"dim": dim, "at": frozen(index, trace)})
+
+
+def masked(t: Tensor, items: list[Any]) -> tuple[Basic, Tensor, int, int]:
+    """What an index with one mask covers, the mask, and the numbers of dimensions before and behind it."""
+    at = next(n for n, item in enumerate(items) if is_mask(item))
+    mask, before, after = items[at], items[:at], items[at + 1 :]
+    _require_mask_shape(mask, t.type_.shape, sum(map(consumes, before)))
+    parsed = parse((*before, *(slice(None),) * mask.ndim, *after), t.type_.shape)
+    lead = sum(item is None or isinstance(item, slice) for item in before)
+    return parsed, mask, lead, len(parsed.shape) - lead - mask.ndim
 
 
 def basic(t: Tensor, parsed: Basic) -> Tensor:
@@ -336,127 +401,3 @@ def check_range(index: Tensor, size: Extent, dim: int) -> None:
         raise error(
             IndexRangeError, "index", f"index {bad[0]} is out of bounds for dimension {dim} with size {size}"
         )
-
-
-# ---------------------------------------------------------------------------------------------- writing
-
-
-def written(t: Tensor, key: Any, value: Operand, add: bool = False) -> Tensor:
-    """`t` with ``t[key] = value`` (with `add`, ``t[key] += value`` for every occurrence of a place) done, as
-    a new tensor; gradients flow to both.
-    """
-    items = _items(key, t.ndim)
-    if current_trace() is not None and any(map(is_mask, items)):
-        return _written_where(t, items, value, add)
-    parsed = parse(key, t.type_.shape)
-    if parsed.advanced:
-        return _written_at_tensors(t, parsed, value, add)
-    box = fitted(value, parsed.shape, t, "setitem")
-    if add:
-        box = apply(OPS["add"], basic(t, parsed), box)
-    if parsed.shape == () and t.ndim == 0:
-        return box
-    return put_box(t, parsed, box)
-
-
-def _written_where(t: Tensor, items: list[Any], value: Operand, add: bool) -> Tensor:
-    """Writing by a mask whose values aren't known: a choice for every element."""
-    at = next(n for n, item in enumerate(items) if is_mask(item))
-    mask, before, after = items[at], items[:at], items[at + 1 :]
-    if any(isinstance(item, Tensor) for item in (*before, *after)):
-        raise error(
-            TraceError, "setitem",
-            "a compiled function can write by one mask together with integers, slices, None and ..., not "
-            "with other index tensors; combine masks with & and use gf.where",
-        )  # fmt: skip
-    _require_mask_shape(mask, t.type_.shape, sum(map(_consumes, before)))
-    parsed = parse((*before, *(slice(None),) * mask.ndim, *after), t.type_.shape)
-    lead = sum(item is None or isinstance(item, slice) for item in before)
-    rest = len(parsed.shape) - lead - mask.ndim
-    wide = reshaped(mask, (*(1,) * lead, *mask.type_.shape, *(1,) * rest))
-    source = operand(value, "setitem", "value")
-    if isinstance(source, Tensor) and source.ndim > rest:
-        shape = source.type_.shape
-        place = source.ndim - rest - 1  # the dimension that runs over the chosen elements
-        if not is_one(shape[place], "a value for the elements of a mask"):
-            raise error(
-                TraceError, "setitem",
-                f"{source.type_} has a value for each chosen element, and how many those are depends on the "
-                "mask's values; in a compiled function the value has to fit every element: use "
-                "gf.where(mask, value, x) with values of x's shape, or gf.masked_scatter",
-            )  # fmt: skip
-        source = reshaped(source, (*shape[:place], *(1,) * mask.ndim, *shape[place + 1 :]))
-    box = basic(t, parsed)
-    new = fitted(source, parsed.shape, t, "setitem")
-    changed = apply(OPS["where"], wide, apply(OPS["add"], box, new) if add else new, box)
-    return changed if parsed.shape == () and t.ndim == 0 else put_box(t, parsed, changed)
-
-
-def put_box(t: Tensor, parsed: Basic, box: Tensor) -> Tensor:
-    """`t` with the elements of a box replaced."""
-    placed = {"shape": t.type_.shape, "starts": parsed.starts, "steps": parsed.steps}
-    hit = apply(OPS["pad"], expanded(scalar(True, bool_), parsed.sizes), **placed)
-    if not hit.is_traced:
-        keep(hit._history())
-    return apply(OPS["where"], hit, apply(OPS["pad"], reshaped(box, parsed.sizes), **placed), t)
-
-
-def _written_at_tensors(t: Tensor, parsed: Basic, value: Operand, add: bool) -> Tensor:
-    """``t[..., index, ...] = value``, where the last of several writes to a place wins, or all are added."""
-    box = basic(t, parsed)
-    if len(parsed.advanced) == 1:
-        flat, (dim, index) = box, parsed.advanced[0]
-        check_range(index, flat.type_.shape[dim], dim)
-    else:
-        flat, dim, index = flat_position(box, parsed.advanced)
-    shape = flat.type_.shape
-    rows, count = shape[dim], product(index.type_.shape)
-    source = fitted(value, (*shape[:dim], *index.type_.shape, *shape[dim + 1 :]), t, "setitem")
-    if rows == 0 or not at_least(count, 1):
-        return copied(t)
-    if add:
-        changed = apply(OPS["add"], flat, apply(OPS["put_add"], source, index, dim=dim, size=rows))
-        return put_box(t, parsed, _unmerged(changed, box, parsed))
-    source = reshaped(source, (*shape[:dim], count, *shape[dim + 1 :]))
-    # Taking from 0, 1, … counts negative positions from the front and checks that they exist.
-    places = apply(OPS["take"], apply(OPS["iota"], size=rows), reshaped(index, (count,)), dim=0)
-    winner = apply(OPS["last_places"], places, size=rows)
-    hit = reshaped(apply(OPS["ge"], winner, scalar(0, int64)), (rows, *(1,) * (len(shape) - dim - 1)))
-    last = apply(OPS["maximum"], winner, scalar(0, int64))
-    changed = apply(OPS["where"], hit, apply(OPS["take"], source, last, dim=dim), flat)
-    return put_box(t, parsed, _unmerged(changed, box, parsed))
-
-
-def _unmerged(changed: Tensor, box: Tensor, parsed: Basic) -> Tensor:
-    """Undoes `flat_position`'s moving and merging of the indexed dimensions."""
-    shape = box.type_.shape
-    dims = [d for d, _ in parsed.advanced]
-    if len(dims) == 1 or dims == list(range(dims[0], dims[-1] + 1)):
-        return reshaped(changed, shape)
-    order = [*dims, *(d for d in range(len(shape)) if d not in dims)]
-    moved = reshaped(changed, tuple(shape[d] for d in order))
-    return permuted(moved, [order.index(d) for d in range(len(shape))])
-
-
-def fitted(value: Any, shape: tuple[Extent, ...], like: Tensor, name: str) -> Tensor:
-    """A value to be written: converted to like's dtype and broadcast to `shape`."""
-    source = operand(value, name, "value")
-    if not isinstance(source, Tensor):
-        if result_dtype(like, source).kind != like.dtype.kind and like.dtype is not bool_:
-            source = int(source)  # like PyTorch: a float written into integers is truncated
-        return expanded(scalar(source, like.dtype), shape)
-    source = cast(source, like.dtype)
-    extra = source.ndim - len(shape)
-    if extra > 0 and all(is_one(s, "a value with more dimensions") for s in source.type_.shape[:extra]):
-        source = reshaped(source, source.type_.shape[extra:])
-    for size, room in zip(reversed(source.type_.shape), reversed(shape), strict=False):
-        if room == 1:
-            pinned(size, f"the shape of a value for {name}")
-    try:
-        return expanded(source, shape)
-    except ShapeError:
-        raise error(
-            ShapeError, name,
-            f"shape mismatch: a value of shape {format_shape(source.type_.shape)} can't be broadcast to "
-            f"{format_shape(shape)}",
-        ) from None  # fmt: skip
