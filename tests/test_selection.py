@@ -1,6 +1,4 @@
-"""``x[mask]`` inside compiled functions, positions that are values of the trace, and tensors that the function
-makes of numbers: beside the same function run at once.
-"""
+"""``x[mask]`` inside compiled functions, positions that are traced values, tensors made of numbers."""
 
 from __future__ import annotations
 
