@@ -27,7 +27,7 @@ from graphflow.functions.common import (
 )
 from graphflow.functions.registry import asked_by, error, public
 from graphflow.functions.shape import flatten
-from graphflow.functions.subscript import getitem
+from graphflow.functions.subscript import parse, read
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
@@ -56,7 +56,8 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     if m.dtype is not bool_:
         raise error(DTypeError, "masked_select", f"the mask has to be a bool tensor, got {m.type_}")
     shape = broadcast_shapes(t.type_.shape, m.type_.shape)
-    return getitem(reshaped(expanded(t, shape), shape or (1,)), reshaped(expanded(m, shape), shape or (1,)))
+    wide, chosen = (reshaped(expanded(v, shape), shape or (1,)) for v in (t, m))
+    return read(wide, parse(chosen, wide.type_.shape))
 
 
 def index_arg(index: Any, name: str) -> Tensor:
