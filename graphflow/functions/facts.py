@@ -14,14 +14,17 @@ from graphflow.dtypes import get_default_dtype, int64
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.arrange import narrow, split, vstack
 from graphflow.functions.common import (
+    Operand,
     broadcast,
     cast,
     copied,
     expanded,
+    in_dtype,
     logical,
     new_shape_args,
     of_array,
     of_size,
+    operand,
     pinned,
     reshaped,
     scalar,
@@ -228,6 +231,15 @@ def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
         *(reshaped(apply(OPS["where"], missing, filler, c), (count, 1)) for c in columns),
         dim=1,
     )
+
+
+@public(method=False)
+def fill(input: Tensor, value: Operand) -> Tensor:
+    """`value`, a number or a 0-d tensor, in the shape and dtype of `input`."""
+    t, filler = tensor_arg(input, "fill"), operand(value, "fill", "value")
+    if isinstance(filler, Tensor) and filler.ndim:
+        raise error(ShapeError, "fill", f"value has to be a number or 0-d, got {filler.type_}")
+    return copied(expanded(in_dtype(filler, t.dtype), t.type_.shape))
 
 
 # ---------------------------------------------------------------------------------------------- memory

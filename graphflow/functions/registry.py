@@ -55,7 +55,8 @@ def public(
         body = autocasting(body, public_name)
         title: Backward = backward or f"{_camel(public_name)}Backward0"
         flags = watched(body, tensors=False)
-        places = "device" in inspect.signature(body).parameters
+        code = inspect.unwrap(body).__code__
+        places = "device" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         respelt = _NUMPY_SPELLING.keys() | (_OF_MEMORY.keys() if places else ())
 
         @functools.wraps(body)
