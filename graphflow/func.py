@@ -7,7 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphflow.derivatives import hessian, jacfwd, jacrev, jvp, linearize, vjp
-from graphflow.nn.stateless import functional_call, stack_module_state
+from graphflow.nn.stateless import (
+    functional_call,
+    replace_all_batch_norm_modules_,
+    stack_module_state,
+)
 from graphflow.transforms import grad, value_and_grad
 from graphflow.vmap import vmap
 
@@ -35,6 +39,7 @@ __all__ = [
     "jacrev",
     "jvp",
     "linearize",
+    "replace_all_batch_norm_modules_",
     "stack_module_state",
     "vjp",
     "vmap",

@@ -326,6 +326,21 @@ def test_a_gradient_may_be_larger_by_broadcasting_or_of_another_dtype() -> None:
         np.testing.assert_allclose(call(gf.tensor(X)).numpy(), np.full(X.shape, 2.0))
 
 
+def test_gradients_for_arguments_left_at_their_defaults() -> None:
+    class Scaled(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, scale: float = 3.0, shift: float = 1.0) -> Any:
+            ctx.scale = scale
+            return x * scale + shift
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * ctx.scale, None, None
+
+    (found,) = run(lambda x: (gf.grad(lambda y: Scaled.apply(y).sum())(x),), X)
+    np.testing.assert_allclose(found, np.full(X.shape, 3.0))
+
+
 def test_values_must_not_leave() -> None:
     kept: list[Any] = []
 

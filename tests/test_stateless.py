@@ -68,6 +68,16 @@ def test_an_ensemble_is_one_batch() -> None:
     assert parameters["2.bias"].grad is not None and (parameters["2.bias"].grad == 6).all()
 
 
+def test_batch_norms_without_running_statistics() -> None:
+    model = gf.nn.Sequential(gf.nn.Linear(3, 4), gf.nn.BatchNorm1d(4), gf.nn.Sequential(gf.nn.BatchNorm1d(4)))
+    batches = batch(2, 5, 3)
+    with pytest.raises(RuntimeError, match="running_mean"):
+        vmap(model)(batches)
+    assert gf.func.replace_all_batch_norm_modules_(model) is model and not dict(model.named_buffers())
+    for found, rows in zip(vmap(model)(batches), batches, strict=True):
+        np.testing.assert_allclose(found.detach().numpy(), model(rows).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_the_module_stays_as_it_was() -> None:
     model, x = gf.nn.BatchNorm1d(3), batch(8, 3)
     before = dict(model.named_parameters())

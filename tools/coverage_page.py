@@ -453,7 +453,7 @@ def page() -> str:
             rows.append(row(name, found[0], (found[1], {})))
     parts.append(table("Layers and losses", rows))
     optimizing = ("optim", "optim.lr_scheduler", "optim.swa_utils")
-    for title in ("nn.init", *optimizing, "autograd", "func", "data", "metrics"):
+    for title in ("nn.init", *optimizing, "autograd", "func", "data", "metrics", "distributions"):
         parts.append(names_only(f"`{title}`", listed(title)))
     parts.append(
         names_only("Everything else", sorted(set(gf.__all__) - set(gf.functions.__all__) - {"__version__"}))

@@ -101,6 +101,8 @@ class _Call:
         found = self.function.backward(self.ctx, *grads)
         if not isinstance(found, (tuple, list)):
             found = (found,)
+        while len(found) > len(self.args) and found[-1] is None:  # for arguments left at their defaults
+            found = found[:-1]
         if len(found) != len(self.args):
             raise GradientError(
                 f"{self.name}.backward gave {len(found)} gradients, expected {len(self.args)}: one for each "

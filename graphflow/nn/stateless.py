@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from graphflow.functions import stack
+from graphflow.nn.batch import _BatchNorm
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
 
@@ -87,6 +88,17 @@ def functional_call(
         return module(*given, **(kwargs or {}))
 
 
+def replace_all_batch_norm_modules_(root: Module) -> Module:
+    """Makes every batch norm in `root` use its batch's statistics alone, as ``vmap`` over a module in
+    training needs, since running ones have no room for a value per element. Changes `root` and returns it.
+    """
+    for module in root.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+            module.track_running_stats = False
+    return root
+
+
 def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Parameters and buffers of modules of one kind, stacked along a new dimension 0, for ``vmap``.
 
@@ -110,4 +122,4 @@ def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dic
     return parameters, buffers
 
 
-__all__ = ["functional_call", "stack_module_state"]
+__all__ = ["functional_call", "replace_all_batch_norm_modules_", "stack_module_state"]
