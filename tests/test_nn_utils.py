@@ -157,3 +157,16 @@ def test_half_precision_modules() -> None:
     assert model.half().weight.dtype is gf.float16
     assert model.bfloat16().weight.dtype is gf.bfloat16
     assert model.double().weight.dtype is gf.float64
+
+
+@pytest.mark.parametrize(
+    "name", ["uniform", "normal", "eye", "xavier_uniform", "kaiming_normal", "orthogonal"]
+)
+def test_older_names_warn_and_do_the_same(name: str) -> None:
+    gf.manual_seed(0)
+    wanted = getattr(init, f"{name}_")(gf.empty(3, 4)).tolist()
+    gf.manual_seed(0)
+    with pytest.warns(
+        FutureWarning, match=f"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`"
+    ):
+        assert getattr(init, name)(gf.empty(3, 4)).tolist() == wanted

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -211,3 +215,29 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
     fan = fan_in if mode == "fan_in" else fan_out
     # A weight without elements has nothing to scale.
     return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
+
+
+def _older(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        warnings.warn(
+            f"`nn.init.{name}` is now deprecated in favor of `nn.init.{name}_`.", FutureWarning, stacklevel=2
+        )
+        return function(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    call.__doc__ = f"`{name}_` under its older name, with a FutureWarning."
+    return call
+
+
+uniform = _older("uniform", uniform_)
+normal = _older("normal", normal_)
+constant = _older("constant", constant_)
+eye = _older("eye", eye_)
+dirac = _older("dirac", dirac_)
+xavier_uniform = _older("xavier_uniform", xavier_uniform_)
+xavier_normal = _older("xavier_normal", xavier_normal_)
+kaiming_uniform = _older("kaiming_uniform", kaiming_uniform_)
+kaiming_normal = _older("kaiming_normal", kaiming_normal_)
+orthogonal = _older("orthogonal", orthogonal_)
+sparse = _older("sparse", sparse_)
