@@ -324,3 +324,12 @@ def test_compiled_functions_notice_changes_of_modules_that_are_never_called(kind
     else:
         net.parts.append(nn.ReLU())
     assert compiled(x).item() == net(x).item() == (-5.0 if kind == "tied" else 0.0)
+
+
+def test_short_vectors_keep_the_slope_of_their_length() -> None:
+    a, b = np.array([0.1, 0.2]), np.array([3.0, -1.0])
+    x = gf.tensor(a[None], requires_grad=True)
+    nn.CosineSimilarity(eps=0.5)(x, gf.tensor(b[None])).sum().backward()
+    held, other = 0.5, np.linalg.norm(b)
+    wanted = b / (held * other) - (a @ b) / (held**2 * other) * a / np.linalg.norm(a)
+    np.testing.assert_allclose(x.grad[0].numpy(), wanted, rtol=1e-12)
