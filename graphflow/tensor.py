@@ -208,8 +208,14 @@ class Tensor(Interop):
     def data(self, value: Tensor) -> None:
         if self._array is None or value._array is None:
             self._require_not_traced("assigning to .data", "use copy_() under no_grad()")
+        before = None if self.is_leaf else self._history()  # a gradient goes on to what made the tensor
+        if before is not None and value.type_ != self.type_:
+            raise GradientError(
+                f"a gradient flows through this tensor, {self.type_}, so .data can't become {value.type_}"
+                + where_called()
+            )
         self._array, self._storage = value._array, value._storage
-        self._node, self._node_version, self._alias = None, -1, None
+        self._node, self._node_version, self._alias = before, -1, None
         advance_epoch()
 
     # ------------------------------------------------------------------------------------------ nodes

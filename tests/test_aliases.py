@@ -375,3 +375,33 @@ def test_gradients_that_a_view_cant_carry_are_told() -> None:
     saved[1:].zero_()
     with pytest.raises(GradientError, match="modified by an inplace operation"):
         saved.sum().backward()
+
+
+def test_captured_tensors_seen_otherwise() -> None:
+    """Views of a state of the compiled function."""
+    weight = gf.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+
+    @gf.compile
+    def loss(x: gf.Tensor) -> gf.Tensor:
+        return (weight.view(-1) * x).sum()
+
+    loss(gf.ones(4)).backward()
+    assert weight.grad is not None and weight.grad.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    plain = gf.zeros(2, 2)
+
+    @gf.compile
+    def count() -> None:
+        plain.view(-1).add_(1)
+
+    count()
+    assert plain.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_gradients_go_on_when_data_is_replaced() -> None:
+    x = gf.ones(2, 3, requires_grad=True)
+    view, product = x.unsqueeze(-1), x * 3
+    view.data = view.data * 2
+    (view * view).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [[4.0] * 3] * 2
+    with pytest.raises(GradientError, match=r"so \.data can't become"):
+        product.data = gf.zeros(5)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from graphflow.compiler.ir import OPS, Shape, broadcast_shapes, format_shape
+from graphflow.compiler.trace import current_trace
 from graphflow.dims import product
 from graphflow.errors import ShapeError
 from graphflow.functions.common import (
@@ -43,13 +44,14 @@ def view(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """The same memory in another shape; one size may be -1."""
     target = infer_size(shape_args(spread("view", sizes, size, "size"), "view"), self.type_.shape, "view")
     result = reshaped(self, target)
-    if not self.is_traced and result._storage is not self._storage and product(target) != 0:
+    tracing = current_trace() is not None
+    if not tracing and result._storage is not self._storage and product(target) != 0:
         raise error(
             ShapeError, "view",
             f"{format_shape(target)} is not a view of {format_shape(self.type_.shape)} with these strides; "
             "use .reshape(...) instead",
         )  # fmt: skip
-    if self.is_traced and result._alias is not None:  # what isn't one is an error outside a trace
+    if tracing and result._alias is not None:  # what isn't one is an error outside a trace
         outer = self._alias
         result._alias.certain = outer is None or outer.certain
         result._alias.row_major = outer is not None and outer.row_major
