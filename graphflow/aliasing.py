@@ -61,6 +61,11 @@ class Alias:
         """Whether gradients are cut between owner and view."""
         return any(op.name == "detach" for op, _ in self.steps)
 
+    @property
+    def is_same(self) -> bool:
+        """Whether the view has every element of its owner, in its place."""
+        return all(op.name == "detach" for op, _ in self.steps)
+
     def require_certain(self) -> None:
         """TraceError where sharing depends on strides."""
         if self.row_major:

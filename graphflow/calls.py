@@ -31,15 +31,23 @@ from graphflow.engine import Engine
 _OPS: WeakKeyDictionary[Graph, Op] = WeakKeyDictionary()
 
 
-def call_op(graph: Graph) -> Op:
-    """The operation that runs `graph`: operands are its arguments and states, the result is a tuple."""
+Renewed = Sequence[tuple[int, Node]]
+
+
+def call_op(graph: Graph, renewed: Renewed = ()) -> Op:
+    """The operation that runs `graph`: operands are its arguments and states, the result is a tuple.
+
+    `renewed` are states, by their numbers, whose new values have their share of the gradient, too.
+    """
     op = _OPS.get(graph)
     if op is None:
-        op = _OPS[graph] = _make(Graph(graph.name, graph.inputs, (), graph.outputs))
+        first = len(graph.args)
+        renewed = [(first + number, node) for number, node in renewed]
+        op = _OPS[graph] = _make(Graph(graph.name, graph.inputs, (), graph.outputs), renewed)
     return op
 
 
-def _make(graph: Graph) -> Op:
+def _make(graph: Graph, renewed: Renewed) -> Op:
     engines: list[Engine] = []
     gradients: list[tuple[Graph, list[int], list[int]]] = []
 
@@ -60,7 +68,7 @@ def _make(graph: Graph) -> Op:
 
     def gradient(g: dict[int, Node], out: Node, *inputs: Node) -> Sequence[Node | None]:
         if not gradients:
-            gradients.append(_gradient(graph))
+            gradients.append(_gradient(graph, renewed))
         backward, outputs, wanted = gradients[0]
         cotangents = [g[i] if i in g else _zeros(out.type.items[i]) for i in outputs]
         node = called(backward, [*cotangents, *inputs])
@@ -79,24 +87,29 @@ def _zeros(type_: TensorType) -> Node:
     return OPS["expand"](constant(0.0, type_.dtype), shape=type_.shape)
 
 
-def _gradient(graph: Graph) -> tuple[Graph, list[int], list[int]]:
+def _gradient(graph: Graph, renewed: Renewed) -> tuple[Graph, list[int], list[int]]:
     """The graph of the gradient, which outputs it takes cotangents of, and which inputs
     it gives cotangents for.
     """
     outputs = [i for i, o in enumerate(graph.outputs) if is_differentiable(o)]
     seeds = [input_node(f"g{i}", graph.outputs[i].type) for i in outputs]
-    grads = vjp([graph.outputs[i] for i in outputs], list(seeds), list(graph.args))
+    nodes = [*graph.args, *(node for _, node in renewed)]
+    found = vjp([graph.outputs[i] for i in outputs], list(seeds), nodes)
+    grads = found[: len(graph.args)]
+    for (number, _), share in zip(renewed, found[len(graph.args) :], strict=True):
+        known = grads[number]
+        grads[number] = share if known is None else known if share is None else known + share
     wanted = [i for i, g in enumerate(grads) if g is not None]
     results = tuple(g for g in grads if g is not None)
     return Graph(f"{graph.name}_backward", (*seeds, *graph.args), (), results), outputs, wanted
 
 
-def called(graph: Graph, operands: Sequence[Node]) -> Node:
+def called(graph: Graph, operands: Sequence[Node], renewed: Renewed = ()) -> Node:
     """One call of a compiled graph: an event, whose results are its own.
 
     Never shared: different functions may have the same name and the same operands.
     """
-    return unshared_node(call_op(graph), tuple(operands), {})
+    return unshared_node(call_op(graph, renewed), tuple(operands), {})
 
 
 def project(call: Node, index: int) -> Node:

@@ -200,12 +200,14 @@ class Tensor(Interop):
     @property
     def data(self) -> Tensor:
         """A handle on the same memory without gradient history."""
-        if self._array is None:
+        if self._array is None or (self._requires_grad and current_trace() is not None):
             return self.detach()
         return Tensor.holding(self._array, self._storage)
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        if value._alias is not None and value._alias.owner is self and value._alias.is_same:
+            return  # `w.data -= g` has changed this memory already, and puts back what it got
         if self._array is None or value._array is None:
             self._require_not_traced("assigning to .data", "use copy_() under no_grad()")
         before = None if self.is_leaf else self._history()  # a gradient goes on to what made the tensor
@@ -425,6 +427,17 @@ def record(result: Tensor, node: Node) -> None:
     save(node, result._array, result._storage)  # type: ignore[arg-type]
 
 
+def copied(leaf: Tensor) -> Tensor:
+    """The value that a concrete tensor has now, in memory of its own; a gradient with respect to it is a
+    leaf's own.
+    """
+    assert leaf._array is not None
+    copy = Tensor.holding(leaf._array.copy())
+    if leaf._requires_grad and leaf._leaf:
+        SAVED[copy._history()].leaf = weakref.ref(leaf)
+    return copy
+
+
 def constant(value: Any, dtype: DType) -> Tensor:
     """A 0-d tensor that is part of the program, not a state: Python scalars in expressions."""
     if isinstance(value, SymbolicSize):
@@ -448,7 +461,7 @@ def name_grad_fn(tensor: Tensor, name: str) -> Tensor:
 
 __all__ = [
     "GRAD_FN_NAMES", "SAVED", "GradFn", "GradTable", "Saved", "Size", "Storage", "Tensor", "advance_epoch",
-    "apply", "concrete", "constant", "depends_on", "enable_grad", "epoch", "frozen", "grad_table",
+    "apply", "concrete", "constant", "copied", "depends_on", "enable_grad", "epoch", "frozen", "grad_table",
     "is_grad_enabled", "leaves_of", "name_grad_fn", "no_grad", "record", "seen_as", "set_grad_enabled",
     "where_called",
 ]  # fmt: skip

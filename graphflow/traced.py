@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from graphflow import pytree
-from graphflow.compiler.ir import Graph, Node, Size
+from graphflow.compiler.ir import Graph, Node, Size, toposort
 from graphflow.compiler.trace import Trace, trace
 from graphflow.dims import Dim
 from graphflow.errors import TraceError
 from graphflow.sizes import SymbolicSize
 from graphflow.snapshots import form, reached
 from graphflow.specs import TensorSpec
-from graphflow.tensor import Tensor, grad_table
+from graphflow.tensor import Tensor, grad_table, leaves_of
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +60,11 @@ class Results:
 
 @dataclass(frozen=True)
 class Traced:
-    """A traced function: the graph and everything that ties it to handles."""
+    """A traced function: the graph and everything that ties it to handles.
+
+    ``renewed`` are the states that results can be differentiated by although the function changes them, by
+    their numbers, with their new values.
+    """
 
     graph: Graph
     results: Results
@@ -73,6 +77,7 @@ class Traced:
     guards: tuple[Dim, ...]
     not_one: tuple[Dim, ...]
     in_rows: tuple[tuple[Tensor | int, bool], ...]
+    renewed: tuple[tuple[int, Node], ...]
 
     def sizes(self, arrays: Sequence[np.ndarray]) -> dict[str, int]:
         """The symbols' values for a call's arrays."""
@@ -140,7 +145,26 @@ def trace_function(
         tuple(tracer.guards),
         tuple(tracer.not_one),
         tuple((numbers.get(key, handle), rows) for key, (handle, rows) in tracer.relied.items()),
+        _renewed(graph, tracer, results),
     )
+
+
+def _renewed(graph: Graph, tracer: Trace, results: Results) -> tuple[tuple[int, Node], ...]:
+    """The trained states that the function changes before it uses them, as an embedding that bounds its rows.
+
+    None where the function trains by itself, or where a value in between was used: by that one, nothing can
+    be differentiated from outside.
+    """
+    states = list(tracer.states.values())
+    changed = [(i, root) for i, root in graph.updates if states[i].handle._requires_grad]
+    leaves = leaves_of(tracer)
+    used = {n for n in toposort([graph.outputs[i] for i in sorted(results.differentiable)]) if n in leaves}
+    if results.grads or not any(root in used for _, root in changed):
+        return ()
+    known = {n for i, root in changed for n in (states[i].node, root)}
+    keys = {states[i].handle._key() for i, _ in changed}
+    between = any(n not in known for n in used if not leaves[n].is_traced and leaves[n]._key() in keys)
+    return () if between else tuple(changed)
 
 
 def _grad_reads(tracer: Trace, arguments: list[Tensor]) -> tuple[GradRead, ...]:

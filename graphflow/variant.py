@@ -18,7 +18,7 @@ from graphflow.engine import Engine
 from graphflow.errors import TraceError
 from graphflow.runtime.locks import ForkLock
 from graphflow.specs import TensorSpec
-from graphflow.tensor import Storage, Tensor, epoch, name_grad_fn, record
+from graphflow.tensor import Storage, Tensor, copied, epoch, name_grad_fn, record
 from graphflow.traced import Arguments, GradRead, Traced, overlap, share_memory
 
 
@@ -60,8 +60,9 @@ class Variant:
         traced = self.traced
         self._flags = tuple(t._requires_grad for t in traced.states)
         self._changing = frozenset(i for i, _ in traced.graph.updates)
-        # A function that changes what it would be differentiated by (a training step) returns plain values.
-        trains = any(traced.states[i]._requires_grad for i in self._changing)
+        # A function that changes what it would be differentiated by (a training step) returns plain values,
+        # unless it does so before it uses it.
+        trains = not traced.renewed and any(traced.states[i]._requires_grad for i in self._changing)
         self._records = bool(traced.results.differentiable) and not trains
         if self._changing:
             self._lock = ForkLock()
@@ -300,14 +301,14 @@ class Variant:
             kept = isinstance(given, Tensor) and given._array is array and number not in changed
             operands.append(given if kept else Tensor.holding(array.copy() if number in changed else array))
         for number, state in enumerate(bound.handles):
-            operands.append(Tensor.holding(state._array.copy()) if number in self._changing else state)  # type: ignore[union-attr]
+            operands.append(copied(state) if number in self._changing else state)
         return operands
 
     def _recorded(self, operands: list[Tensor], outputs: list[np.ndarray], call: Arguments) -> Any:
         """The results with the call as their history."""
         results = self.traced.results
         with at(user_loc()):
-            node = called(self.traced.graph, [t._history() for t in operands])
+            node = called(self.traced.graph, [t._history() for t in operands], self.traced.renewed)
             found = []
             for number, constant in results.returned:
                 if number is None:
