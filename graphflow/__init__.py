@@ -54,8 +54,9 @@ from graphflow.dtypes import (
     uint8,
 )
 from graphflow.dtypes import bool_ as bool
-from graphflow.functions import *  # noqa: F403
+from graphflow.functions import *
 from graphflow.functions.inplace import IN_PLACE as _IN_PLACE
+from graphflow.functions.registry import FUNCTIONS as _FUNCTIONS
 from graphflow.gradfn import Size
 from graphflow.layouts import (
     channels_last,
@@ -318,7 +319,7 @@ __all__ = [
     "vjp",
     "vmap",
 ]  # fmt: skip
-__all__ += functions.__all__
+__all__ += sorted(_FUNCTIONS)
 # PyTorch's functions that change their argument: ``relu_(x)``.
 globals().update(_IN_PLACE)
 __all__ += sorted(_IN_PLACE)

@@ -43,6 +43,8 @@ from graphflow.random import (
 )
 from graphflow.tensor import Tensor, apply, no_grad
 
+__all__ = ["bernoulli", "binomial", "multinomial", "poisson"]
+
 
 @public()
 def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None) -> Tensor:

@@ -41,6 +41,12 @@ from graphflow.runtime.device import Device
 from graphflow.tensor import Tensor, apply, concrete, no_grad, where_called
 from graphflow.vmap import draw
 
+__all__ = [
+    "Generator", "default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "normal",
+    "rand", "rand_like", "randint", "randint_like", "randn", "randn_like", "randperm", "seed",
+    "set_rng_state",
+]  # fmt: skip
+
 
 class Generator:
     """A stream of random numbers with a seed; 0 until `manual_seed` is called. `device` can only be

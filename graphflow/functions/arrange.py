@@ -29,6 +29,11 @@ from graphflow.functions.shape import flatten, unsqueeze
 from graphflow.sizes import SymbolicSize, unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "cat", "chunk", "concat", "concatenate", "flip", "hstack", "narrow", "roll", "select", "split",
+    "stack", "unbind", "vstack",
+]  # fmt: skip
+
 # -------------------------------------------------------------------------------------- joining and splitting
 
 
@@ -230,3 +235,7 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
             cut = size - step % size
             t = apply(OPS["cat"], sliced(t, axis, cut, size - cut), sliced(t, axis, 0, cut), dim=axis)
     return copied(t) if t is input else t
+
+
+# other names for the same
+concat = concatenate = cat

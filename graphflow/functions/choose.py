@@ -22,6 +22,11 @@ from graphflow.functions.index import nonzero
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "clamp", "clamp_max", "clamp_min", "clip", "fmax", "fmin", "logit", "masked_fill", "maximum",
+    "minimum", "where",
+]  # fmt: skip
+
 
 def _clamp_backward(input: Any, min: Any = None, max: Any = None) -> str:
     return f"ClampBackward{0 if isinstance(min, Tensor) or isinstance(max, Tensor) else 1}"
@@ -152,3 +157,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     t = as_float(input, "logit")
     p = t if eps is None else clamp(t, eps, 1.0 - eps)
     return apply(OPS["log"], apply(OPS["div"], p, apply(OPS["sub"], scalar(1, t.dtype), p)))
+
+
+# other names for the same
+clip = clamp

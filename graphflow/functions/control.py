@@ -33,6 +33,8 @@ from graphflow.sizes import SymbolicSize
 from graphflow.tensor import Tensor
 from graphflow.trees import flatten_tree, leaves_like
 
+__all__ = ["cond", "fori_loop", "scan", "while_loop"]
+
 Build = Callable[[Sequence[Any]], Any]
 
 
@@ -378,6 +380,3 @@ def _bound(value: Any, argument: str) -> Extent | Tensor:
             DTypeError, "fori_loop", f"argument {argument!r} must be a 0-d integer tensor, got {value.type_}"
         )
     return value.to(int64) if current_trace() is not None else int(value.item())
-
-
-__all__ = ["cond", "fori_loop", "scan", "while_loop"]

@@ -32,6 +32,8 @@ from graphflow.runtime.device import Device
 from graphflow.sizes import SymbolicSize
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["can_cast", "clone", "is_floating_point", "is_tensor", "numel", "promote_types", "result_type"]
+
 _TO_COPY = "ToCopyBackward0"
 _DTYPE_LIKE = (DType, np.dtype, type)
 

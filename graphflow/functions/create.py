@@ -40,6 +40,11 @@ from graphflow.runtime.device import as_device, check
 from graphflow.sizes import SymbolicSize, unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "arange", "as_tensor", "asarray", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full",
+    "full_like", "linspace", "ones", "ones_like", "tensor", "zeros", "zeros_like",
+]  # fmt: skip
+
 
 def finished(t: Tensor, device: Any, requires_grad: bool) -> Tensor:
     """What every creation function does last: checks the device, sets requires_grad."""
@@ -460,3 +465,7 @@ def eye(
     row = reshaped(apply(OPS["iota"], size=rows), (rows, 1))
     same = apply(OPS["eq"], row, apply(OPS["iota"], size=columns))
     return finished(cast(same, _or_default(dtype)), device, requires_grad)
+
+
+# other names for the same
+asarray = as_tensor

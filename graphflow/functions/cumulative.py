@@ -29,6 +29,11 @@ from graphflow.functions.registry import error, public
 from graphflow.functions.shape import permuted
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "cummax", "cummin", "cumprod", "cumsum", "cumulative_trapezoid", "diff", "logcumsumexp", "trapezoid",
+    "trapz",
+]  # fmt: skip
+
 
 def to_last(t: Tensor, axis: int) -> Tensor:
     """`t` with one dimension moved behind the others."""
@@ -150,7 +155,7 @@ def diff(
     return t if n else copied(t)
 
 
-@public()
+@public(aliases=("trapz",))
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
     """The integral of `y` along `dim` by the trapezoidal rule, at points `x` or `dx` (default 1) apart."""
     t, width = _trapezoids("trapezoid", y, x, dx, dim)
@@ -185,3 +190,7 @@ def _trapezoids(name: str, y: Any, x: Any, dx: Any, dim: int) -> tuple[Tensor, i
     later, earlier = _neighbours(points, axis - t.ndim + points.ndim)
     width = apply(OPS["mul"], apply(OPS["sub"], later, earlier), scalar(0.5, total.dtype))
     return apply(OPS["mul"], total, width), axis
+
+
+# other names for the same
+trapz = trapezoid

@@ -33,6 +33,8 @@ from graphflow.functions.shape import transpose
 from graphflow.several import apply_several
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["cholesky", "det", "inverse", "logdet", "matrix_power", "pinverse", "qr", "slogdet"]
+
 
 def matrices(value: Any, name: str, argument: str = "input", square: bool = False) -> Tensor:
     """An argument that is a floating point matrix or a batch of them; square, where that is needed."""

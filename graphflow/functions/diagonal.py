@@ -25,6 +25,8 @@ from graphflow.functions.registry import error, public
 from graphflow.functions.shape import flatten, permuted
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["diag", "diag_embed", "diagflat", "diagonal", "tril_indices", "triu_indices"]
+
 
 @public()
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:

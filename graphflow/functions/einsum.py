@@ -28,6 +28,8 @@ from graphflow.functions.registry import error, public
 from graphflow.functions.shape import permuted
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["cross", "einsum", "inner", "kron", "tensordot"]
+
 _LETTERS = string.ascii_letters
 
 

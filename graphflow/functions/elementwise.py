@@ -27,6 +27,15 @@ from graphflow.functions.common import (
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "absolute", "acos", "acosh", "add", "addcdiv", "addcmul", "arccos", "arccosh", "arcsin", "arcsinh",
+    "arctan", "arctan2", "arctanh", "asin", "asinh", "atan", "atan2", "atanh", "ceil", "cos", "cosh",
+    "deg2rad", "div", "divide", "erf", "erfc", "exp", "exp2", "expm1", "fix", "floor", "floor_divide",
+    "fmod", "frac", "lerp", "log", "log1p", "log2", "log10", "mul", "multiply", "neg", "negative",
+    "positive", "rad2deg", "reciprocal", "relu", "remainder", "rsqrt", "rsub", "sgn", "sigmoid", "sign",
+    "sin", "sinh", "sqrt", "square", "sub", "subtract", "tan", "tanh", "true_divide", "trunc",
+]  # fmt: skip
+
 Binary = Callable[[Any, Any], Tensor]
 Unary = Callable[[Any], Tensor]
 
@@ -423,3 +432,20 @@ def rad2deg(input: Tensor) -> Tensor:
     """Radians to degrees."""
     t = as_float(input, "rad2deg")
     return apply(OPS["mul"], t, scalar(180 / math.pi, t.dtype))
+
+
+# other names for the same
+absolute = abs_
+arccos = acos
+arccosh = acosh
+arcsin = asin
+arcsinh = asinh
+arctan = atan
+arctan2 = atan2
+arctanh = atanh
+divide = div
+fix = trunc
+multiply = mul
+negative = neg
+sgn = sign
+subtract = sub

@@ -13,6 +13,8 @@ from graphflow.functions.gamma import lgamma, polygamma
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["erfinv", "i0", "mvlgamma"]
+
 
 @public()
 def i0(input: Tensor) -> Tensor:

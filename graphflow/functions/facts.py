@@ -42,6 +42,12 @@ from graphflow.layouts import layout, strided
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "adjoint", "angle", "conj", "conj_physical", "detach", "fill", "is_complex", "is_conj",
+    "is_inference", "is_neg", "is_nonzero", "is_same_size", "is_signed", "narrow_copy", "nonzero_static",
+    "real", "resolve_conj", "resolve_neg", "row_stack", "split_with_sizes", "unravel_index",
+]  # fmt: skip
+
 # ---------------------------------------------------------------------------------------------- yes or no
 
 

@@ -12,6 +12,8 @@ from graphflow.functions.common import Operand, as_float, promoted, scalar
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["digamma", "gcd", "lcm", "lgamma", "nextafter", "polygamma"]
+
 
 @public()
 def lgamma(input: Tensor) -> Tensor:

@@ -31,6 +31,11 @@ from graphflow.functions.subscript import parse, read
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "gather", "index_add", "index_put", "index_select", "masked_select", "nonzero", "one_hot",
+    "scatter_add", "take", "take_along_dim",
+]  # fmt: skip
+
 
 @public()
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
@@ -239,6 +244,4 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     index = apply(OPS["where"], apply(OPS["lt"], t, scalar(0, int64)), before, t)
     with asked_by("one_hot", from_zero=True):
         place = apply(OPS["checked_index"], index, size=size)
-    return cast(
-        apply(OPS["eq"], reshaped(place, (*t.type_.shape, 1)), apply(OPS["iota"], size=size)), int64
-    )
+    return cast(apply(OPS["eq"], reshaped(place, (*t.type_.shape, 1)), apply(OPS["iota"], size=size)), int64)

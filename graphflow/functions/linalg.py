@@ -13,6 +13,11 @@ from graphflow.functions.reduce import reduced
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "dot", "ger", "matmul", "mm", "mv", "outer",
+    "vdot",
+]  # fmt: skip
+
 
 def _pair(name: str, a: Any, b: Any, second: str = "other") -> tuple[Tensor, Tensor]:
     x, y = tensor_arg(a, name), tensor_arg(b, name, second)
@@ -125,7 +130,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """The matrix of all products of two vectors' elements."""
     a, b = tensor_arg(input, "outer"), tensor_arg(vec2, "outer", "vec2")
     _ranked("outer", a, b, (1, 1))
-    return mul( reshaped(a, (a.type_.shape[0], 1)), reshaped(b, (1, b.type_.shape[0])))
+    return mul(reshaped(a, (a.type_.shape[0], 1)), reshaped(b, (1, b.type_.shape[0])))
 
 
 def _combined(name: str, bias: Any, product: Tensor, beta: Operand, alpha: Operand) -> Tensor:
@@ -164,9 +169,7 @@ def baddbmm(
 
 
 @public()
-def addbmm(
-    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Operand = 1, alpha: Operand = 1
-) -> Tensor:
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Operand = 1, alpha: Operand = 1) -> Tensor:
     """``beta * input + alpha * bmm(batch1, batch2).sum(0)``."""
     total = reduced("sum", bmm(batch1, batch2), (0,), False)
     return _combined("addbmm", input, total, beta, alpha)
@@ -182,3 +185,7 @@ def vdot(input: Tensor, other: Tensor) -> Tensor:
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Operand = 1, alpha: Operand = 1) -> Tensor:
     """``beta * input + alpha * outer(vec1, vec2)``."""
     return _combined("addr", input, outer(vec1, vec2), beta, alpha)
+
+
+# other names for the same
+ger = outer

@@ -15,6 +15,13 @@ from graphflow.functions.elementwise import abs_, add, mul, sub
 from graphflow.functions.registry import error, public
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift",
+    "bitwise_xor", "eq", "ge", "greater", "greater_equal", "gt", "isclose", "isfinite", "isinf", "isnan",
+    "isneginf", "isposinf", "isreal", "le", "left_shift", "less", "less_equal", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "lt", "nan_to_num", "ne", "not_equal", "right_shift",
+]  # fmt: skip
+
 Binary = Callable[[Any, Any], Tensor]
 Unary = Callable[[Any], Tensor]
 
@@ -175,3 +182,13 @@ def nan_to_num(
     found = apply(OPS["where"], apply(OPS["isnan"], t), scalar(nan, t.dtype), t)
     found = apply(OPS["where"], apply(OPS["eq"], t, scalar(math.inf, t.dtype)), high, found)
     return apply(OPS["where"], apply(OPS["eq"], t, scalar(-math.inf, t.dtype)), low, found)
+
+
+# other names for the same
+greater = gt
+greater_equal = ge
+left_shift = bitwise_left_shift
+less = lt
+less_equal = le
+not_equal = ne
+right_shift = bitwise_right_shift

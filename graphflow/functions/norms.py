@@ -25,6 +25,8 @@ from graphflow.functions.registry import error, public
 from graphflow.functions.shape import permuted
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["norm"]
+
 
 @public(backward="LinalgVectorNormBackward0")
 def norm(

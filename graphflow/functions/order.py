@@ -34,6 +34,11 @@ from graphflow.functions.shape import flatten
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "argsort", "bucketize", "histc", "kthvalue", "median", "mode", "msort", "nanmedian", "nanquantile",
+    "quantile", "searchsorted", "sort", "topk",
+]  # fmt: skip
+
 Pair = tuple[Tensor, Tensor]
 
 

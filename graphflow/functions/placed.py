@@ -29,6 +29,8 @@ from graphflow.functions.shape import permuted
 from graphflow.functions.subscript import getitem
 from graphflow.tensor import Tensor
 
+__all__ = ["diagonal_scatter", "index_reduce", "select_scatter", "slice_scatter"]
+
 
 def _replaced(name: str, t: Tensor, key: tuple[Any, ...], src: Any) -> Tensor:
     """`t` with ``t[key] = src`` done, where `src` has to have exactly the part's shape."""
@@ -155,8 +157,3 @@ def diagonal_filled(t: Tensor, fill_value: Operand, wrap: bool) -> Tensor:
         count = -(-math.prod(shape) // step)
     part = slice(0, (count - 1) * step + 1 if count else 0, step)
     return reshaped(written(reshaped(t, (math.prod(shape),)), part, filler), shape)
-
-
-__all__ = [
-    "diagonal_filled", "diagonal_scatter", "index_reduce", "put", "select_scatter", "slice_scatter",
-]  # fmt: skip

@@ -28,6 +28,12 @@ from graphflow.functions.shape import flatten, permuted
 from graphflow.sizes import SymbolicSize, unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "cartesian_prod", "column_stack",
+    "combinations", "dsplit", "dstack", "fliplr", "flipud", "hsplit", "meshgrid", "repeat_interleave",
+    "rot90", "tensor_split", "vsplit",
+]  # fmt: skip
+
 
 def _several(tensors: Any) -> list[Any]:
     return list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)

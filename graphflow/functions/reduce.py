@@ -35,6 +35,11 @@ from graphflow.functions.registry import error, public
 from graphflow.return_types import Extremes
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "allclose", "amax", "amin", "aminmax", "argmax", "argmin", "count_nonzero", "equal", "log_softmax",
+    "logsumexp", "mean", "prod", "softmax", "std", "std_mean", "var", "var_mean",
+]  # fmt: skip
+
 
 def reduced(op: str, t: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
     """A primitive reduction; without `keepdim` the reduced dimensions are dropped."""

@@ -22,7 +22,7 @@ __all__ = ["FUNCTIONS", "asked_by", "error", "public"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Public name -> function, for names in the graphflow namespace; the package's __init__ exports exactly these.
+# Public name -> function, for names in the graphflow namespace: all that `functions` exports.
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
 
 _NUMPY_SPELLING = {"axis": "dim", "keepdims": "keepdim"}

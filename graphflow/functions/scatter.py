@@ -29,6 +29,8 @@ from graphflow.functions.registry import asked_by, error, public
 from graphflow.functions.shape import flatten
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["index_copy", "index_fill", "masked_scatter", "scatter", "scatter_reduce"]
+
 _REDUCTIONS = ("sum", "prod", "mean", "amax", "amin")
 
 

@@ -19,6 +19,11 @@ from graphflow.functions.registry import error, public
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "bartlett_window", "blackman_window", "frombuffer", "hamming_window", "hann_window", "kaiser_window",
+    "logspace", "scalar_tensor",
+]  # fmt: skip
+
 
 @public(method=False)
 def logspace(

@@ -28,6 +28,11 @@ from graphflow.functions.common import (
 from graphflow.functions.registry import error, public, spread
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "broadcast_tensors", "broadcast_to", "flatten", "moveaxis", "movedim", "permute", "ravel", "reshape",
+    "squeeze", "swapaxes", "swapdims", "tile", "transpose", "tril", "triu", "unflatten", "unsqueeze",
+]  # fmt: skip
+
 # ---------------------------------------------------------------------------------------------- reshaping
 
 
@@ -322,3 +327,8 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
 def broadcast_shapes_(*shapes: Any) -> tuple[Any, ...]:
     """The shape that shapes broadcast to."""
     return tuple(broadcast_shapes(*(shape_args((s,), "broadcast_shapes") for s in shapes)))
+
+
+# other names for the same
+moveaxis = movedim
+swapdims = transpose

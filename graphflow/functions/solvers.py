@@ -23,6 +23,8 @@ from graphflow.functions.registry import error, public
 from graphflow.functions.shape import permuted, transpose
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["chain_matmul", "cholesky_inverse", "cholesky_solve", "matrix_exp", "triangular_solve"]
+
 
 @public()
 def cholesky_solve(input: Tensor, L: Tensor, upper: bool = False) -> Tensor:

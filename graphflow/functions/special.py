@@ -32,6 +32,11 @@ from graphflow.functions.shape import flatten
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = [
+    "cdist", "copysign", "float_power", "frexp", "heaviside", "hypot", "isin", "ldexp", "logaddexp",
+    "logaddexp2", "renorm", "signbit", "sinc", "vander", "xlogy",
+]  # fmt: skip
+
 
 def _number(value: float, like: Tensor) -> Tensor:
     return scalar(value, like.dtype)

@@ -39,6 +39,8 @@ from graphflow.functions.shape import flatten, permuted
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["argwhere", "corrcoef", "cov", "dist", "gradient", "histogram", "histogramdd", "nanmean", "nansum"]
+
 
 @public()
 def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:

@@ -15,6 +15,8 @@ from graphflow.functions.registry import error, public
 from graphflow.sizes import unwrap
 from graphflow.tensor import Tensor, apply
 
+__all__ = ["bincount", "unique", "unique_consecutive"]
+
 
 def _values(input: Any, name: str) -> np.ndarray:
     t = tensor_arg(input, name)

@@ -218,7 +218,6 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
 
 __all__ = [
-    "Geometry", "convolved", "cropped",
-    "filled", "overlap_add", "peak_of", "position_of_peak", "reflected", "replicated", "steps",
-    "unfold", "window_count", "windows", "wrapped",
+    "Geometry", "convolved", "cropped", "filled", "overlap_add", "peak_of", "position_of_peak",
+    "reflected", "replicated", "steps", "unfold", "window_count", "windows", "wrapped",
 ]  # fmt: skip
