@@ -84,7 +84,9 @@ def eagerly(name: str, run: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
         if not target.is_traced and grad is not target._grad:
             raise TraceError(f"{name}: backward() inside has nowhere to leave gradients; use graphflow.grad")
     states = list(tracer.states.values())
-    results = replay(graph.roots, {s.node: s.handle for s in states})
+    changed = {states[index].node for index, _ in graph.updates}
+    known = {s.node: _kept(s.handle) if s.node in changed else s.handle for s in states}
+    results = replay(graph.roots, known)
     for (index, _), value in zip(graph.updates, results[len(nodes) :], strict=True):
         with no_grad():
             states[index].handle._assign(value)
@@ -115,6 +117,11 @@ def in_history(
         raise GradientError(problem)
     mapping |= {s.node: s.handle._history() for s in states}
     return ir.substitute(results, mapping)
+
+
+def _kept(handle: Tensor) -> Tensor:
+    """A tensor that is about to be changed, for a backward that runs a loop again from where it started."""
+    return handle if handle._requires_grad else apply(OPS["cast"], handle, dtype=handle.dtype)
 
 
 def replay(roots: Sequence[Node], known: Mapping[Node, Tensor]) -> list[Tensor]:

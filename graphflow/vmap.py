@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphflow.compiler.batching import repeated
-from graphflow.compiler.ir import Node, Size, TensorType, equal_size, input_node
+from graphflow.compiler.ir import OPS, Node, Size, TensorType, equal_size, input_node, toposort
 from graphflow.compiler.passes.batch import batch
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.errors import GradientError, ShapeError, TraceError
@@ -20,7 +20,7 @@ from graphflow.functions.arrange import cat
 from graphflow.functions.shape import movedim
 from graphflow.replay import eagerly
 from graphflow.sizes import unwrap
-from graphflow.tensor import Tensor, where_called
+from graphflow.tensor import Tensor, apply, where_called
 from graphflow.trees import flatten_tree
 from graphflow.variables import differentiating
 
@@ -35,6 +35,7 @@ class Level:
     size: Size
     randomness: str
     batches: dict[Node, Node] = field(default_factory=dict)
+    counted: Tensor | None = None
 
     def element(self, whole: Tensor, requires_grad: bool = False) -> Tensor:
         """A handle on one element of a batch along dimension 0."""
@@ -43,6 +44,12 @@ class Level:
         self.batches[one] = node
         self.trace.elements.add(one)
         return Tensor.of_node(one, self.trace, requires_grad)
+
+    def number(self) -> Tensor:
+        """Which element of the batch this one is."""
+        if self.counted is None:
+            self.counted = self.element(Tensor.of_node(OPS["iota"](size=self.size), self.trace))
+        return self.counted
 
 
 def draw(shape: tuple[Size, ...], make: Callable[[tuple[Size, ...]], list[Tensor]]) -> list[Tensor]:
@@ -55,15 +62,22 @@ def draw(shape: tuple[Size, ...], make: Callable[[tuple[Size, ...]], list[Tensor
             f"randomness flags on vmap, or draw outside of it{where_called()}"
         )
     different = [level for level in levels if level.randomness == "different"]
-    if any(level.trace is not trace for level in different):
-        raise TraceError(
-            "vmap: random numbers that differ from element to element can't be drawn inside the body of a "
-            f"loop or branch; draw them before, one for every round, and pass them in{where_called()}"
-        )
     drawn = make((*(level.size for level in different), *shape))
+    # Where the stream stands may be known only after a loop or branch that is itself to be batched.
+    settled = not different or _is_outside(drawn[0]._node, levels)
     for level in different:
-        drawn = [level.element(whole) for whole in drawn]
+        if settled and level.trace is trace:
+            drawn = [level.element(whole) for whole in drawn]
+        else:  # in the body of a loop or branch, for one, which gets the element's number as an operand
+            drawn = [apply(OPS["take"], whole, level.number(), dim=0) for whole in drawn]
     return drawn
+
+
+def _is_outside(node: Node | None, levels: Sequence[Level]) -> bool:
+    """Whether a node has nothing to do with the elements of any batch."""
+    assert node is not None
+    elements = {one for level in levels for one in level.batches}
+    return elements.isdisjoint(toposort([node], stop=elements))
 
 
 def vmap(
