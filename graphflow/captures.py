@@ -24,7 +24,7 @@ from graphflow.snapshots import (
     LIMIT,
     MISSING,
     PLAIN,
-    Same,
+    additions,
     comparable,
     dictionary,
     form,
@@ -69,7 +69,7 @@ class Captures:
         self._values: tuple[Any, ...] = ()
         self._key: _Key = ()
         self._mutable: list[tuple[int, list[tuple[str, Hashable]]]] = []
-        self._own: set[_Place] = set()
+        self._own: dict[_Place, frozenset[int]] = {}
         self._names = self._known_names = names
         self._arguments: dict[tuple[str, int], Captures] = {}
         self.networks: tuple[Any, ...] = ()
@@ -115,13 +115,14 @@ class Captures:
             found += reached(watch.label, value, self._names)
         own, place = self._own, watch.place
         if own:
-            return [(n, Same(v) if (place, n) in own else comparable(v)) for n, v in found]
+            return [(n, comparable(v, own.get((place, n), ()))) for n, v in found]
         return [(label, comparable(held)) for label, held in found]
 
     def settle(self, before: _Key) -> _Key:
-        """The key that was `before` a trace, without what the trace changed in containers and objects.
+        """The key that was `before` a trace, without what the trace added to containers and objects.
 
         A function that appends to a list does so while it is traced only, and needn't be traced again for it.
+        One that counts in a dictionary or an attribute does: the next number makes another trace.
         """
         watches = self._watches or []
         values = tuple([watch.read() for watch in watches])
@@ -129,13 +130,15 @@ class Captures:
             return before
         self._values = values
         after = set(self._key_of(watches, values))
-        changed = after - set(before)
+        changed, earlier = after - set(before), dict(before)
         for watch, value in zip(watches, self._values, strict=True):
             if _is_mutable(watch, value):
                 held = reached(watch.label, value, self._names) if watch.deep else []
                 for label, part in [(watch.label, value), *held]:
-                    if (label, comparable(part)) in changed:
-                        self._own.add((watch.place, label))
+                    stand_in = comparable(part)
+                    added = additions(earlier.get(label), part) if (label, stand_in) in changed else None
+                    if added is not None:
+                        self._own[watch.place, label] = self._own.get((watch.place, label), added) | added
         self._key = self._key_of(watches, values)
         was = {label: stand_in for label, stand_in in before if (label, stand_in) not in after}
         own = {label for _, label in self._own}

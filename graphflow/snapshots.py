@@ -6,6 +6,7 @@ import argparse
 import collections
 import enum
 import functools
+import itertools
 import sys
 import types
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
@@ -93,11 +94,16 @@ def dictionary(value: Any) -> Mapping[str, Any]:
         return {}
 
 
-def comparable(value: Any, depth: int = 0) -> Hashable:
+def comparable(value: Any, growing: Collection[int] = ()) -> Hashable:
     """A stand-in that is equal where a trace would be the same.
 
-    Plain values go by value, small containers by what they hold, everything else by identity.
+    Plain values go by value, small containers by what they hold, `_DEPTH` deep, everything else by identity,
+    also containers whose ``id()`` is in `growing`, because a trace appends to them.
     """
+    return _stand_in(value, growing, 0, itertools.count())
+
+
+def _stand_in(value: Any, growing: Collection[int], depth: int, containers: Iterator[int]) -> Hashable:
     if isinstance(value, Tensor):
         return "a value left behind by a trace" if value.is_traced else Same(value)
     if isinstance(value, float):
@@ -107,10 +113,49 @@ def comparable(value: Any, depth: int = 0) -> Hashable:
     if isinstance(value, slice):
         return "slice", (value.start, value.stop, value.step)
     kind = form(type(value))
-    if kind in ("items", "mapping") and len(value) <= LIMIT and depth < 4:
-        items = value.items() if kind == "mapping" else value
-        return type(value).__name__, tuple([comparable(v, depth + 1) for v in items])
+    if (
+        kind in ("items", "mapping")
+        and len(value) <= LIMIT
+        and depth < _DEPTH
+        and id(value) not in growing
+        and next(containers) < LIMIT
+    ):
+        below = functools.partial(_stand_in, growing=growing, depth=depth + 1, containers=containers)
+        if kind == "mapping":
+            return type(value).__name__, tuple([("pair", (below(k), below(v))) for k, v in value.items()])
+        return type(value).__name__, tuple([below(item) for item in value])
     return "nothing" if value is MISSING else Same(value)
+
+
+def additions(old: Hashable, value: Any) -> frozenset[int] | None:
+    """The identities of the lists, sets and queues within `value` that hold more than `old`, its former
+    stand-in, says; None where a plain value has become another one or is new in a mapping.
+    """
+    found = set()
+    waiting = [(old, comparable(value), value)]
+    while waiting:
+        old, new, value = waiting.pop()
+        if old == new or not (isinstance(old, tuple) and isinstance(new, tuple)):
+            continue
+        (kind, was), (other, now) = old, new
+        if kind != other or form(type(value)) not in ("mapping", "items"):
+            return None
+        if form(type(value)) == "mapping":
+            held = {key: (part, inner) for (_, (key, part)), inner in zip(now, value.values(), strict=False)}
+            if any(key not in held for _, (key, _) in was):
+                return None
+            waiting += [(part, *held.pop(key)) for _, (key, part) in was]
+            if any(type(inner) in PLAIN for _, inner in held.values()):
+                return None
+            continue
+        ordered = not isinstance(value, (set, frozenset))
+        if not (len(was) <= len(now) if ordered else set(was) <= set(now)):
+            return None
+        if len(was) < len(now):
+            found.add(id(value))
+        if ordered:
+            waiting += zip(was, now, value, strict=False)
+    return frozenset(found)
 
 
 def shown(stand_in: Hashable) -> str:
@@ -119,6 +164,8 @@ def shown(stand_in: Hashable) -> str:
         kind, value = stand_in
         if kind == "float":
             return repr(float.fromhex(str(value)))
+        if isinstance(value, tuple) and kind == "pair":
+            return ": ".join(map(shown, value))
         if isinstance(value, tuple) and kind != "str":
             return f"{kind}({', '.join(map(shown, value))})"
         return repr(value)

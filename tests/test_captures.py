@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_globals_closures_and_what_helpers_read(monkeypatch: pytest.MonkeyPatch)
         "SCALE: 2.0 became 3.0",
         "offset: 1.0 became 2.0",
         "space.deep.shift: 0.0 became 10.0",
-        "CONFIG: dict(tuple('rate', 0.5)) became dict(tuple('rate', 1.0))",
+        "CONFIG: dict('rate': 0.5) became dict('rate': 1.0)",
     ]
     assert f(ones(1)).item() == 16.0
     assert len(f.variants) == 5
@@ -352,3 +353,64 @@ def test_a_compiled_module_inside_another_function_is_looked_into() -> None:
     assert function(gf.ones(1)).item() == 2.0
     model.factors[0] = 5.0
     assert function(gf.ones(1)).item() == 5.0
+
+
+def test_numbers_deep_inside_containers_are_compared() -> None:
+    config = {"layers": {"sizes": [[1.0], (2.0, {"gain": 3.0})]}, "log": []}
+
+    @gf.compile
+    def f(x: Any) -> Any:
+        config["log"].append(x.shape)
+        return x * config["layers"]["sizes"][0][0] * config["layers"]["sizes"][1][1]["gain"]
+
+    assert [f(ones(1)).item(), f(ones(2))[0].item(), len(f.variants)] == [3.0, 3.0, 1]
+    config["layers"]["sizes"][1][1]["gain"] = 5.0
+    assert f(ones(1)).item() == 5.0
+
+
+def test_a_mapping_the_function_adds_to_is_still_looked_into() -> None:
+    state: dict[str, Any] = {"rate": 2.0, "log": []}
+
+    @gf.compile
+    def f(x: Any) -> Any:
+        state["log"].append(x)
+        state["last"] = x * state["rate"]
+        return x * state["rate"]
+
+    assert [f(ones(1)).item(), f(ones(1)).item(), len(f.variants)] == [2.0, 2.0, 1]
+    state["rate"] = 3.0
+    assert f(ones(1)).item() == 3.0
+
+
+def counters() -> list[Any]:
+    """Functions that multiply by how often they have been called, each keeping the number elsewhere."""
+    held: Any = SimpleNamespace(number=0)
+    mapping, counter, numbers = {"n": 0, "all": [0]}, Counter[str](), [0]
+
+    def attribute(x: Any) -> Any:
+        held.number += 1
+        return x * held.number
+
+    def entry(x: Any) -> Any:
+        mapping["n"] += 1  # type: ignore[operator]
+        return x * mapping["n"]
+
+    def nested(x: Any) -> Any:
+        mapping["all"][0] += 1  # type: ignore[index]
+        return x * mapping["all"][0]  # type: ignore[index]
+
+    def counts(x: Any) -> Any:
+        counter["calls"] += 1
+        return x * counter["calls"]
+
+    def item(x: Any) -> Any:
+        numbers[0] += 1
+        return x * numbers[0]
+
+    return [attribute, entry, nested, counts, item]
+
+
+@pytest.mark.parametrize("function", counters(), ids=lambda f: f.__name__)
+def test_a_function_that_counts_its_calls(function: Any) -> None:
+    f = gf.compile(function)
+    assert [f(ones(1)).item() for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
