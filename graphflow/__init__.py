@@ -325,6 +325,10 @@ globals().update(_IN_PLACE)
 __all__ += sorted(_IN_PLACE)
 
 
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
 def __getattr__(name: str) -> _Any:
     places = {
         "gf.Tensor": dir(Tensor),

@@ -63,7 +63,10 @@ class Interop(Methods):
         return self._concrete(".tolist()", "return the tensor and call .tolist() on the result").tolist()
 
     def __bool__(self) -> bool:
-        hint = "write gf.where(condition, a, b), or decide on something that is known before the call"
+        hint = (
+            "write gf.where(condition, a, b), gf.cond or gf.while_loop, or decide on something that is known "
+            "before the call"
+        )
         array = self._concrete("a Python branch on a tensor", hint)
         if array.size != 1:
             raise ValueError(

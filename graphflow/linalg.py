@@ -1,6 +1,6 @@
 """``torch.linalg``'s functions."""
 
-from typing import Any
+from typing import Any as _Any
 
 from graphflow import absent
 from graphflow.errors import LinAlgError
@@ -74,5 +74,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     raise AttributeError(absent.message("graphflow.linalg", name, __all__, {}))

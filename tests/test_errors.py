@@ -73,7 +73,10 @@ def test_errors_inside_modules_name_the_users_line() -> None:
         return layer(x)  # here
 
     text = told(ShapeError, forward, ones(5, 4))
-    assert "operands: float32[batch, 4], float32[3, 2]" in text
+    assert (
+        "linear: input of shape (batch, 4) has 4 features in its last dimension, weight of shape (2, 3)"
+        in text
+    )
 
     def loss(x: Any, y: Any) -> Any:
         return F.cross_entropy(x, y)  # here
@@ -421,3 +424,36 @@ def test_results_without_traced_values_are_free() -> None:
     found = gf.compile(lambda x: ({1, 2}, SimpleNamespace(y=2), x))(gf.ones(2))
     assert found[0] == {1, 2}
     assert found[1].y == 2
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_linear_layer_tells_its_sizes_and_dtypes(compiled: bool) -> None:
+    layer = nn.Linear(12, 2)
+    f = gf.compile(layer) if compiled else layer
+    rows = "batch" if compiled else "5"
+    with pytest.raises(ShapeError, match=rf"linear: input of shape \({rows}, 7\) has 7 features .* takes 12"):
+        f(gf.ones(5, 7))
+    with pytest.raises(ShapeError, match=r"takes 12; input\.flatten\(1\) has them\n"):
+        f(gf.ones(5, 3, 4))
+    with pytest.raises(DTypeError, match="linear: input of float64 and weight of float32"):
+        f(gf.ones(5, 12, dtype=gf.float64))
+
+
+def test_warnings_name_the_users_line() -> None:
+    for loss in (F.mse_loss, nn.MSELoss(), F.smooth_l1_loss, nn.HuberLoss()):
+        with pytest.warns(UserWarning, match="target size") as told_of:
+            loss(gf.ones(3, 1), gf.ones(3))
+        assert [w.filename for w in told_of] == [__file__]
+    with pytest.warns(FutureWarning, match="Implicit dimension") as told_of:
+        nn.Softmax()(gf.ones(3, 1))
+    assert told_of[0].filename == __file__
+
+
+def test_a_number_is_no_gradient() -> None:
+    with pytest.raises(DTypeError, match=r"'gradient' has to be a tensor .* or None, not float"):
+        gf.ones(3, requires_grad=True).backward(1.0)  # type: ignore[arg-type]
+
+
+def test_the_package_lists_its_public_names() -> None:
+    assert {"tensor", "nn", "compile", "Tensor"} < set(dir(gf)) - {n for n in dir(gf) if n.startswith("_")}
+    assert not {"interop", "traced", "captures"} & set(dir(gf))

@@ -21,7 +21,7 @@ from graphflow.compiler.location import user_loc
 from graphflow.compiler.passes.autodiff import Cotangent, is_differentiable, vjp, with_zeros
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.dtypes import holds_floats
-from graphflow.errors import GradientError
+from graphflow.errors import DTypeError, GradientError
 from graphflow.functions.common import is_one
 from graphflow.memory import is_kept, is_released, release, save
 from graphflow.modes import MODE, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
@@ -62,6 +62,11 @@ def _seed(output: Tensor, gradient: Tensor | None) -> Tensor:
             )
         one = constant(1.0, output.dtype)
         return apply(OPS["reshape"], one, shape=output.type_.shape) if output.ndim else one
+    if not isinstance(gradient, Tensor):
+        raise DTypeError(
+            "backward: argument 'gradient' has to be a tensor of the output's dtype and shape, "
+            f"{output.type_}, or None, not {type(gradient).__name__}{where_called()}"
+        )
     if gradient.type_ != output.type_:
         raise GradientError(
             f"the gradient needs the output's dtype and shape, {output.type_}; got {gradient.type_}"
@@ -219,10 +224,14 @@ def require_unchanged(node: Node, saved: Saved) -> None:
     if saved.version != saved.storage.version:
         raise GradientError(
             "one of the variables needed for gradient computation has been modified by an inplace operation: "
-            f"the result of {node.op.name}, {node.type}, is at version {saved.storage.version}; expected "
+            f"{_made(node)}, {node.type}, is at version {saved.storage.version}; expected "
             f"version {saved.version} instead; .clone() it before changing it"
             + (f"\n  at {node.loc.describe()}" if node.loc else "")
         )
+
+
+def _made(node: Node) -> str:
+    return "a tensor that no operation made" if node.op.name == "input" else f"the result of {node.op.name}"
 
 
 def _saved_nodes(roots: Sequence[Node]) -> set[Node]:

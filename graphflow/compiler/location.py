@@ -115,6 +115,16 @@ def user_frames(inner: FrameType) -> tuple[FrameType, FrameType] | None:
     return None
 
 
+def user_level() -> int:
+    """The ``stacklevel`` with which the caller's ``warnings.warn`` names the user's innermost line."""
+    level, frame = 1, sys._getframe(1)
+    while not is_users(frame.f_code.co_filename):
+        if frame.f_back is None:
+            return 1
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def at_frame(frame: FrameType) -> Loc:
     """The line that a frame is at."""
     return Loc(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, current_asked())

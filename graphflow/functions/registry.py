@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-from graphflow.compiler.location import asked_by
+from graphflow.compiler.location import asked_by, user_level
 from graphflow.errors import DTypeError
 from graphflow.functions.arguments import look, misfit, told, watched
 from graphflow.functions.output import into
@@ -17,7 +17,7 @@ from graphflow.functions.precision import autocasting
 from graphflow.layouts import layout
 from graphflow.tensor import GRAD_FN_NAMES, Tensor, where_called
 
-__all__ = ["FUNCTIONS", "asked_by", "error", "public"]
+__all__ = ["FUNCTIONS", "asked_by", "error", "public", "user_level"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from graphflow import functions as ops
+from graphflow.functions.registry import user_level
 from graphflow.nn import functional as F
 from graphflow.nn import init
 from graphflow.nn.module import Module
@@ -168,7 +169,7 @@ class _InstanceNorm(_Norm):
                 f"{type(self).__name__}: the input has {channels} channels instead of num_features="
                 f"{self.num_features}, which isn't used because affine is False.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=user_level(),
             )
         by_input = self.training or not self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum

@@ -15,6 +15,7 @@ from typing import Any
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.precision import autocasting
+from graphflow.functions.registry import user_level
 from graphflow.nn import functional as F
 from graphflow.nn import init
 from graphflow.nn.module import Module
@@ -144,7 +145,7 @@ class RNNBase(_Recurrent):
             warnings.warn(
                 "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
                 f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
-                stacklevel=3,
+                stacklevel=user_level(),
             )
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
         self.dropout = float(dropout)

@@ -361,7 +361,7 @@ def _while_vjp(g: Mapping[int, Node], out: Node, *operands: Node, **attrs: Any) 
         "while_loop has no gradient: the number of its steps, so the memory a gradient needs, isn't known "
         "beforehand"
         + (f"\n  at {loc.describe()}" if loc else "")
-        + "\n  use scan with a fixed number of steps, or "
+        + "\n  give it max_steps=, use scan with a fixed number of steps, or "
         ".detach() on its operands if no gradient is wanted"
     )
 

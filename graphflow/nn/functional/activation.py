@@ -8,7 +8,7 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
-from graphflow.functions.registry import error
+from graphflow.functions.registry import error, user_level
 from graphflow.random import rand
 from graphflow.tensor import Tensor
 
@@ -107,6 +107,6 @@ def _chosen(name: str, input: Tensor, dim: int | None) -> int:
         f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an "
         "argument.",
         FutureWarning,
-        stacklevel=4,
+        stacklevel=user_level(),
     )
     return 0 if input.ndim in (0, 1, 3) else 1

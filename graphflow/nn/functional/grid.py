@@ -10,7 +10,7 @@ from typing import Any
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.common import pinned, tensor_arg
-from graphflow.functions.registry import error
+from graphflow.functions.registry import error, user_level
 from graphflow.functions.window import steps
 from graphflow.nn.functional.resize import cubic_weights
 from graphflow.nn.functional.spatial import in_single, sizes_text
@@ -44,7 +44,7 @@ def grid_sample(
     t, places = tensor_arg(input, name), tensor_arg(grid, name, "grid")
     _check(name, t, places, mode, padding_mode)
     if align_corners is None:
-        warnings.warn(_CHANGED, UserWarning, stacklevel=3)
+        warnings.warn(_CHANGED, UserWarning, stacklevel=user_level())
         align_corners = False
     sizes = [pinned(s, "the size of what grid_sample reads") for s in t.type_.shape[2:]]
     if 0 in sizes:
@@ -203,7 +203,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     if maps.shape[0] != size[0]:
         raise error(ShapeError, name, f"expected {size[0]} matrices, got {sizes_text(maps.type_.shape)}")
     if align_corners is None:
-        warnings.warn(_CHANGED, UserWarning, stacklevel=3)
+        warnings.warn(_CHANGED, UserWarning, stacklevel=user_level())
         align_corners = False
     inner = [pinned(s, "the size of affine_grid") for s in (_extent(s) for s in size[2:])]
     if min(inner) <= 0:

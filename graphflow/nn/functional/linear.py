@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from graphflow.errors import ShapeError
+import math
+
+from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.precision import autocasting
 from graphflow.functions.registry import error
 from graphflow.nn.functional.reduction import sizes_differ
@@ -15,6 +17,23 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not 1 <= weight.ndim <= 2:
         raise error(ShapeError, "linear", f"weight is (out, in) or (in,), got {tuple(weight.shape)}")
     shape = input.shape
+    if shape and sizes_differ(shape[-1], weight.shape[-1]):
+        rest = shape[1:]
+        flat = len(rest) > 1 and all(isinstance(s, int) for s in rest) and math.prod(rest) == weight.shape[-1]
+        raise error(
+            ShapeError,
+            "linear",
+            f"input of shape {tuple(shape)} has {shape[-1]} features in its last dimension, weight of shape "
+            f"{tuple(weight.shape)} takes {weight.shape[-1]}"
+            + ("; input.flatten(1) has them" if flat else ""),
+        )
+    if input.dtype != weight.dtype:
+        raise error(
+            DTypeError,
+            "linear",
+            f"input of {input.dtype} and weight of {weight.dtype} have to be of the same dtype; convert the "
+            f"input with .to({weight.dtype}) or the module with .to({input.dtype})",
+        )
     # All leading dimensions go through one product: its gradient is then one product too, and no sum of many.
     rows = input.flatten(0, -2) if len(shape) > 2 and weight.ndim == 2 else input
     result: Tensor = rows @ (weight.t() if weight.ndim == 2 else weight)

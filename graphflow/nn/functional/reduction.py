@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from graphflow.functions.registry import user_level
 from graphflow.tensor import Tensor, where_called
 
 REDUCTIONS = ("none", "mean", "sum")
 
 
-def legacy(size_average: bool | None, reduce: bool | None, reduction: str, stacklevel: int = 3) -> str:
+def legacy(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
     """`reduction`, or what the older arguments `size_average` and `reduce` ask for, with a warning."""
     if size_average is None and reduce is None:
         return reduction
@@ -21,7 +22,7 @@ def legacy(size_average: bool | None, reduce: bool | None, reduction: str, stack
     warnings.warn(
         f"size_average and reduce are deprecated, use reduction={wanted!r} instead",
         UserWarning,
-        stacklevel=stacklevel,
+        stacklevel=user_level(),
     )
     return wanted
 
@@ -46,7 +47,7 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
 
 def chosen(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
     """The reduction that a loss's arguments ask for, checked."""
-    reduction = legacy(size_average, reduce, reduction, stacklevel=5)
+    reduction = legacy(size_average, reduce, reduction)
     check(reduction)
     return reduction
 
@@ -66,7 +67,7 @@ def as_number(target: Tensor, input: Tensor) -> Tensor:
     return target.to(input.dtype) if target.dtype.kind == "bool" else target
 
 
-def warn_of_broadcasting(input: Tensor, target: Tensor, stacklevel: int = 4) -> None:
+def warn_of_broadcasting(input: Tensor, target: Tensor) -> None:
     """Warns when input and target have different shapes: a result of their broadcasting is rarely meant."""
     if differ(input, target):
         warnings.warn(
@@ -74,5 +75,5 @@ def warn_of_broadcasting(input: Tensor, target: Tensor, stacklevel: int = 4) -> 
             f"({tuple(input.shape)}). This will likely lead to incorrect results due to broadcasting. "
             "Please ensure they have the same size.",
             UserWarning,
-            stacklevel=stacklevel,
+            stacklevel=user_level(),
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
-from graphflow.functions.registry import error
+from graphflow.functions.registry import error, user_level
 from graphflow.nn.functional.reduction import (
     as_number,
     chosen,
@@ -219,7 +219,7 @@ def kl_div(
             "reduction: 'mean' divides the total loss by both the batch size and the support size. "
             "'batchmean' divides only by the batch size, and aligns with the KL div math definition.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=user_level(),
         )
     if not (input.is_floating_point() and target.is_floating_point()):
         raise error(
