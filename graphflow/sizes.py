@@ -6,8 +6,10 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from graphflow.compiler.ir import TensorType, equal_size
 from graphflow.compiler.trace import Trace
 from graphflow.dims import Dim, product
+from graphflow.errors import ShapeError
 
 
 class SymbolicSize:
@@ -157,3 +159,15 @@ def unwrap_shape(shape: Any) -> tuple[int | Dim, ...]:
 def numel(shape: Any) -> int | Dim:
     """Number of elements of an unwrapped shape."""
     return product(shape)
+
+
+def is_same_type(a: TensorType, b: TensorType) -> bool:
+    """Whether two types are one, for which symbols may be pinned to numbers."""
+    if a.dtype is not b.dtype or len(a.shape) != len(b.shape):
+        return False
+    try:
+        for one, other in zip(a.shape, b.shape, strict=True):
+            equal_size(one, other)
+    except ShapeError:
+        return False
+    return True

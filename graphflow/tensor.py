@@ -40,7 +40,7 @@ from graphflow.memory import (
 )
 from graphflow.modes import MODE, concrete, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.runtime.device import Device
-from graphflow.sizes import SymbolicSize
+from graphflow.sizes import SymbolicSize, is_same_type
 
 
 class Tensor(Interop):
@@ -179,7 +179,7 @@ class Tensor(Interop):
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if value is not None and (not isinstance(value, Tensor) or value.type_ != self.type_):
+        if value is not None and not (isinstance(value, Tensor) and is_same_type(value.type_, self.type_)):
             got = value.type_ if isinstance(value, Tensor) else type(value).__name__
             raise GradientError(f"a gradient has its tensor's dtype and shape, {self.type_}; got {got}")
         trace = current_trace()

@@ -261,6 +261,23 @@ def test_double_backward_through_a_compiled_function() -> None:
     assert x.grad.tolist() == [6.0, 6.0]
 
 
+def test_a_gradient_assigned_inside_compile() -> None:
+    weight = gf.zeros(2, 3, requires_grad=True)
+    optimizer = gf.optim.SGD([weight], lr=0.5)
+
+    @gf.compile
+    def step(g: Any) -> Any:
+        weight.grad = g
+        weight.grad += g
+        optimizer.step()
+        return g.sum()
+
+    assert step(gf.ones(2, 3)).item() == 6
+    assert (weight == -1).all() and (weight.grad == 2).all()
+    with pytest.raises(GradientError, match=r"float32\[2, 3\]; got float32\[batch, 3\]"):
+        step(gf.ones(4, 3))
+
+
 def test_what_cannot_be_differentiated() -> None:
     with pytest.raises(GradientError, match="scalar"):
         gf.compile(gf.grad(lambda x: x * 2))(gf.ones(2))

@@ -29,7 +29,7 @@ from graphflow.functions.create import zeros
 from graphflow.functions.registry import error, public
 from graphflow.memory import Storage
 from graphflow.scopes import abstract_emitted, trace_cond, trace_scan, trace_while
-from graphflow.sizes import SymbolicSize
+from graphflow.sizes import SymbolicSize, is_same_type
 from graphflow.tensor import Tensor
 from graphflow.trees import flatten_tree, leaves_like
 
@@ -68,16 +68,8 @@ def _same_type(name: str, path: str, before: TensorType, after: TensorType, told
     """An error that says which leaf changed its type, from what to what."""
     if before.dtype is not after.dtype:
         raise error(DTypeError, name, f"{path} {told.format(before, after)}; convert with .to()")
-    if before.shape == after.shape:
-        return
-    if len(before.shape) == len(after.shape):
-        try:
-            for a, b in zip(before.shape, after.shape, strict=True):
-                equal_size(a, b)  # a symbol may have to be a number
-            return
-        except ShapeError:
-            pass
-    raise error(ShapeError, name, f"{path} {told.format(before, after)}")
+    if not is_same_type(before, after):
+        raise error(ShapeError, name, f"{path} {told.format(before, after)}")
 
 
 _CARRIED = "goes in as {} and comes out as {}: what is carried keeps its dtype and shape"
