@@ -87,6 +87,25 @@ def test_nan_stays_nan(name: str) -> None:
     assert math.isnan(ACTIVATIONS[name][0](gf.tensor([math.nan])).item())
 
 
+@pytest.mark.parametrize("name", ["relu6", "hardtanh", "hardsigmoid"])
+def test_limited_activations_have_no_slope_at_nan_and_beyond(name: str) -> None:
+    def slope(x: gf.Tensor) -> gf.Tensor:
+        return gf.grad(lambda x: getattr(F, name)(x).sum())(x)
+
+    x = gf.tensor([math.nan, -math.inf, math.inf, 10.0, 0.5])
+    for function in (slope, gf.compile(slope)):
+        found = function(x).tolist()
+        assert found[:4] == [0.0] * 4 and found[4] > 0
+
+
+def test_hardswish_of_minus_infinity_is_not_a_number_and_has_no_slope() -> None:
+    x = gf.tensor([-math.inf, -7.0], requires_grad=True)
+    out = F.hardswish(x)
+    out.sum().backward()
+    assert math.isnan(out[0].item()) and math.copysign(1.0, out[1].item()) == -1.0
+    assert x.grad.tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     "make",
     [nn.ReLU6, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU, nn.Hardtanh, nn.SiLU, nn.Mish, nn.Hardswish],

@@ -68,6 +68,10 @@ def test_one_compiled_function_takes_any_number_of_bags() -> None:
         )
     assert len(compiled.variants) == 1
     assert list(layer.state_dict()) == ["weight"] and repr(layer) == "EmbeddingBag(6, 3, mode='mean')"
+    options = nn.EmbeddingBag(6, 3, 1.0, 1, True, "sum", True, padding_idx=2)
+    assert repr(options) == (
+        "EmbeddingBag(6, 3, max_norm=1.0, norm_type=1, scale_grad_by_freq=True, mode='sum', padding_idx=2)"
+    )
     assert nn.EmbeddingBag(6, 3, padding_idx=-1).weight[5].tolist() == [0.0] * 3
 
 

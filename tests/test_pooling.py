@@ -134,6 +134,17 @@ def test_adaptive_pools(n: int, size: tuple[int, ...], out: Any) -> None:
     close(values, flat.reshape(values.shape))
 
 
+@pytest.mark.parametrize(("order", "choose"), [(math.inf, np.max), (-math.inf, np.min)])
+def test_power_means_of_infinite_order_are_the_largest_or_smallest_size(order: float, choose: Any) -> None:
+    x = RNG.standard_normal((2, 3, 7))
+    wanted = np.stack([choose(np.abs(x[:, :, i : i + 3]), -1) for i in (0, 2, 4)], -1)
+    for pool in (nn.LPPool1d(order, 3, 2), gf.compile(nn.LPPool1d(order, 3, 2))):
+        close(pool(gf.tensor(x)), wanted)
+    y = gf.tensor(x[:, :, :3], requires_grad=True)
+    F.lp_pool2d(y, order, (3, 3)).sum().backward()
+    assert np.abs(y.grad.numpy()).sum() == 2
+
+
 @pytest.mark.parametrize(
     "function",
     [

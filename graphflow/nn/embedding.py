@@ -106,20 +106,14 @@ class Embedding(Module):
 
     def extra_repr(self) -> str:
         """Sizes and options that aren't the default."""
-        parts = [f"{self.num_embeddings}, {self.embedding_dim}"]
-        for name, default in _DEFAULTS.items():
-            if getattr(self, name) != default:
-                parts.append(f"{name}={getattr(self, name)}")
-        return ", ".join(parts)
+        return f"{self.num_embeddings}, {self.embedding_dim}" + self._changed(
+            padding_idx=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, sparse=False
+        )
 
-
-_DEFAULTS = {
-    "padding_idx": None,
-    "max_norm": None,
-    "norm_type": 2,
-    "scale_grad_by_freq": False,
-    "sparse": False,
-}
+    def _changed(self, **defaults: Any) -> str:
+        """The options that aren't the default, in the order given."""
+        values = {name: getattr(self, name) for name in defaults}
+        return "".join(f", {name}={v}" for name, v in values.items() if v != defaults[name])
 
 
 class EmbeddingBag(Embedding):
@@ -180,5 +174,7 @@ class EmbeddingBag(Embedding):
         )
 
     def extra_repr(self) -> str:
-        """Sizes and the mode."""
-        return f"{super().extra_repr()}, mode={self.mode!r}"
+        """Sizes, the mode, and options that aren't the default."""
+        sizes = f"{self.num_embeddings}, {self.embedding_dim}"
+        before = self._changed(max_norm=None, norm_type=2, scale_grad_by_freq=False)
+        return f"{sizes}{before}, mode={self.mode!r}{self._changed(padding_idx=None)}"

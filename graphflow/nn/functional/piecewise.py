@@ -33,7 +33,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
 def _limited(input: Tensor, low: float, high: float) -> Tensor:
     if input.dtype.kind == "int":  # of integers, integers, as in PyTorch
         low, high = int(low), int(high)
-    return ops.where(input <= low, low, ops.where(input >= high, high, input))
+    # NaN stays, without a slope.
+    return ops.where((input > low) & (input < high), input, input.detach().clamp(low, high))
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -145,7 +146,9 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """``x * hardsigmoid(x)``; Howard et al., ICCV 2019."""
     inner = ops.where((input > -3) & (input < 3), input, 0.0)
     middle = inner * (inner + 3.0) * (1.0 / 6.0)
-    return written(input, ops.where(input <= -3, 0.0, ops.where(input < 3, middle, input)), inplace)
+    # The product is NaN for -inf, as in PyTorch.
+    low = ops.where(input <= -3, input, 0.0) * 0.0
+    return written(input, ops.where(input <= -3, low, ops.where(input < 3, middle, input)), inplace)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:

@@ -302,6 +302,10 @@ def _lp_pool(
     name = f"lp_pool{n}d"
     if norm_type == 0:
         raise error(ValueError, name, "norm_type can't be 0")
+    if isinstance(norm_type, (int, float)) and math.isinf(norm_type):
+        sign = math.copysign(1.0, norm_type)
+        peak = _max_pool(name, n, input.abs() * sign, kernel_size, stride, 0, 1, ceil_mode, False)
+        return peak * sign  # type: ignore[no-any-return]
     kernel = ints(kernel_size, n, name, "kernel_size", 1)
     mean = _avg_pool(name, n, input**norm_type, kernel, stride, 0, ceil_mode, True, None)
     # PyTorch's own formula, so that signs come out alike.
@@ -316,7 +320,7 @@ def lp_pool1d(
     stride: Numbers | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """``(sum x^p)^(1/p)`` over windows of (N, C, L) or (C, L)."""
+    """``(sum x^p)^(1/p)`` over windows of (N, C, L) or (C, L); for p = inf the largest ``|x|``."""
     return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
@@ -327,7 +331,7 @@ def lp_pool2d(
     stride: Numbers | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """``(sum x^p)^(1/p)`` over windows of (N, C, H, W) or (C, H, W)."""
+    """``(sum x^p)^(1/p)`` over windows of (N, C, H, W) or (C, H, W). See `lp_pool1d`."""
     return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
@@ -338,5 +342,5 @@ def lp_pool3d(
     stride: Numbers | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """``(sum x^p)^(1/p)`` over windows of (N, C, D, H, W) or (C, D, H, W)."""
+    """``(sum x^p)^(1/p)`` over windows of (N, C, D, H, W) or (C, D, H, W). See `lp_pool1d`."""
     return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
