@@ -25,6 +25,7 @@ from graphflow import (
     utils,
     version,
 )
+from graphflow import exports as _exports
 from graphflow.amp import (
     autocast,
     get_autocast_cpu_dtype,
@@ -332,7 +333,7 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> _Any:
     places = {
         "gf.Tensor": dir(Tensor),
-        "gf.nn.functional": nn.functional.__all__,
+        "gf.nn.functional": _exports.names(vars(nn.functional)),
         "gf.linalg": linalg.__all__,
         "gf.special": special.__all__,
     }

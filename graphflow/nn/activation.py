@@ -7,6 +7,8 @@ from graphflow.nn import functional as F
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
 
+__all__ = ["GELU", "LogSoftmax", "ReLU", "Sigmoid", "Softmax", "Softmax2d", "Softmin", "Tanh"]
+
 
 class ReLU(Module):
     """max(x, 0)."""

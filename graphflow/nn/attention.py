@@ -12,6 +12,8 @@ from graphflow.nn.module import Module
 from graphflow.nn.parameter import Parameter
 from graphflow.tensor import Tensor
 
+__all__ = ["MultiheadAttention"]
+
 
 class MultiheadAttention(Module):
     """Attention of `num_heads` heads between linear projections; Vaswani et al., NeurIPS 2017.

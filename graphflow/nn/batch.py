@@ -13,6 +13,11 @@ from graphflow.nn.module import Module
 from graphflow.nn.parameter import Parameter
 from graphflow.tensor import Tensor, no_grad
 
+__all__ = [
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
+    "LocalResponseNorm",
+]  # fmt: skip
+
 
 class _Norm(Module):
     """Parameters and running statistics of `num_features` channels."""

@@ -10,6 +10,8 @@ from typing import Any
 from graphflow.nn.module import Module
 from graphflow.nn.printing import bracketed, indented
 
+__all__ = ["ModuleDict", "ModuleList", "Sequential"]
+
 
 class Sequential(Module):
     """Modules called one after another. Made from modules, or from one ordered dictionary of named ones."""

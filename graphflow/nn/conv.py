@@ -15,6 +15,8 @@ from graphflow.nn.module import Module
 from graphflow.nn.parameter import Parameter
 from graphflow.tensor import Tensor
 
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
 Numbers = int | Sequence[int]
 _MODES = ("zeros", "reflect", "replicate", "circular")
 

@@ -6,6 +6,8 @@ from graphflow.nn import functional as F
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
 
+__all__ = ["CosineSimilarity", "PairwiseDistance"]
+
 
 class CosineSimilarity(Module):
     """The cosine of the angle between vectors along `dim`; lengths are taken for at least `eps`."""

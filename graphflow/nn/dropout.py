@@ -6,6 +6,8 @@ from graphflow.nn import functional as F
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
 
+__all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"]
+
 
 class Dropout(Module):
     """While training, zeros each element with probability `p` and divides the others by 1-p; else the input

@@ -12,6 +12,8 @@ from graphflow.nn.module import Module
 from graphflow.nn.parameter import Parameter
 from graphflow.tensor import Tensor, no_grad
 
+__all__ = ["Embedding", "EmbeddingBag"]
+
 
 class Embedding(Module):
     """Rows of `weight` (num_embeddings, embedding_dim) at integers: (...) gives (..., embedding_dim).

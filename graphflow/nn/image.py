@@ -8,6 +8,11 @@ from graphflow.nn import functional as F
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
 
+__all__ = [
+    "ChannelShuffle", "Fold", "PixelShuffle", "PixelUnshuffle", "Unfold", "Upsample",
+    "UpsamplingBilinear2d", "UpsamplingNearest2d",
+]  # fmt: skip
+
 Numbers = int | Sequence[int]
 
 

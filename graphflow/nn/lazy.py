@@ -28,6 +28,12 @@ from graphflow.nn.module import Module
 from graphflow.nn.parameter import Uninitialized, UninitializedBuffer, UninitializedParameter, is_lazy
 from graphflow.tensor import Tensor, no_grad, where_called
 
+__all__ = [
+    "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "LazyConv1d", "LazyConv2d", "LazyConv3d",
+    "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d", "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d", "LazyInstanceNorm3d", "LazyLinear",
+]  # fmt: skip
+
 
 class LazyModuleMixin(Module):
     """What a module has whose parameters' sizes follow from the first input: ``initialize_parameters``, given

@@ -12,6 +12,8 @@ from graphflow.nn.module import Module
 from graphflow.nn.parameter import Parameter
 from graphflow.tensor import Tensor
 
+__all__ = ["Bilinear", "Identity", "Linear"]
+
 
 class Identity(Module):
     """The input as it is; takes and ignores any arguments at construction."""

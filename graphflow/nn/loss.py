@@ -12,6 +12,12 @@ from graphflow.nn.linear import Linear
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
 
+__all__ = [
+    "BCELoss", "BCEWithLogitsLoss", "CTCLoss", "CrossEntropyLoss", "GaussianNLLLoss", "HuberLoss",
+    "KLDivLoss", "L1Loss", "LinearCrossEntropyLoss", "MSELoss", "MultiLabelSoftMarginLoss", "NLLLoss",
+    "PoissonNLLLoss", "SmoothL1Loss", "SoftMarginLoss",
+]  # fmt: skip
+
 
 class Loss(Module):
     """What losses share: how they reduce, and the older arguments that say so."""

@@ -8,6 +8,11 @@ from graphflow.nn import functional as F
 from graphflow.nn.loss import Loss
 from graphflow.tensor import Tensor
 
+__all__ = [
+    "CosineEmbeddingLoss", "HingeEmbeddingLoss", "MarginRankingLoss", "MultiLabelMarginLoss",
+    "MultiMarginLoss", "TripletMarginLoss", "TripletMarginWithDistanceLoss",
+]  # fmt: skip
+
 
 class _Margin(Loss):
     def __init__(

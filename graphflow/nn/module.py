@@ -16,6 +16,8 @@ from graphflow.nn.printing import bracketed, indented
 from graphflow.nn.state import IncompatibleKeys, collect, load
 from graphflow.tensor import Tensor, advance_epoch, depends_on, no_grad
 
+__all__ = ["Module"]
+
 Self = TypeVar("Self", bound="Module")
 Named = TypeVar("Named")
 

@@ -12,6 +12,8 @@ from graphflow.nn.module import Module
 from graphflow.nn.parameter import Parameter
 from graphflow.tensor import Tensor
 
+__all__ = ["GroupNorm", "LayerNorm", "RMSNorm"]
+
 
 class LayerNorm(Module):
     """Mean 0 and variance 1 over the last dimensions, which are `normalized_shape`; then times `weight`, plus

@@ -11,6 +11,8 @@ from graphflow import functions as ops
 from graphflow.errors import TraceError
 from graphflow.tensor import Tensor, where_called
 
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"]
+
 
 class Parameter(Tensor):
     """A tensor that is trained; assigned to a Module's attribute it joins ``parameters()``. As

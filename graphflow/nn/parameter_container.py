@@ -11,6 +11,8 @@ from graphflow.nn.parameter import Parameter
 from graphflow.nn.printing import bracketed
 from graphflow.tensor import Tensor
 
+__all__ = ["ParameterDict", "ParameterList"]
+
 
 class ParameterList(Module):
     """A list whose tensors are parameters of the owner; plain tensors put in become parameters."""

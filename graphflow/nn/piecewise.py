@@ -10,6 +10,12 @@ from graphflow.nn.module import Module
 from graphflow.nn.parameter import Parameter
 from graphflow.tensor import Tensor
 
+__all__ = [
+    "CELU", "ELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU",
+    "LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU6", "SiLU", "Softplus", "Softshrink", "Softsign",
+    "Tanhshrink", "Threshold",
+]  # fmt: skip
+
 
 class _Elementwise(Module):
     """An activation whose options are attributes of the same name, printed where PyTorch prints them."""

@@ -23,6 +23,8 @@ from graphflow.nn.parameter import Parameter
 from graphflow.nn.utils.packed import PackedSequence
 from graphflow.tensor import Tensor, where_called
 
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNBase", "RNNCell", "RNNCellBase"]
+
 State = tuple[Tensor, ...]
 # One step: what the input contributes to the gates (with its bias), state, weight_hh, bias_hh -> new state.
 Step = Callable[[Tensor, State, Tensor, Tensor | None], State]
@@ -452,6 +454,3 @@ class GRUCell(RNNCellBase):
 
     def _step(self) -> Step:
         return _gru
-
-
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]

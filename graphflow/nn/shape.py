@@ -8,6 +8,8 @@ from graphflow import functions as ops
 from graphflow.nn.module import Module
 from graphflow.tensor import Tensor
 
+__all__ = ["Flatten", "Unflatten"]
+
 
 class Flatten(Module):
     """Dimensions `start_dim` to `end_dim`, both included, as one: (N, C, H, W) to (N, C*H*W) by default."""

@@ -1,250 +1,40 @@
 """The functions behind the layers, without state: PyTorch's ``torch.nn.functional``."""
 
-from graphflow.functions.arguments import checked
-from graphflow.functions.precision import autocasting
-from graphflow.functions.registry import FUNCTIONS
-from graphflow.nn.functional.activation import (
-    gelu,
-    glu,
-    gumbel_softmax,
-    log_softmax,
-    relu,
-    sigmoid,
-    softmax,
-    softmin,
-    tanh,
-)
-from graphflow.nn.functional.adaptive import (
-    adaptive_avg_pool1d,
-    adaptive_avg_pool2d,
-    adaptive_avg_pool3d,
-    adaptive_max_pool1d,
-    adaptive_max_pool1d_with_indices,
-    adaptive_max_pool2d,
-    adaptive_max_pool2d_with_indices,
-    adaptive_max_pool3d,
-    adaptive_max_pool3d_with_indices,
-)
-from graphflow.nn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
-from graphflow.nn.functional.attention import multi_head_attention_forward, scaled_dot_product_attention
-from graphflow.nn.functional.batch import batch_norm, instance_norm, local_response_norm
-from graphflow.nn.functional.binary import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    multilabel_soft_margin_loss,
-    soft_margin_loss,
-)
-from graphflow.nn.functional.conv import (
-    conv1d,
-    conv2d,
-    conv3d,
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
-)
-from graphflow.nn.functional.ctc import ctc_loss
-from graphflow.nn.functional.distance import cosine_similarity, normalize, pairwise_distance
-from graphflow.nn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
-from graphflow.nn.functional.embedding import embedding, one_hot
-from graphflow.nn.functional.embedding_bag import embedding_bag
-from graphflow.nn.functional.grid import affine_grid, grid_sample
-from graphflow.nn.functional.image import channel_shuffle, fold, pixel_shuffle, pixel_unshuffle, unfold
-from graphflow.nn.functional.inplace import (
-    celu_,
-    elu_,
-    hardtanh_,
-    leaky_relu_,
-    relu_,
-    rrelu_,
-    selu_,
-    threshold_,
-)
-from graphflow.nn.functional.linear import bilinear, linear
-from graphflow.nn.functional.loss import cross_entropy, linear_cross_entropy, nll_loss
-from graphflow.nn.functional.margin import (
-    cosine_embedding_loss,
-    hinge_embedding_loss,
-    margin_ranking_loss,
-    multi_margin_loss,
-    multilabel_margin_loss,
-    triplet_margin_loss,
-    triplet_margin_with_distance_loss,
-)
-from graphflow.nn.functional.norm import group_norm, layer_norm, rms_norm
-from graphflow.nn.functional.pad import pad
-from graphflow.nn.functional.piecewise import (
-    celu,
-    elu,
-    hardshrink,
-    hardsigmoid,
-    hardswish,
-    hardtanh,
-    leaky_relu,
-    logsigmoid,
-    mish,
-    prelu,
-    relu6,
-    rrelu,
-    selu,
-    silu,
-    softplus,
-    softshrink,
-    softsign,
-    tanhshrink,
-    threshold,
-)
-from graphflow.nn.functional.pooling import (
-    avg_pool1d,
-    avg_pool2d,
-    avg_pool3d,
-    lp_pool1d,
-    lp_pool2d,
-    lp_pool3d,
-    max_pool1d,
-    max_pool1d_with_indices,
-    max_pool2d,
-    max_pool2d_with_indices,
-    max_pool3d,
-    max_pool3d_with_indices,
-)
-from graphflow.nn.functional.regression import (
-    gaussian_nll_loss,
-    huber_loss,
-    kl_div,
-    l1_loss,
-    mse_loss,
-    poisson_nll_loss,
-    smooth_l1_loss,
-)
-from graphflow.nn.functional.resize import interpolate, upsample, upsample_bilinear, upsample_nearest
-from graphflow.nn.functional.unpooling import max_unpool1d, max_unpool2d, max_unpool3d
+from graphflow import exports as _exports
+from graphflow.functions.arguments import checked as _checked
+from graphflow.functions.precision import autocasting as _autocasting
+from graphflow.functions.registry import FUNCTIONS as _FUNCTIONS
+from graphflow.nn.functional.activation import *
+from graphflow.nn.functional.adaptive import *
+from graphflow.nn.functional.alpha_dropout import *
+from graphflow.nn.functional.attention import *
+from graphflow.nn.functional.batch import *
+from graphflow.nn.functional.binary import *
+from graphflow.nn.functional.conv import *
+from graphflow.nn.functional.ctc import *
+from graphflow.nn.functional.distance import *
+from graphflow.nn.functional.dropout import *
+from graphflow.nn.functional.embedding import *
+from graphflow.nn.functional.embedding_bag import *
+from graphflow.nn.functional.grid import *
+from graphflow.nn.functional.image import *
+from graphflow.nn.functional.inplace import *
+from graphflow.nn.functional.linear import *
+from graphflow.nn.functional.loss import *
+from graphflow.nn.functional.margin import *
+from graphflow.nn.functional.norm import *
+from graphflow.nn.functional.pad import *
+from graphflow.nn.functional.piecewise import *
+from graphflow.nn.functional.pooling import *
+from graphflow.nn.functional.regression import *
+from graphflow.nn.functional.resize import *
+from graphflow.nn.functional.unpooling import *
 
-__all__ = [
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool1d_with_indices",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool2d_with_indices",
-    "adaptive_max_pool3d",
-    "adaptive_max_pool3d_with_indices",
-    "affine_grid",
-    "alpha_dropout",
-    "avg_pool1d",
-    "avg_pool2d",
-    "avg_pool3d",
-    "batch_norm",
-    "bilinear",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "celu",
-    "celu_",
-    "channel_shuffle",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "cosine_embedding_loss",
-    "cosine_similarity",
-    "cross_entropy",
-    "ctc_loss",
-    "dropout",
-    "dropout1d",
-    "dropout2d",
-    "dropout3d",
-    "elu",
-    "elu_",
-    "embedding",
-    "embedding_bag",
-    "feature_alpha_dropout",
-    "fold",
-    "gaussian_nll_loss",
-    "gelu",
-    "glu",
-    "grid_sample",
-    "group_norm",
-    "gumbel_softmax",
-    "hardshrink",
-    "hardsigmoid",
-    "hardswish",
-    "hardtanh",
-    "hardtanh_",
-    "hinge_embedding_loss",
-    "huber_loss",
-    "instance_norm",
-    "interpolate",
-    "kl_div",
-    "l1_loss",
-    "layer_norm",
-    "leaky_relu",
-    "leaky_relu_",
-    "linear",
-    "linear_cross_entropy",
-    "local_response_norm",
-    "log_softmax",
-    "logsigmoid",
-    "lp_pool1d",
-    "lp_pool2d",
-    "lp_pool3d",
-    "margin_ranking_loss",
-    "max_pool1d",
-    "max_pool1d_with_indices",
-    "max_pool2d",
-    "max_pool2d_with_indices",
-    "max_pool3d",
-    "max_pool3d_with_indices",
-    "max_unpool1d",
-    "max_unpool2d",
-    "max_unpool3d",
-    "mish",
-    "mse_loss",
-    "multi_head_attention_forward",
-    "multi_margin_loss",
-    "multilabel_margin_loss",
-    "multilabel_soft_margin_loss",
-    "nll_loss",
-    "normalize",
-    "one_hot",
-    "pad",
-    "pairwise_distance",
-    "pixel_shuffle",
-    "pixel_unshuffle",
-    "poisson_nll_loss",
-    "prelu",
-    "relu",
-    "relu6",
-    "relu_",
-    "rms_norm",
-    "rrelu",
-    "rrelu_",
-    "scaled_dot_product_attention",
-    "selu",
-    "selu_",
-    "sigmoid",
-    "silu",
-    "smooth_l1_loss",
-    "soft_margin_loss",
-    "softmax",
-    "softmin",
-    "softplus",
-    "softshrink",
-    "softsign",
-    "tanh",
-    "tanhshrink",
-    "threshold",
-    "threshold_",
-    "triplet_margin_loss",
-    "triplet_margin_with_distance_loss",
-    "unfold",
-    "upsample",
-    "upsample_bilinear",
-    "upsample_nearest",
-]
-
+_names = _exports.names(globals())
 # Whoever calls them by these names has their arguments looked at; tensors' own functions do it themselves.
-for _name in __all__:
-    if globals()[_name] is not FUNCTIONS.get(_name):
-        globals()[_name] = checked(autocasting(globals()[_name]))
+for _name in _names:
+    if globals()[_name] is not _FUNCTIONS.get(_name):
+        globals()[_name] = _checked(_autocasting(globals()[_name]))
+
+# A star means these, and no modules. For tools that check types it is what stands above.
+globals().update(__all__=_names)

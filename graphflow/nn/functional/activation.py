@@ -12,6 +12,8 @@ from graphflow.functions.registry import error, user_level
 from graphflow.random import rand
 from graphflow.tensor import Tensor
 
+__all__ = ["gelu", "glu", "gumbel_softmax", "log_softmax", "relu", "sigmoid", "softmax", "softmin", "tanh"]
+
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0)."""

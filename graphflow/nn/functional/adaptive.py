@@ -14,6 +14,12 @@ from graphflow.functions.window import peak_of, position_of_peak, steps, windows
 from graphflow.nn.functional.spatial import Ints, batched, in_single, same_dtype, sizes_text
 from graphflow.tensor import Tensor
 
+__all__ = [
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+    "adaptive_max_pool1d_with_indices", "adaptive_max_pool2d", "adaptive_max_pool2d_with_indices",
+    "adaptive_max_pool3d", "adaptive_max_pool3d_with_indices",
+]  # fmt: skip
+
 Target = int | None | Sequence[int | None]
 
 

@@ -10,6 +10,8 @@ from graphflow.nn.functional.activation import written
 from graphflow.random import rand
 from graphflow.tensor import Tensor
 
+__all__ = ["alpha_dropout", "feature_alpha_dropout"]
+
 _SATURATION = -1.7580993408473766  # what SELU tends to for large negative inputs
 
 

@@ -13,6 +13,8 @@ from graphflow.nn.functional.linear import linear
 from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
+__all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]
+
 
 @autocasting
 def scaled_dot_product_attention(

@@ -14,6 +14,8 @@ from graphflow.functions.window import filled, windows
 from graphflow.nn.functional.spatial import Extent, in_single, same_dtype, sizes_text
 from graphflow.tensor import Tensor, no_grad
 
+__all__ = ["batch_norm", "instance_norm", "local_response_norm"]
+
 Momentum = float | Tensor
 _SINGLE = (float16, bfloat16, float32)
 

@@ -10,6 +10,11 @@ from graphflow.nn.functional.reduction import as_number, chosen, differ, reduced
 from graphflow.nn.functional.smooth import log1p_exp, log1p_exp_of_both
 from graphflow.tensor import Tensor, no_grad
 
+__all__ = [
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "multilabel_soft_margin_loss",
+    "soft_margin_loss",
+]  # fmt: skip
+
 # Where a probability comes closer to 0 than this, the logarithm's slope stays; and its lowest value.
 _NEAREST = 1e-12
 _LOWEST = -100.0

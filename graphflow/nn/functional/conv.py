@@ -22,6 +22,8 @@ from graphflow.nn.functional.spatial import (
 )
 from graphflow.tensor import Tensor
 
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+
 Numbers = int | Sequence[int]
 
 

@@ -14,6 +14,8 @@ from graphflow.nn.functional.precision import widened
 from graphflow.nn.functional.reduction import check
 from graphflow.tensor import Tensor
 
+__all__ = ["ctc_loss"]
+
 Lengths = Tensor | Sequence[int] | int
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from graphflow import functions as ops
 from graphflow.tensor import Tensor
 
+__all__ = ["cosine_similarity", "normalize", "pairwise_distance"]
+
 
 def normalize(
     input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None

@@ -9,6 +9,8 @@ from graphflow.functions.registry import error
 from graphflow.random import rand
 from graphflow.tensor import Tensor
 
+__all__ = ["dropout", "dropout1d", "dropout2d", "dropout3d"]
+
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """While `training`, zeros each element with probability `p` and divides the others by 1-p.

@@ -7,6 +7,8 @@ from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.registry import asked_by, error
 from graphflow.tensor import Tensor, no_grad
 
+__all__ = ["embedding", "one_hot"]
+
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 rows with a single 1 at each element's class, in a new last dimension of size `num_classes`."""

@@ -11,6 +11,8 @@ from graphflow.nn.functional.embedding import embedding
 from graphflow.nn.functional.reduction import differ
 from graphflow.tensor import Tensor
 
+__all__ = ["embedding_bag"]
+
 _MODES = ("sum", "mean", "max")
 
 

@@ -16,6 +16,8 @@ from graphflow.nn.functional.resize import cubic_weights
 from graphflow.nn.functional.spatial import in_single, sizes_text
 from graphflow.tensor import Tensor
 
+__all__ = ["affine_grid", "grid_sample"]
+
 _MODES = ("bilinear", "nearest", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
 _CHANGED = (

@@ -14,6 +14,8 @@ from graphflow.functions.window import cropped, filled, overlap_add, window_coun
 from graphflow.nn.functional.spatial import Extent, ints, quotient, sizes_text
 from graphflow.tensor import Tensor
 
+__all__ = ["channel_shuffle", "fold", "pixel_shuffle", "pixel_unshuffle", "unfold"]
+
 Numbers = int | Sequence[int]
 
 

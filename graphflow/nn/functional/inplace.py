@@ -9,6 +9,8 @@ from typing import Any
 from graphflow.nn.functional import activation, piecewise
 from graphflow.tensor import Tensor
 
+__all__ = ["celu_", "elu_", "hardtanh_", "leaky_relu_", "relu_", "rrelu_", "selu_", "threshold_"]
+
 
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def call(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -10,6 +10,8 @@ from graphflow.functions.registry import error
 from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
+__all__ = ["bilinear", "linear"]
+
 
 @autocasting
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -11,6 +11,8 @@ from graphflow.nn.functional.activation import log_softmax
 from graphflow.nn.functional.reduction import chosen, differ, reduced, sizes_differ
 from graphflow.tensor import Tensor
 
+__all__ = ["cross_entropy", "linear_cross_entropy", "nll_loss"]
+
 
 def nll_loss(
     input: Tensor,

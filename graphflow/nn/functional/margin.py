@@ -11,6 +11,11 @@ from graphflow.nn.functional.distance import pairwise_distance
 from graphflow.nn.functional.reduction import chosen, differ, reduced, sizes_differ
 from graphflow.tensor import Tensor
 
+__all__ = [
+    "cosine_embedding_loss", "hinge_embedding_loss", "margin_ranking_loss", "multi_margin_loss",
+    "multilabel_margin_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss",
+]  # fmt: skip
+
 _EPSILON = 1e-12  # added to squared lengths, as PyTorch does
 
 

@@ -12,6 +12,8 @@ from graphflow.nn.functional.precision import widened
 from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
+__all__ = ["group_norm", "layer_norm", "rms_norm"]
+
 _EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 

@@ -11,6 +11,8 @@ from graphflow.functions.window import cropped, filled, reflected, replicated, w
 from graphflow.nn.functional.spatial import sizes_text
 from graphflow.tensor import Tensor
 
+__all__ = ["pad"]
+
 _MODES: dict[str, Callable[[Tensor, int, int, int], Tensor]] = {
     "reflect": reflected,
     "replicate": replicated,

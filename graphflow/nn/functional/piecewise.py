@@ -14,6 +14,12 @@ from graphflow.nn.functional.smooth import log1p_exp, log_sigmoid
 from graphflow.random import rand
 from graphflow.tensor import Tensor
 
+__all__ = [
+    "celu", "elu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid",
+    "mish", "prelu", "relu6", "rrelu", "selu", "silu", "softplus", "softshrink", "softsign", "tanhshrink",
+    "threshold",
+]  # fmt: skip
+
 _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
 

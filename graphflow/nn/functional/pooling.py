@@ -16,6 +16,12 @@ from graphflow.functions.window import filled, peak_of, position_of_peak, steps,
 from graphflow.nn.functional.spatial import Extent, Ints, batched, in_single, ints, same_dtype, sizes_text
 from graphflow.tensor import Tensor
 
+__all__ = [
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d",
+    "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices", "max_pool3d",
+    "max_pool3d_with_indices",
+]  # fmt: skip
+
 Numbers = int | Sequence[int]
 
 

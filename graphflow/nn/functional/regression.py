@@ -20,6 +20,11 @@ from graphflow.nn.functional.reduction import (
 from graphflow.nn.functional.smooth import x_log_x
 from graphflow.tensor import Tensor, no_grad
 
+__all__ = [
+    "gaussian_nll_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "poisson_nll_loss",
+    "smooth_l1_loss",
+]  # fmt: skip
+
 
 def mse_loss(
     input: Tensor,

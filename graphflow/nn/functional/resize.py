@@ -16,6 +16,8 @@ from graphflow.nn.functional.adaptive import adaptive_avg_pool1d, adaptive_avg_p
 from graphflow.nn.functional.spatial import Ints, ints, sizes_text
 from graphflow.tensor import Tensor
 
+__all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
+
 _RANKS = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}
 _MODES = ("nearest", "nearest-exact", "area", *_RANKS)
 _AREA = {3: adaptive_avg_pool1d, 4: adaptive_avg_pool2d, 5: adaptive_avg_pool3d}

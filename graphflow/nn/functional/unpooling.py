@@ -13,6 +13,8 @@ from graphflow.functions.registry import error
 from graphflow.nn.functional.spatial import batched, ints
 from graphflow.tensor import Tensor
 
+__all__ = ["max_unpool1d", "max_unpool2d", "max_unpool3d"]
+
 Numbers = int | Sequence[int]
 
 
