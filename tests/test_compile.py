@@ -393,3 +393,16 @@ def test_a_deep_copy_computes_with_its_own_parameters() -> None:
         twin.weight.zero_()
     assert twin(gf.ones(1, 2)).item() == 0.0
     assert model(gf.ones(1, 2)).item() == before
+
+
+def test_a_tensor_from_outside_may_be_viewed_first_thing() -> None:
+    table = gf.tensor(np.arange(12.0).reshape(3, 4))
+
+    @gf.compile
+    def halves() -> Tensor:
+        part = table.view(3, 2, 2)
+        part[:, 0] = part[:, 0] + 1.0
+        return part.sum(-1)
+
+    np.testing.assert_array_equal(halves().numpy(), [[3, 5], [11, 13], [19, 21]])
+    np.testing.assert_array_equal(table.numpy()[:, 0], [1, 5, 9])

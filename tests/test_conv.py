@@ -274,6 +274,27 @@ def test_lengths_may_be_symbolic_too(function) -> None:  # type: ignore[no-untyp
     assert len(compiled.variants) == 1
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"stride": 2, "padding": 1}, {"stride": 3}, {"stride": 3, "dilation": 2}, {"stride": 2, "groups": 2}],
+    ids=str,
+)
+def test_second_derivatives_of_strides_over_symbolic_lengths(options: dict[str, int]) -> None:
+    w = gf.tensor(RNG.standard_normal((2, 2 // options.get("groups", 1), 3)), requires_grad=True)
+
+    def step(x: gf.Tensor, w: gf.Tensor) -> tuple[gf.Tensor, ...]:
+        y = F.conv1d(x.permute(2, 1, 0), w, **options)
+        first = gf.autograd.grad((y * y).sum(), [x, w], create_graph=True)
+        return (*first, *gf.autograd.grad((first[0] * x).sum() + (first[1] * w).sum(), [x, w]))
+
+    compiled = gf.compile(step)
+    for length in (9, 7, 8, 6, 12):
+        x = gf.tensor(RNG.standard_normal((length, 2, 2)), requires_grad=True)
+        for ours, wanted in zip(compiled(x, w), step(x, w), strict=True):
+            close(ours, wanted.detach().numpy())
+    assert len(compiled.variants) == 1
+
+
 def test_under_vmap() -> None:
     x, w = RNG.standard_normal((3, 2, 5, 6)), RNG.standard_normal((4, 2, 3, 2))
     single = gf.vmap(lambda image: F.max_pool2d(F.conv2d(image, gf.tensor(w), padding=1), 2))

@@ -139,7 +139,8 @@ def _of_image(g: Node, x: Node, w: Node, geometry: Geometry) -> Node:
     """``x[b, g, c, j]`` gets the sum over o, i and k with ``i * stride + k * dilation = j * spread + low``.
 
     The window runs over the cotangent; or the cotangent over the window, where the window's size is a symbol,
-    as it is in gradients with respect to windows.
+    as it is in gradients with respect to windows. Where sizes are symbols there may be more room behind the
+    image than its elements take: less than a stride's, which is less than a spread's in the gradient of that.
     """
     n = len(geometry.counts)
     rest = range(3, n + 3)
@@ -156,7 +157,8 @@ def _of_image(g: Node, x: Node, w: Node, geometry: Geometry) -> Node:
         low = reach - geometry.lows[d]
         exact = (x.shape[d + 3] - 1) * step + reach - low - (image.shape[d + 3] - 1) * spread
         lows.append(low)
-        highs.append(exact if isinstance(exact, int) else reach - geometry.highs[d] + spread - 1)
+        most = reach - geometry.highs[d] + (spread - 1) + (step - 1)
+        highs.append(exact if isinstance(exact, int) else most)
     turned = Geometry(geometry.spreads, dilations, spreads, tuple(lows), tuple(highs), tuple(x.shape[3:]))
     found = convolve(image, _turned(window), **turned.attrs)
     return permute(found, dims=(2, 1, 0, *rest)) if swapped else found
