@@ -331,7 +331,7 @@ def test_a_damaged_checkpoint_is_told(place: Path, damage: str) -> None:
         ({"model": "code.py:bare"}, "code.py:bare: the module has no parameters to train"),
         ({"model": "code.py:nothing"}, "code.py:nothing: has to return an nn.Module, got NoneType"),
         ({"data": "code.py:nothing"}, "has to return (training, validation, test) datasets, got NoneType"),
-        ({"model": "code.py:misfit"}, "inner sizes differ"),
+        ({"model": "code.py:misfit"}, "features in its last dimension"),
         ({"output": "code.py/x"}, "output: can't make the folder"),
     ],
 )
