@@ -1,4 +1,4 @@
-"""The README: its code runs, and what it says of settings, files and commands is so."""
+"""The README and other documents: their code runs, what they say of settings, files and commands is so."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from graphflow import config
+from graphflow.compiler.ir import OPS, Graph, TensorType, input_node
+from graphflow.compiler.ops import elementwise
+from graphflow.dtypes import float64
+from graphflow.engine import compile_graph
 from graphflow.runtime import cache
 
 ROOT = Path(__file__).parent.parent
@@ -20,15 +25,26 @@ DOCUMENTS = [
 ]  # fmt: skip
 
 
+def blocks(name: str, language: str) -> list[tuple[int, str]]:
+    """The document's code in that language, each block with the number of lines before it."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    found = re.finditer(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return [(text[: m.start(1)].count("\n"), m.group(1)) for m in found]
+
+
+def run_blocks(name: str, space: dict[str, Any]) -> None:
+    """Runs the document's Python blocks one after another, with the names that are in `space`."""
+    for line, code in blocks(name, "python"):
+        exec(compile("\n" * line + code, str(ROOT / name), "exec"), space)
+
+
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The names that all Python blocks leave behind, run one after another, and what they printed."""
     found: dict[str, Any] = {"__name__": "readme"}
     folder, out = tmp_path_factory.mktemp("readme"), io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(out):
-        for match in re.finditer(r"```python\n(.*?)```", README, re.DOTALL):
-            line = README[: match.start(1)].count("\n")
-            exec(compile("\n" * line + match.group(1), str(ROOT / "README.md"), "exec"), found)
+        run_blocks("README.md", found)
     found["printed"] = out.getvalue()
     return found
 
@@ -93,3 +109,35 @@ def test_links_lead_somewhere(name: str) -> None:
     document = ROOT / name
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
+
+
+def test_the_op_of_the_guide_is_a_whole_op() -> None:
+    assert "softplus" not in OPS
+    try:
+        run_blocks("CONTRIBUTING.md", dict(vars(elementwise)))
+        x = input_node("x", TensorType(float64, (3,)))
+        engine = compile_graph(Graph("guide", (x,), (), (OPS["softplus"](x),)))
+    finally:
+        OPS.pop("softplus", None)
+    values = np.array([-800.0, 0.5, 800.0])
+    np.testing.assert_allclose(engine.run([values])[0][0], np.logaddexp(0, values), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_code_in_documents_runs(name: str) -> None:
+    """Those two have tests of their own; elsewhere Python code has to run by itself."""
+    if name not in ("README.md", "CONTRIBUTING.md"):
+        run_blocks(name, {"__name__": "document"})
+    commands = " ".join(code for _, code in blocks(name, "sh"))
+    for file in re.findall(r"(?<!\S)[\w/]+\.(?:py|toml)\b", commands):
+        assert (ROOT / file).exists(), file
+
+
+def test_the_map_of_the_architecture_leads_through_the_package() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+    places = {place for row in rows for place in re.findall(r"`([\w/]+(?:/|\.py))`", row)}
+    for place in places:
+        assert (ROOT / "graphflow" / place).exists(), place
+    packages = {f"{init.parent.name}/" for init in (ROOT / "graphflow").glob("*/__init__.py")}
+    assert packages <= places, packages - places
