@@ -9,6 +9,7 @@ from graphflow.functions.decompose import (
     det,
     eigh,
     eigvalsh,
+    inv,
     lstsq,
     matrix_power,
     matrix_rank,
@@ -20,7 +21,6 @@ from graphflow.functions.decompose import (
     svd,
     svdvals,
 )
-from graphflow.functions.decompose import inverse as inv
 from graphflow.functions.decompose import linalg_qr as qr
 from graphflow.functions.linalg import matmul
 from graphflow.functions.norms import cond, matrix_norm, vector_norm

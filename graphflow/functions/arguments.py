@@ -1,9 +1,12 @@
-"""Arguments of the wrong kind, told by what a function's annotations say it takes."""
+"""What went wrong in a call: arguments of the wrong kind, told by what a function's annotations say it
+takes, and errors of the operations that a function consists of, told as its own.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import types
 import typing
@@ -12,7 +15,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from graphflow.errors import DTypeError, GraphflowError
+from graphflow.compiler.location import raised_at
+from graphflow.dtypes import DType
+from graphflow.errors import DTypeError, GraphflowError, LinAlgError, ShapeError
 from graphflow.sizes import SymbolicSize
 from graphflow.tensor import Tensor, where_called
 
@@ -27,19 +32,33 @@ _NUMBERS = (bool, int, float, np.number, np.bool_, SymbolicSize)
 _NONE = type(None)
 
 
-def told(name: str, body: Callable[..., Any], args: Any, kwargs: Any, problem: Exception) -> Exception:
+def told(
+    name: str,
+    body: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    problem: Exception,
+    speaks: Callable[[str], bool] | None = None,
+) -> Exception:
     """What to raise when `body` failed with `problem`: a DTypeError if an argument isn't what its annotation
-    says, `problem` itself otherwise.
+    says, `problem` itself otherwise, in the name of the function if it comes from operations inside it.
 
-    Looking only after a failure costs calls that are right nothing.
+    A function inside whose name `speaks` says to keep keeps it. Looking only after a failure costs calls that
+    are right nothing.
     """
-    if isinstance(problem, GraphflowError):
+    users = raised_at(problem.__traceback__)
+    if users is None and isinstance(problem, (GraphflowError, *_PLAIN)):
+        _put_in_name_of(name, body, args, kwargs, problem, speaks)
+    if isinstance(problem, GraphflowError) or (users and speaks):
         return problem
+    signature = inspect.signature(body)
     try:
-        given = inspect.signature(body).bind(*args, **kwargs)
-    except TypeError:
-        return problem  # Python's message names the function and the argument
-    kinds = inspect.signature(body).parameters
+        given = signature.bind(*args, **kwargs)
+    except TypeError as mismatch:  # Python's message may name a function that several are made with
+        kept = [p for p in signature.parameters.values() if p.name != "self"]
+        takes = ", ".join(str(p.replace(annotation=p.empty)) for p in kept)
+        return DTypeError(f"{name}: {mismatch}; it takes ({takes}){where_called()}")
+    kinds = signature.parameters
     hints = _hints(body)
     for argument, value in given.arguments.items():
         if argument not in hints:
@@ -55,6 +74,84 @@ def misfit(name: str, argument: str, hint: Any, value: Any) -> DTypeError:
     """The error that says which argument is wrong, what it may be, and the user's line."""
     given = f"a {value.type_} tensor" if isinstance(value, Tensor) else _given(value)
     return DTypeError(f"{name}: argument {argument!r} must be {described(hint)}, not {given}{where_called()}")
+
+
+_FEW = 8
+# What graphflow raises, too, where PyTorch does.
+_PLAIN = (TypeError, ValueError, IndexError, RuntimeError)
+_NAME = re.compile(r"[A-Za-z_][\w.]*(?=: )")
+_OPERANDS = re.compile(r"\n  (?:operands|arguments): .*")
+
+
+def _put_in_name_of(
+    name: str,
+    body: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    problem: Exception,
+    speaks: Callable[[str], bool] | None,
+) -> None:
+    """Lets a complaint about operands speak of the function that the user called, and of its arguments.
+
+    Not for errors that the user's own code raised, called from inside `body`. Of functions inside each other
+    each does this in turn, so that the outermost remains.
+    """
+    text = str(problem)
+    inner = _NAME.match(text)
+    own = inner is not None and (inner[0] == name or (speaks is not None and speaks(inner[0])))
+    if (
+        not isinstance(problem, (ShapeError, DTypeError, LinAlgError))
+        and not own
+        and (not inner or "\n  at " not in text or isinstance(problem, GraphflowError))
+    ):
+        return
+    if not own:
+        text = _OPERANDS.sub("", text[inner.end() + 2 :] if inner else text)
+        message, line, place = text.partition("\n  at ")
+        text = f"{name}: {message}{_arguments(body, args, kwargs)}{line}{place}"
+    if "\n  at " not in text:
+        text += where_called()
+    problem.args = (text, *problem.args[1:])
+
+
+def _arguments(body: Callable[..., Any], args: Any, kwargs: Any) -> str:
+    """A line with what a function was given."""
+    try:
+        given = inspect.signature(body).bind_partial(*args, **kwargs)
+    except TypeError:
+        return ""
+    kinds = given.signature.parameters
+    told = []
+    for argument, value in given.arguments.items():
+        if (argument == "self" and not isinstance(value, Tensor)) or _is_left(value, kinds[argument].default):
+            continue
+        if kinds[argument].kind is inspect.Parameter.VAR_POSITIONAL:
+            told += [_shown(v) for v in value]
+        elif kinds[argument].kind is inspect.Parameter.VAR_KEYWORD:
+            told += [f"{k} {_shown(v)}" for k, v in value.items()]
+        else:
+            told.append(f"{argument} {_shown(value)}")
+    return f"\n  arguments: {', '.join(told)}" if told else ""
+
+
+def _is_left(value: Any, default: Any) -> bool:
+    plain = isinstance(default, (int, float, str)) and type(value) is type(default)
+    return value is default or (plain and bool(value == default))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return str(value.type_)
+    if isinstance(value, (list, tuple)) and len(value) <= _FEW:
+        inside = ", ".join(map(_shown, value))
+        return f"[{inside}]" if isinstance(value, list) else f"({inside})"
+    if (
+        value is None
+        or isinstance(value, (*_NUMBERS, DType))
+        or (isinstance(value, str) and len(value) <= 40)
+    ):
+        return repr(value) if isinstance(value, str) else str(value)
+    return type(value).__name__
 
 
 def _given(value: Any) -> str:

@@ -186,6 +186,9 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 @public(method=False)
 def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor on the memory of any object with ``__dlpack__`` that lies on the CPU."""
+    if not hasattr(ext_tensor, "__dlpack__"):
+        given = type(ext_tensor).__name__
+        raise error(DTypeError, "from_dlpack", f"ext_tensor needs a method __dlpack__, which {given} has not")
     return of_array(np.from_dlpack(ext_tensor))
 
 

@@ -131,6 +131,12 @@ def inverse(input: Tensor) -> Tensor:
     return _checked(apply(OPS["solve"], a, eye), "inverse", "the matrix is singular: it has no inverse", a)
 
 
+@public(name="linalg.inv", function=False, method=False, backward="LinalgInvExBackward0")
+def inv(A: Tensor) -> Tensor:
+    """`inverse`, by the name that it has in ``linalg``."""
+    return inverse(A)
+
+
 @public(backward="LinalgDetBackward0")
 def det(input: Tensor) -> Tensor:
     """Determinants of (batches of) square matrices. The gradient is NaN where a matrix is singular."""

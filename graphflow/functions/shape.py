@@ -279,6 +279,8 @@ def repeat(self: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
             "repeat",
             f"needs a count for each of the {self.ndim} dimensions, got {format_shape(counts)}",
         )
+    if any(isinstance(count, int) and count < 0 for count in counts):
+        raise error(ShapeError, "repeat", f"counts can't be negative, got {format_shape(counts)}")
     shape = (1,) * (len(counts) - self.ndim) + self.type_.shape
     single: list[Extent] = []
     paired: list[Extent] = []

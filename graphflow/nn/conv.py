@@ -208,10 +208,14 @@ class _Transposed(_Conv):
         )
 
     def _extra(self, input: Tensor, output_size: Sequence[int]) -> Ints:
-        wanted = tuple(output_size)[-self.rank :]
+        name, wanted = type(self).__name__, tuple(output_size)[-self.rank :]
+        if not self.rank < input.ndim <= self.rank + 2:
+            raise ValueError(
+                f"{name}: expected input of {self.rank + 1} or {self.rank + 2} dimensions, got {input.type_}"
+            )
         if len(output_size) not in (self.rank, input.ndim):
             raise ValueError(
-                f"{type(self).__name__}: for {input.ndim}D input, output_size must have {self.rank} or "
+                f"{name}: for {input.ndim}D input, output_size must have {self.rank} or "
                 f"{input.ndim} elements (got {len(output_size)})"
             )
         found = []
@@ -226,8 +230,7 @@ class _Transposed(_Conv):
             )
             if not low <= size <= low + self.stride[axis] - 1:
                 raise ValueError(
-                    f"requested an output size of {tuple(wanted)}, but valid sizes in dimension {axis} "
-                    f"range from "
+                    f"{name}: requested an output size of {wanted}, but valid sizes in dimension {axis} are "
                     f"{low} to {low + self.stride[axis] - 1} (for an input of {tuple(input.shape)})"
                 )
             found.append(size - low)

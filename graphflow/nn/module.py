@@ -10,6 +10,7 @@ from graphflow.api import compile
 from graphflow.nn.backward import Passage
 from graphflow.nn.facts import plain
 from graphflow.nn.hooks import Hook, Hooks, RemovableHandle, run_after, run_before
+from graphflow.nn.mistakes import complain, without_forward
 from graphflow.nn.parameter import Buffer, Parameter
 from graphflow.nn.placement import Placed
 from graphflow.nn.printing import bracketed, indented
@@ -42,10 +43,8 @@ class Module(Placed):
         put("_buffers", OrderedDict())
         put("_non_persistent_buffers", set())
         put("_modules", OrderedDict())
-        put("_forward_pre_hooks", OrderedDict())
-        put("_forward_hooks", OrderedDict())
-        put("_backward_pre_hooks", OrderedDict())
-        put("_backward_hooks", OrderedDict())
+        for hooks in ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"):
+            put(hooks, OrderedDict())
         put("_mode", _Mode(self))
         put("_compiled", None)
 
@@ -73,11 +72,7 @@ class Module(Placed):
         object.__setattr__(self, "_compiled", compile(self._run, **options))
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
-        forward = getattr(self, "forward", None)
-        if forward is None:
-            raise NotImplementedError(
-                f'Module [{type(self).__name__}] is missing the required "forward" function'
-            )
+        forward = getattr(self, "forward", None) or without_forward(self)
         depends_on(self._mode, self._mode.read)
         self._observed()
         if self._forward_pre_hooks:
@@ -86,7 +81,11 @@ class Module(Placed):
         if self._backward_hooks or self._backward_pre_hooks:
             passage = Passage(self, self._backward_pre_hooks, self._backward_hooks)
             args = passage.inputs(args)
-        result = forward(*args, **kwargs)
+        try:
+            result = forward(*args, **kwargs)
+        except Exception as problem:
+            complain(self, forward, args, kwargs, problem)
+            raise
         if self._forward_hooks:
             result = run_after(self._forward_hooks, self, args, kwargs, result)
         return result if passage is None else passage.outputs(result)

@@ -394,7 +394,7 @@ class RNNCellBase(_Recurrent):
         if hx is None:
             state = tuple(ops.zeros(shape, dtype=input.dtype) for _ in range(self.states))
         else:
-            state = (hx,) if self.states == 1 else tuple(hx)
+            state = (hx,) if self.states == 1 else tuple(hx) if isinstance(hx, (tuple, list)) else ()
         if len(state) != self.states:
             raise DTypeError(f"{name}: argument 'hx' has to be (h_0, c_0){where_called()}")
         for part in state:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from graphflow.nn.functional import activation, piecewise
 from graphflow.tensor import Tensor
@@ -17,6 +18,9 @@ def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return function(input, *args, inplace=True, **kwargs)
 
     functools.update_wrapper(call, function)
+    signature = inspect.signature(function)
+    kept = [p for name, p in signature.parameters.items() if name != "inplace"]
+    cast(Any, call).__signature__ = signature.replace(parameters=kept)
     call.__name__ = call.__qualname__ = f"{function.__name__}_"
     call.__doc__ = f"`{function.__name__}` in place; gives the input back."
     call.__module__ = __name__
