@@ -171,7 +171,7 @@ def _suffixes(t: Tensor, array: np.ndarray) -> list[str]:
         found.append(f"dtype={t.dtype!r}")
     grad_fn = t.grad_fn
     if grad_fn is not None:
-        found.append(f"grad_fn={grad_fn!r}")
+        found.append(f"grad_fn=<{grad_fn.name()}>")
     elif t.requires_grad:
         found.append("requires_grad=True")
     return found

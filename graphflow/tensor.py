@@ -23,7 +23,7 @@ from graphflow.compiler.trace import Trace, current_trace, leak
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
 from graphflow.errors import GradientError, IndexRangeError, TraceError
-from graphflow.gradfn import GRAD_FN_NAMES, GradFn, Size
+from graphflow.gradfn import GRAD_FN_NAMES, GradFn, Named, Size
 from graphflow.interop import Interop, numbers
 from graphflow.memory import (
     SAVED,
@@ -455,13 +455,13 @@ def constant(value: Any, dtype: DType) -> Tensor:
 def name_grad_fn(tensor: Tensor, name: str) -> Tensor:
     """Lets ``grad_fn`` print the public function's name; gives the tensor back."""
     if tensor._requires_grad and not tensor._leaf and tensor._node is not None:
-        GRAD_FN_NAMES.setdefault(tensor._node, name)
+        GRAD_FN_NAMES.setdefault(tensor._node, Named(name))
     return tensor
 
 
 __all__ = [
-    "GRAD_FN_NAMES", "SAVED", "GradFn", "GradTable", "Saved", "Size", "Storage", "Tensor", "advance_epoch",
-    "apply", "concrete", "constant", "copied", "depends_on", "enable_grad", "epoch", "frozen", "grad_table",
-    "is_grad_enabled", "leaves_of", "name_grad_fn", "no_grad", "record", "seen_as", "set_grad_enabled",
-    "where_called",
+    "GRAD_FN_NAMES", "SAVED", "GradFn", "GradTable", "Named", "Saved", "Size", "Storage", "Tensor",
+    "advance_epoch", "apply", "concrete", "constant", "copied", "depends_on", "enable_grad", "epoch",
+    "frozen", "grad_table", "is_grad_enabled", "leaves_of", "name_grad_fn", "no_grad", "record", "seen_as",
+    "set_grad_enabled", "where_called",
 ]  # fmt: skip

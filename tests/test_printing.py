@@ -51,7 +51,28 @@ def test_the_gradient_is_shown() -> None:
     ],
 )  # fmt: skip
 def test_grad_fn_is_named_after_the_function(make: object, name: str) -> None:
-    assert repr(make(gf.ones(2, 2, requires_grad=True)).grad_fn) == f"<{name}>"  # type: ignore[operator]
+    assert make(gf.ones(2, 2, requires_grad=True)).grad_fn.name() == name  # type: ignore[operator]
+
+
+def test_the_history_of_a_loss_as_in_pytorch() -> None:
+    linear = gf.nn.Linear(3, 2)
+    x = gf.ones(4, 3)
+    loss = gf.nn.MSELoss()(linear(x).relu(), gf.zeros(4, 2))
+    found, names = loss.grad_fn, []
+    while found is not None:
+        names.append(type(found).__name__)
+        last, found = found, found.next_functions[0][0] if found.next_functions else None
+    assert names == ["MseLossBackward0", "ReluBackward0", "AddmmBackward0", "AccumulateGrad"]
+    assert last.variable is linear.bias
+    assert repr(loss.grad_fn).startswith("<MseLossBackward0 object at 0x")
+    assert loss.grad_fn.next_functions[1] == (None, 0) and loss.grad_fn == loss.grad_fn
+    classes = gf.tensor([0, 1, 0, 1])
+    loss = gf.nn.functional.cross_entropy(gf.nn.functional.linear(x, linear.weight), classes)
+    assert str(loss).endswith("grad_fn=<NllLossBackward0>)")
+    assert loss.grad_fn.next_functions[0][0].name() == "LogSoftmaxBackward0"
+    assert loss.grad_fn.next_functions[0][0].next_functions[0][0].name() == "MmBackward0"
+    both = gf.cat([linear.weight, linear.weight.detach(), x])
+    assert [f and f.name() for f, _ in both.grad_fn.next_functions] == ["AccumulateGrad", None, None]
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -58,7 +58,7 @@ def test_what_requires_grad() -> None:
     x = leaf(1.0)
     assert x.is_leaf and x.grad_fn is None
     y = x + 1
-    assert y.requires_grad and not y.is_leaf and repr(y.grad_fn) == "<AddBackward0>"
+    assert y.requires_grad and not y.is_leaf and repr(y.grad_fn).startswith("<AddBackward0 object at 0x")
     assert not (gf.ones(1) + 1).requires_grad and gf.ones(1).is_leaf
     assert not (x > 0).requires_grad and not x.argmax().requires_grad and not x.long().requires_grad
     assert not x.detach().requires_grad and not x.data.requires_grad

@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
+from graphflow.compiler.ir import Node
 from graphflow.compiler.location import asked_by, user_level
 from graphflow.errors import DTypeError
 from graphflow.functions.arguments import look, misfit, told, watched
 from graphflow.functions.output import into
 from graphflow.functions.precision import autocasting
 from graphflow.layouts import layout
-from graphflow.tensor import GRAD_FN_NAMES, Tensor, where_called
+from graphflow.tensor import GRAD_FN_NAMES, Named, Tensor, where_called
 
-__all__ = ["FUNCTIONS", "asked_by", "error", "public", "user_level"]
+__all__ = ["FUNCTIONS", "asked_by", "error", "public", "titled", "user_level"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,7 +127,44 @@ def _name(result: Tensor, title: Backward, args: tuple[Any, ...], kwargs: dict[s
     """The outermost public function names the node it ends on, unless it handed an operand through."""
     if result._leaf or result._node is None or any(result is a for a in args):
         return
-    GRAD_FN_NAMES[result._node] = title if isinstance(title, str) else title(*args, **kwargs)
+    operands = [] if result._array is None else _operands((*args, *kwargs.values()))
+    GRAD_FN_NAMES[result._node] = Named(
+        title if isinstance(title, str) else title(*args, **kwargs),
+        () if result._node in operands else tuple(operands),
+    )
+
+
+def _operands(values: Sequence[Any]) -> list[Node | None]:
+    """What tensors are given: their nodes, None where they get no gradient."""
+    found: list[Node | None] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value._node if value._requires_grad else None)
+        elif isinstance(value, (list, tuple)):
+            found += [v._node if v._requires_grad else None for v in value if isinstance(v, Tensor)]
+    return found
+
+
+def titled(
+    title: Backward, order: Callable[..., tuple[Any, ...]] | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Lets ``grad_fn`` of a function's results print `title` and what the function was given.
+
+    `order` puts its arguments in PyTorch's order.
+    """
+
+    def wrap(body: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(body)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            result = body(*args, **kwargs)
+            if isinstance(result, Tensor) and result._requires_grad:
+                given, named = (args, kwargs) if order is None else (order(*args, **kwargs), {})
+                _name(result, title, given, named)
+            return result
+
+        return call
+
+    return wrap
 
 
 def _name_all(

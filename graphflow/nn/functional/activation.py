@@ -8,7 +8,7 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
-from graphflow.functions.registry import error, user_level
+from graphflow.functions.registry import error, titled, user_level
 from graphflow.random import rand
 from graphflow.tensor import Tensor
 
@@ -35,6 +35,7 @@ def sigmoid(input: Tensor) -> Tensor:
     return ops.sigmoid(input)
 
 
+@titled("GeluBackward0")
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x Φ(x) with the normal distribution function Φ; Hendrycks & Gimpel, arXiv:1606.08415.
 

@@ -9,7 +9,7 @@ from graphflow.dims import product
 from graphflow.dtypes import bfloat16, float16, float32
 from graphflow.errors import ShapeError
 from graphflow.functions.common import at_least, of_size, pinned, tensor_arg
-from graphflow.functions.registry import error
+from graphflow.functions.registry import error, titled
 from graphflow.functions.window import filled, windows
 from graphflow.nn.functional.spatial import Extent, in_single, same_dtype, sizes_text
 from graphflow.tensor import Tensor, no_grad
@@ -20,6 +20,7 @@ Momentum = float | Tensor
 _SINGLE = (float16, bfloat16, float32)
 
 
+@titled("NativeBatchNormBackward0")
 def batch_norm(
     input: Tensor,
     running_mean: Tensor | None,

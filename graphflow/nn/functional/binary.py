@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
-from graphflow.functions.registry import error
+from graphflow.functions.registry import error, titled
 from graphflow.nn.functional.precision import widened
 from graphflow.nn.functional.reduction import as_number, chosen, differ, reduced
 from graphflow.nn.functional.smooth import log1p_exp, log1p_exp_of_both
@@ -20,6 +20,7 @@ _NEAREST = 1e-12
 _LOWEST = -100.0
 
 
+@titled("BinaryCrossEntropyBackward0")
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -63,6 +64,7 @@ def _bounded_log(chance: Tensor, p: Tensor, complement: bool = False) -> Tensor:
     return ops.where(inside, logs, edge)
 
 
+@titled("BinaryCrossEntropyWithLogitsBackward0")
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

@@ -11,7 +11,7 @@ from typing import Any
 from graphflow.errors import ShapeError
 from graphflow.functions.common import at_least, pinned, reshaped, tensor_arg
 from graphflow.functions.precision import autocasting
-from graphflow.functions.registry import error
+from graphflow.functions.registry import error, titled
 from graphflow.functions.window import Geometry, convolved, window_count
 from graphflow.nn.functional.spatial import (
     Ints,
@@ -27,6 +27,7 @@ __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
 Numbers = int | Sequence[int]
 
 
+@titled("ConvolutionBackward0")
 @autocasting
 def conv1d(
     input: Tensor,
@@ -44,6 +45,7 @@ def conv1d(
     return _conv("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
+@titled("ConvolutionBackward0")
 @autocasting
 def conv2d(
     input: Tensor,
@@ -63,6 +65,7 @@ def conv2d(
     return _conv("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@titled("ConvolutionBackward0")
 @autocasting
 def conv3d(
     input: Tensor,

@@ -6,13 +6,24 @@ import math
 
 from graphflow.errors import DTypeError, ShapeError
 from graphflow.functions.precision import autocasting
-from graphflow.functions.registry import error
+from graphflow.functions.registry import error, titled
 from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
 
 __all__ = ["bilinear", "linear"]
 
 
+def _title(bias: Tensor | None, input: Tensor, weight: Tensor) -> str:
+    if input.ndim != 2:
+        return "ViewBackward0"
+    return "MmBackward0" if bias is None else "AddmmBackward0"
+
+
+def _in_order(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor | None, ...]:
+    return bias, input, weight
+
+
+@titled(_title, _in_order)
 @autocasting
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: (..., in) by (out, in) to (..., out); a 1-d weight (in,) gives (...)."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, IndexRangeError, ShapeError
-from graphflow.functions.registry import asked_by, error
+from graphflow.functions.registry import asked_by, error, titled
 from graphflow.nn.functional.activation import log_softmax
 from graphflow.nn.functional.reduction import chosen, differ, reduced, sizes_differ
 from graphflow.tensor import Tensor
@@ -165,6 +165,7 @@ def _per_class(name: str, weight: Tensor, input: Tensor, dim: int) -> Tensor:
     return ops.reshape(weight, (-1, *(1,) * (input.ndim - dim - 1)))
 
 
+@titled("NllLossBackward0", lambda name, input, *_, **__: (input,))
 def _indexed(
     name: str,
     log_probabilities: Tensor,

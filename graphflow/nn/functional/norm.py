@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from graphflow.errors import ShapeError
 from graphflow.functions.arguments import fits, misfit
-from graphflow.functions.registry import error
+from graphflow.functions.registry import error, titled
 from graphflow.nn.functional.precision import widened
 from graphflow.nn.functional.reduction import sizes_differ
 from graphflow.tensor import Tensor
@@ -17,6 +17,7 @@ __all__ = ["group_norm", "layer_norm", "rms_norm"]
 _EPS = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
+@titled("NativeLayerNormBackward0")
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -51,6 +52,7 @@ def rms_norm(
     return _affine(x * (square + (_EPS[x.dtype.name] if eps is None else eps)).rsqrt(), weight, None, input)
 
 
+@titled("NativeGroupNormBackward0")
 def group_norm(
     input: Tensor,
     num_groups: int,

@@ -11,7 +11,7 @@ from graphflow import functions as ops
 from graphflow.dtypes import float32
 from graphflow.errors import ShapeError
 from graphflow.functions.common import at_least, pinned
-from graphflow.functions.registry import error
+from graphflow.functions.registry import error, titled
 from graphflow.functions.window import filled, peak_of, position_of_peak, steps, window_count, windows
 from graphflow.nn.functional.spatial import Extent, Ints, batched, in_single, ints, same_dtype, sizes_text
 from graphflow.tensor import Tensor
@@ -142,6 +142,7 @@ def max_pool1d(
     )
 
 
+@titled("MaxPool2DWithIndicesBackward0")
 def max_pool2d(
     input: Tensor,
     kernel_size: Numbers,
@@ -265,6 +266,7 @@ def avg_pool1d(
     return _avg_pool("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
+@titled("AvgPool2DBackward0")
 def avg_pool2d(
     input: Tensor,
     kernel_size: Numbers,

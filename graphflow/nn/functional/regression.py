@@ -8,7 +8,7 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import DTypeError, ShapeError
-from graphflow.functions.registry import error, user_level
+from graphflow.functions.registry import error, titled, user_level
 from graphflow.nn.functional.reduction import (
     as_number,
     chosen,
@@ -26,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@titled("MseLossBackward0")
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -61,6 +62,7 @@ def l1_loss(
     return _weighted("l1_loss", (input - as_number(target, input)).abs(), weight, reduction)
 
 
+@titled("SmoothL1LossBackward0")
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -88,6 +90,7 @@ def smooth_l1_loss(
     return reduced(ops.where(distance < beta, near, distance - 0.5 * beta), reduction)
 
 
+@titled("HuberLossBackward0")
 def huber_loss(
     input: Tensor,
     target: Tensor,
