@@ -25,7 +25,9 @@ class Engine:
     def __init__(self, graph: Graph, join: bool = True):
         self.graph = graph
         self.compiled = pipeline.compile_graph(graph, cache.compile, join)
-        self.executor = Executor(self.compiled.program)
+        changed = {number for number, _ in graph.updates}
+        unwritten = [n for n in range(len(graph.states)) if n not in changed]
+        self.executor = Executor(self.compiled.program, unwritten)
         self.status = np.zeros(2, np.int64)
         self.checks = self.compiled.layout.checks
         self._bounds = unproved(self.compiled.fused.graph)

@@ -18,7 +18,7 @@ from graphflow.compiler import ir
 from graphflow.compiler.ir import OPS, Node, Op
 from graphflow.dtypes import bool_
 from graphflow.errors import GradientError
-from graphflow.memory import SAVED, Storage, save
+from graphflow.memory import SAVED, Storage, retains_still, save
 from graphflow.modes import MODE
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def overwrite(self: Tensor, value: Tensor, where: Callable[[], str]) -> None:
 def hold(owner: Tensor, node: Node) -> None:
     """Gives a handle whose memory was just changed the history of what it holds now."""
     assert owner._array is not None
+    retains_still(owner, owner._node, node)
     owner._node, owner._node_version = node, owner._storage.version
     owner._requires_grad, owner._leaf = True, False
     save(node, owner._array, owner._storage)

@@ -77,6 +77,18 @@ _KEPT: weakref.WeakSet[Node] = weakref.WeakSet()  # values that follow from the 
 _RECOMPUTED: weakref.WeakSet[Node] = weakref.WeakSet()  # operations that are done again for their value
 
 
+# The handles whose ``.grad`` backward fills although they aren't leaves, by what they hold.
+RETAINED: weakref.WeakKeyDictionary[Node, weakref.ref[Tensor]] = weakref.WeakKeyDictionary()
+
+
+def retains_still(handle: Tensor, before: Node | None, now: Node) -> None:
+    """After a change in place: a handle that keeps its gradient keeps that of what it holds now."""
+    kept = RETAINED.get(before) if before is not None and RETAINED else None
+    if kept is not None and kept() is handle and before is not None:
+        del RETAINED[before]
+        RETAINED[now] = kept
+
+
 def save(node: Node, array: np.ndarray, storage: Storage) -> None:
     """Keeps the value of an operation just recorded, and those it was made from, until `release`."""
     saved = SAVED.get(node)

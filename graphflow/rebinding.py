@@ -13,7 +13,7 @@ from graphflow.compiler.ir import OPS, Node
 from graphflow.compiler.location import where_called
 from graphflow.compiler.trace import Trace
 from graphflow.errors import GradientError, TraceError
-from graphflow.memory import Storage, leaves_of
+from graphflow.memory import Storage, leaves_of, retains_still
 from graphflow.modes import MODE
 
 if TYPE_CHECKING:
@@ -41,18 +41,21 @@ def assign(self: Tensor, value: Tensor, trace: Trace, cut: bool = False) -> None
     before = self._traced_node(trace) if ends else None
     if self._alias is not None:
         _assign_through(self, self._alias, value, node, trace)
-    self._node = _cut_off(self, node) if cut else node
+    held, self._node = self._node, _cut_off(self, node) if cut else node
     if cut and self._requires_grad:
         leaves_of(trace)[self._node] = self
     elif value._requires_grad and not cut:
         self._requires_grad, self._leaf = True, False
     elif before is not None:
         self._node = OPS["where"](*histories.ended(before, node))
+    retains_still(self, held, self._node)
 
 
 def _assign_state(self: Tensor, value: Tensor, node: Node, trace: Trace, cut: bool) -> None:
     """`assign` to a tensor that was there before the trace, and will be afterwards."""
     self._traced_node(trace)
+    if self._array is not None and not self._array.flags.writeable:
+        raise GradientError(aliasing.unwritable(self._array) + where_called())
     if value._requires_grad and not cut:
         raise GradientError(
             "a value that carries a gradient is written into a tensor that outlives the compiled function; "

@@ -219,11 +219,114 @@ def test_shapes_change_in_place() -> None:
     with pytest.raises(RuntimeError, match=LEAF):
         leaf.t_()
     made = leaf * 2
-    with pytest.raises(GradientError, match=r"use x = x\.t\(\)"):
+    with gf.no_grad(), pytest.raises(GradientError, match=r"use x = x\.t\(\)"):
         made.t_()
     assert made.detach_().requires_grad is False and made.is_leaf
     with pytest.raises(gf.errors.TraceError, match="inside a compiled function"):
         gf.compile(lambda t: t.t_())(x)
+
+
+def test_shapes_change_in_place_and_gradients_follow() -> None:
+    x = gf.arange(6.0).reshape(2, 3).clone().requires_grad_()
+    weights = gf.arange(6.0).reshape(3, 2)
+    y = x * 2
+    row = y[0]  # of the shape that y has now
+    assert y.t_() is y and y.shape == (3, 2)
+    y.mul_(weights)
+    assert row.tolist() == [0.0, 4.0, 16.0]
+    (y.sum() + row.sum()).backward()
+    assert x.grad is not None
+    np.testing.assert_array_equal(x.grad.numpy(), [[0.0, 8.0, 16.0], [2.0, 6.0, 10.0]])
+    x.grad = None
+    y = x * 1
+    view = y[:, 1]
+    view.unsqueeze_(0).mul_(3.0)
+    (y * y).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), 2 * x.detach().numpy() * np.array([1.0, 9.0, 1.0]))
+
+
+def test_a_retained_gradient_is_that_of_what_the_tensor_holds_at_the_end() -> None:
+    def f(x: gf.Tensor) -> gf.Tensor:
+        y = x * 2
+        y.retain_grad()
+        y.mul_(3)
+        y.sum().backward()
+        assert y.grad is not None
+        return y.grad
+
+    for function in (f, gf.compile(f)):
+        assert function(gf.ones(2, requires_grad=True)).tolist() == [1.0, 1.0]
+    y = gf.ones(2, 3, requires_grad=True) * 2
+    y.retain_grad()
+    (y.t_() * 3).sum().backward()
+    assert y.grad is not None and y.grad.tolist() == [[3.0, 3.0]] * 3
+
+
+def test_views_of_another_shape_than_their_owner_has_now() -> None:
+    for turn in (lambda base, part: part.t_(), lambda base, part: base.t_()):
+        base, w = gf.ones(3, 4), gf.full((1, 4), 3.0, requires_grad=True)
+        part = base[:2]
+        turn(base, part)
+        wide = w if base.shape == (3, 4) else w.t()
+        base.mul_(wide)
+        found = part if part.shape == (2, 4) else part.t()
+        (found * found * gf.arange(8.0).reshape(2, 4)).sum().backward()
+        assert w.grad is not None
+        assert w.grad.tolist() == [[24.0, 36.0, 48.0, 60.0]]
+
+
+def test_what_is_read_only_says_so_at_the_line_that_changes_it() -> None:
+    frozen = np.ones((2, 3))
+    frozen.flags.writeable = False
+    row = gf.ones(3)
+    for state, why in ((gf.as_tensor(frozen), "read-only"), (row.expand(2, 3), "single memory location")):
+        reading = gf.compile(lambda x, state=state: x + state)
+        for _ in range(2):
+            row.add_(1)
+            assert reading(gf.ones(2, 3)).tolist() == (1 + state.numpy()).tolist()
+
+        def change(x: gf.Tensor, state: gf.Tensor = state) -> gf.Tensor:
+            state.add_(x)
+            return state * 1
+
+        with pytest.raises(GradientError, match=rf"(?s){why}.*state\.add_\(x\)"):
+            gf.compile(change)(gf.ones(2, 3))
+
+
+def test_results_of_functions_that_copy_never_share() -> None:
+    functional = gf.nn.functional
+    image = gf.arange(4.0).reshape(1, 1, 2, 2)
+    forms = [
+        lambda t: functional.pad(t, (0, 0)),
+        lambda t: functional.pad(t, (-1, 0)),
+        lambda t: functional.pad(t, (0, 0), mode="replicate"),
+        lambda t: functional.pad(t, (0, 0, 0, 0), mode="circular"),
+        lambda t: functional.pixel_shuffle(t, 1),
+        lambda t: functional.pixel_unshuffle(t, 1),
+        lambda t: functional.channel_shuffle(t, 1),
+        lambda t: gf.linalg.matrix_power(t, 1),
+        lambda t: t[0, 0].diag(),
+    ]
+    for number, form in enumerate(forms):
+        given = (image[0] if number == 2 else image).clone()
+        kept = given.tolist()
+        form(given).zero_()
+        assert given.tolist() == kept
+        gf.compile(lambda t, form=form: form(t).add_(1))(given)
+        assert given.tolist() == kept
+
+
+@pytest.mark.parametrize("same", ["expand", "expand_as", "broadcast_to"])
+def test_an_expansion_that_changes_nothing_carries_no_gradient_under_no_grad(same: str) -> None:
+    def f(x: gf.Tensor) -> gf.Tensor:
+        with gf.no_grad():
+            seen = x.expand_as(x) if same == "expand_as" else getattr(x, same)((2, 3))
+        return (x * seen).sum()
+
+    for function in (f, gf.compile(f)):
+        x = gf.full((2, 3), 5.0, requires_grad=True)
+        function(x).backward()
+        assert x.grad is not None and x.grad.tolist() == [[5.0] * 3] * 2
 
 
 def test_every_form_in_place() -> None:

@@ -14,7 +14,7 @@ from graphflow.compiler.ir import Node, Op
 from graphflow.compiler.passes.autodiff import vjp
 from graphflow.compiler.trace import Trace, current_trace, tracing
 from graphflow.errors import DTypeError, GradientError
-from graphflow.memory import SAVED, advance_epoch, leaves_of
+from graphflow.memory import RETAINED, SAVED, advance_epoch, leaves_of
 from graphflow.modes import no_grad
 from graphflow.replay import in_history
 from graphflow.tensor import Tensor, where_called
@@ -26,7 +26,6 @@ _NUMBERS = itertools.count()
 # Hooks of tensors that operations made; those of leaves stand on the leaf, whose node changes with its value.
 _HOOKS: weakref.WeakKeyDictionary[Node, Hooks] = weakref.WeakKeyDictionary()
 _EVER: set[bool] = set()  # not empty once there was a hook
-RETAINED: weakref.WeakKeyDictionary[Node, weakref.ref[Tensor]] = weakref.WeakKeyDictionary()
 
 
 class HookHandle:

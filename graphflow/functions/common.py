@@ -158,6 +158,12 @@ def copied(t: Tensor) -> Tensor:
     return apply(OPS["cast"], t, dtype=t.dtype)
 
 
+def unshared(t: Tensor, source: Tensor) -> Tensor:
+    """`t`, or a copy of it where it may lie in the memory of `source`."""
+    shares = t is source or t._alias is not None or (t._array is not None and t._storage is source._storage)
+    return copied(t) if shares else t
+
+
 def in_dtype(value: Operand, dtype: DType) -> Tensor:
     """An operand as a tensor of `dtype`."""
     return cast(value, dtype) if isinstance(value, Tensor) else scalar(value, dtype)

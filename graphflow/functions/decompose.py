@@ -25,6 +25,7 @@ from graphflow.functions.common import (
     reshaped,
     scalar,
     tensor_arg,
+    unshared,
 )
 from graphflow.functions.linalg import matmul
 from graphflow.functions.reduce import count_nonzero, reduced
@@ -413,7 +414,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
         n >>= 1
         a = matmul(a, a) if n else a
     if found is not None:
-        return found
+        return unshared(found, input)
     # The identity is still a function of the matrix, whose gradient is 0.
     eye = expanded(_identity(a.type_.shape[-1], a.dtype), a.type_.shape)
     always = apply(OPS["bitwise_or"], apply(OPS["eq"], a, a), apply(OPS["ne"], a, a))

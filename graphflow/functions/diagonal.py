@@ -13,6 +13,7 @@ from graphflow.functions.common import (
     Extent,
     as_dtype,
     cast,
+    copied,
     dim_arg,
     new_shape_args,
     of_array,
@@ -90,11 +91,11 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
 
 @public()
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The diagonal of a matrix, or the matrix with a vector as its diagonal."""
+    """The diagonal of a matrix, in memory of its own, or the matrix with a vector as its diagonal."""
     t = tensor_arg(input, "diag")
     if t.ndim not in (1, 2):
         raise error(ShapeError, "diag", f"expects a vector or a matrix, got {t.type_}")
-    return diag_embed(t, diagonal) if t.ndim == 1 else _diagonal_of(t, diagonal)
+    return diag_embed(t, diagonal) if t.ndim == 1 else copied(_diagonal_of(t, diagonal))
 
 
 _diagonal_of = diagonal

@@ -16,7 +16,6 @@ from graphflow.functions.common import (
     copied,
     dim_arg,
     dims_arg,
-    expanded,
     infer_size,
     is_one,
     reshaped,
@@ -246,7 +245,7 @@ def expand(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
 
 def _new_view(t: Tensor, shape: Shape) -> Tensor:
     """`t` expanded; a handle of its own even if that changes nothing."""
-    return apply(OPS["expand"], t, shape=shape) if t._array is not None else expanded(t, shape)
+    return reshaped(t, shape) if t.type_.shape == shape else apply(OPS["expand"], t, shape=shape)
 
 
 @public(function=False, backward="ExpandBackward0")
@@ -266,7 +265,7 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """All tensors expanded to their common shape."""
     found = [tensor_arg(t, "broadcast_tensors", "tensors") for t in tensors]
     shape = broadcast(*found)
-    return tuple(expanded(t, shape) for t in found)
+    return tuple(_new_view(t, shape) for t in found)
 
 
 @public(function=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,19 +60,25 @@ class _Kept:
 
 @dataclass(frozen=True, eq=False)
 class _States:
-    """State arrays that were checked, their addresses, and (original, copy) of those that need copying."""
+    """State arrays that were checked, their addresses, and of those that need copying the original, the copy
+    and whether it is written.
+    """
 
     arrays: tuple[np.ndarray, ...]
     addresses: list[int]
-    copies: list[tuple[np.ndarray, np.ndarray]]
+    copies: list[tuple[np.ndarray, np.ndarray, bool]]
 
 
 class Executor:
-    """Runs a Program. Any number of Python threads may use one Executor, or several, at the same time."""
+    """Runs a Program. Any number of Python threads may use one Executor, or several, at the same time.
 
-    def __init__(self, program: Program):
+    `unwritten` are the positions of states that no kernel writes; those may be read-only.
+    """
+
+    def __init__(self, program: Program, unwritten: Collection[int] = ()):
         validate(program)
         self.program = program
+        self._unwritten = frozenset(unwritten)
         self._codes = loader.load((k.digest, k.symbol, k.object_code) for k in program.kernels)
         self._layout = Layout(program, [code.address for code in self._codes])
         self._kept: OrderedDict[tuple[int, ...], _Kept] = OrderedDict()
@@ -261,17 +267,18 @@ class Executor:
             return bound
         addresses = []
         copies = []
-        for array, index in zip(arrays, program.states, strict=True):
+        for number, (array, index) in enumerate(zip(arrays, program.states, strict=True)):
             _check_array(program, index, array)
             buffer = program.buffers[index]
-            if not array.flags.writeable:
+            written = number not in self._unwritten
+            if written and not array.flags.writeable:
                 raise ValueError(f"{program.name}: state {buffer.name!r} is read-only")
             if array.shape != buffer.shape and not self._symbolic_states:
                 problem = f"has the shape {array.shape}; it must have {buffer.shape}"
                 raise ShapeError(f"{program.name}: state {buffer.name!r} {problem}")
             if not _is_usable(array):
                 copy = np.array(array, order="C")
-                copies.append((array, copy))
+                copies.append((array, copy, written))
                 array = copy
             addresses.append(address_of(array))
         bound = _States(arrays, addresses, copies)
@@ -369,5 +376,6 @@ def _is_usable(array: np.ndarray) -> bool:
 
 
 def _copy_back(bound: _States) -> None:
-    for original, copy in bound.copies:
-        original[...] = copy
+    for original, copy, written in bound.copies:
+        if written:
+            original[...] = copy

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphflow.dims import product
 from graphflow.errors import DTypeError, ShapeError
-from graphflow.functions.common import at_least, pinned, reshaped, tensor_arg
+from graphflow.functions.common import at_least, pinned, reshaped, tensor_arg, unshared
 from graphflow.functions.registry import error
 from graphflow.functions.window import cropped, filled, overlap_add, window_count, windows
 from graphflow.nn.functional.spatial import Extent, ints, quotient, sizes_text
@@ -130,7 +130,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     n = len(lead)
     split = reshaped(t, (*lead, rest, r, r, height, width))
     order = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return reshaped(split.permute(*order), (*lead, rest, height * r, width * r))
+    return unshared(reshaped(split.permute(*order), (*lead, rest, height * r, width * r)), t)
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
@@ -151,7 +151,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     n = len(lead)
     split = reshaped(t, (*lead, channels, rows, r, columns, r))
     order = (*range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return reshaped(split.permute(*order), (*lead, channels * (r * r), rows, columns))
+    return unshared(reshaped(split.permute(*order), (*lead, channels * (r * r), rows, columns)), t)
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
@@ -168,4 +168,4 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
             f"number of channels must be divisible by groups. Got {channels} channels and {g} groups.",
         )  # fmt: skip
     split = reshaped(t, (batch, g, own, *rest)).transpose(1, 2)
-    return reshaped(split, t.type_.shape)
+    return unshared(reshaped(split, t.type_.shape), t)

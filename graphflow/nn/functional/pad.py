@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphflow.errors import DTypeError, ShapeError
-from graphflow.functions.common import at_least, tensor_arg
+from graphflow.functions.common import at_least, tensor_arg, unshared
 from graphflow.functions.registry import error
 from graphflow.functions.window import cropped, filled, reflected, replicated, wrapped
 from graphflow.nn.functional.spatial import sizes_text
@@ -49,7 +49,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
                 "which is invalid",
             )  # fmt: skip
     if mode == "constant":
-        return filled(t, pairs, 0 if value is None else value)
+        return unshared(filled(t, pairs, 0 if value is None else value), t)
     return _border(t, pairs, len(widths) // 2, mode, value)
 
 
@@ -69,6 +69,7 @@ def _border(t: Tensor, pairs: list[tuple[int, int]], count: int, mode: str, valu
             f"2D and 3D tensors, two for 3D and 4D, three for 4D and 5D; got {2 * count} numbers for "
             f"{t.type_}",
         )  # fmt: skip
+    given = t
     if mode == "circular":
         t = cropped(t, pairs)
     for axis in range(t.ndim):
@@ -83,4 +84,4 @@ def _border(t: Tensor, pairs: list[tuple[int, int]], count: int, mode: str, valu
                 f"got dimension {axis} of {sizes_text(t.type_.shape)}",
             )  # fmt: skip
         t = _MODES[mode](t, axis, low, high)
-    return t if mode == "circular" else cropped(t, pairs)
+    return unshared(t if mode == "circular" else cropped(t, pairs), given)
