@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ _IDS = itertools.count()
 
 @dataclass(frozen=True)
 class Hook:
-    """One registered function; `with_kwargs` hands it the call's keyword arguments too."""
+    """One registered function; `with_kwargs` hands it the call's keyword arguments too, and `always` calls it
+    after errors, too.
+    """
 
     function: Callable[..., Any]
     with_kwargs: bool
+    always: bool = False
 
 
 Hooks = OrderedDict[int, Hook]
@@ -68,11 +72,35 @@ def run_before(hooks: Hooks, module: Any, args: tuple[Any, ...], kwargs: dict[st
     return args, kwargs
 
 
-def run_after(hooks: Hooks, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-    """The result of forward after every hook has had its say."""
-    for hook in tuple(hooks.values()):
-        given = (module, args, kwargs, result) if hook.with_kwargs else (module, args, result)
-        changed = hook.function(*given)
-        if changed is not None:
-            result = changed
+def run_around(
+    hooks: Hooks, module: Any, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """The result of forward after every hook has had its say. When forward or a hook raises, those of the
+    hooks that are always called and weren't yet still are; an error of theirs is only warned of.
+    """
+    result = None
+    waiting = list(hooks.values())
+    try:
+        result = forward(*args, **kwargs)
+        while waiting:
+            changed = _told(waiting.pop(0), module, args, kwargs, result)
+            if changed is not None:
+                result = changed
+    except Exception:
+        for hook in waiting:
+            if hook.always:
+                try:
+                    _told(hook, module, args, kwargs, result)
+                except Exception as problem:
+                    warnings.warn(
+                        "module forward hook with ``always_call=True`` raised an exception that was silenced "
+                        f"as another error was raised in forward: {problem}",
+                        stacklevel=2,
+                    )
+        raise
     return result
+
+
+def _told(hook: Hook, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    given = (module, args, kwargs, result) if hook.with_kwargs else (module, args, result)
+    return hook.function(*given)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
 from graphflow.api import compile
 from graphflow.nn.backward import Passage
 from graphflow.nn.facts import plain
-from graphflow.nn.hooks import Hook, Hooks, RemovableHandle, run_after, run_before
+from graphflow.nn.hooks import Hook, Hooks, RemovableHandle, run_around, run_before
 from graphflow.nn.mistakes import complain, without_forward
 from graphflow.nn.parameter import Buffer, Parameter
 from graphflow.nn.placement import Placed
 from graphflow.nn.printing import bracketed, indented
-from graphflow.nn.state import IncompatibleKeys, collect, load
+from graphflow.nn.state import Stored
 from graphflow.tensor import Tensor, advance_epoch, depends_on, no_grad
 
 __all__ = ["Module"]
@@ -25,7 +25,7 @@ Named = TypeVar("Named")
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
-class Module(Placed):
+class Module(Placed, Stored):
     """Base class of all layers and networks.
 
     A subclass calls ``super().__init__()``, assigns parameters and submodules to attributes, and defines
@@ -45,6 +45,7 @@ class Module(Placed):
         put("_modules", OrderedDict())
         for hooks in ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks"):
             put(hooks, OrderedDict())
+        put("_state_hooks", {})
         put("_mode", _Mode(self))
         put("_compiled", None)
 
@@ -72,7 +73,6 @@ class Module(Placed):
         object.__setattr__(self, "_compiled", compile(self._run, **options))
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
-        forward = getattr(self, "forward", None) or without_forward(self)
         depends_on(self._mode, self._mode.read)
         self._observed()
         if self._forward_pre_hooks:
@@ -81,14 +81,19 @@ class Module(Placed):
         if self._backward_hooks or self._backward_pre_hooks:
             passage = Passage(self, self._backward_pre_hooks, self._backward_hooks)
             args = passage.inputs(args)
+        if self._forward_hooks:
+            result = run_around(self._forward_hooks, self, self._forwarded, args, kwargs)
+        else:
+            result = self._forwarded(*args, **kwargs)
+        return result if passage is None else passage.outputs(result)
+
+    def _forwarded(self, *args: Any, **kwargs: Any) -> Any:
+        forward = getattr(self, "forward", None) or without_forward(self)
         try:
-            result = forward(*args, **kwargs)
+            return forward(*args, **kwargs)
         except Exception as problem:
             complain(self, forward, args, kwargs, problem)
             raise
-        if self._forward_hooks:
-            result = run_after(self._forward_hooks, self, args, kwargs, result)
-        return result if passage is None else passage.outputs(result)
 
     def _static_facts(self) -> Hashable:
         """What a trace of this module took from it besides its mode and its tensors' values, as (what, value)
@@ -117,12 +122,17 @@ class Module(Placed):
         return RemovableHandle(self._forward_pre_hooks, Hook(hook, with_kwargs), prepend)
 
     def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
     ) -> RemovableHandle:
         """Calls ``hook(module, args, output)`` after forward; what it returns, unless None, replaces the
-        output.
+        output. With `always_call` also, the output being None, when forward raises.
         """
-        return RemovableHandle(self._forward_hooks, Hook(hook, with_kwargs), prepend)
+        return RemovableHandle(self._forward_hooks, Hook(hook, with_kwargs, always_call), prepend)
 
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Calls ``hook(module, grad_input, grad_output)`` when the gradients of the inputs are computed: two
@@ -397,24 +407,6 @@ class Module(Placed):
 
     # -------------------------------------------------------------------------------- state
 
-    def state_dict(
-        self, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
-    ) -> dict[str, Any]:
-        """Every parameter and persistent buffer by dotted name, sharing memory with the module."""
-        return collect(self, destination, prefix, keep_vars)
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> IncompatibleKeys:
-        """Copies values (tensors or arrays) into this module; StateDictError lists everything that doesn't
-        fit.
-
-        With ``strict=False`` missing and unexpected names are returned instead. With `assign` the values
-        themselves become the module's, in their dtypes; optimizers have to be made afterwards. Nothing is
-        changed when it fails.
-        """
-        return load(self, state_dict, strict, assign)
-
     def train(self: Self, mode: bool = True) -> Self:
         """Sets training mode here and below: dropout drops."""
         if not isinstance(mode, bool):
@@ -442,8 +434,8 @@ class Module(Placed):
                 with no_grad():
                     parameter.grad.zero_()
 
-    def _convert(self: Self, change: Callable[[Tensor], Tensor]) -> Self:
-        for tensor in (*self.parameters(), *self.buffers()):
+    def _convert(self: Self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        for tensor in (*self.parameters(recurse), *self.buffers(recurse)):
             grad, tensor.grad = tensor.grad, None
             tensor.data = change(tensor.data)
             tensor.grad = None if grad is None else change(grad.detach())

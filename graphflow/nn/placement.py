@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from graphflow.dtypes import DType, as_dtype
+from graphflow.functions import empty_like
 from graphflow.tensor import Tensor
 
 Self = TypeVar("Self", bound="Placed")
@@ -14,7 +15,7 @@ Self = TypeVar("Self", bound="Placed")
 class Placed:
     """What Module has of ``to`` and its short forms."""
 
-    def _convert(self: Self, change: Callable[[Tensor], Tensor]) -> Self:
+    def _convert(self: Self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         raise NotImplementedError
 
     def to(self: Self, *args: Any, **kwargs: Any) -> Self:
@@ -27,6 +28,16 @@ class Placed:
         return self._convert(
             lambda t: t.to(device=device, dtype=dtype if t.dtype.is_floating_point else None)
         )
+
+    def to_empty(self: Self, *, device: Any, recurse: bool = True) -> Self:
+        """Moves to a device without the elements, which are still to be filled; with ``recurse=False``
+        without the modules below.
+        """
+        return self._convert(lambda t: empty_like(t, device=device), recurse)
+
+    def share_memory(self: Self) -> Self:
+        """The module as it is: threads share its tensors."""
+        return self
 
     def type(self: Self, dst_type: Any) -> Self:
         """Converts every parameter and buffer to a dtype."""
