@@ -107,7 +107,9 @@ class Variant:
         arrays: list[Any] = [h._array for h in handles]
         changing = [arrays[i] for i in self._changing]
         bases = [a.base for a in changing if a.base is not None]
-        self._epoch = epoch()
+        # What the trace itself changed, as an optimizer splits its counters, is compared at the next call.
+        first = self._epoch < 0
+        self._epoch = -1 if first and self._state_mismatch() is not None else epoch()
         self._bound = Binding(
             tuple(grads),
             tuple(handles),

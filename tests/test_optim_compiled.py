@@ -182,3 +182,29 @@ def test_users_own_optimizers_trace_too() -> None:
     step()
     assert p.item() == 0.25
     assert len(step.variants) == 1
+
+
+@pytest.mark.parametrize("kind", [optim.Adam, optim.RMSprop, optim.Adagrad])
+def test_parameters_that_are_frozen_for_some_steps_and_then_thawed(kind: Any) -> None:
+    found = []
+    for life in (lambda f: f, gf.compile):
+        first, second = (gf.full((1,), v, dtype=gf.float64, requires_grad=True) for v in (1.0, 2.0))
+        optimizer = kind([first, second], lr=0.1)
+
+        @life
+        def step(x: Any, optimizer: Any = optimizer, first: Any = first, second: Any = second) -> Any:
+            loss = ((first * x) ** 2 + (second * x) ** 3).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        losses = []
+        for number in range(9):
+            first.requires_grad = not 3 <= number < 6
+            losses.append(step(gf.ones(1, dtype=gf.float64)).item())
+        steps = [float(state["step"]) for state in optimizer.state_dict()["state"].values()]
+        found.append((losses, steps))
+    (eager, counted), (compiled, counted_too) = found
+    np.testing.assert_allclose(compiled, eager, rtol=1e-12)
+    assert counted == counted_too == [6.0, 9.0]
