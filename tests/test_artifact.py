@@ -158,7 +158,7 @@ def test_unsound_graphs_and_double_names_are_not_written(tmp_path: Path) -> None
 def test_any_byte_altered_is_noticed(path: Path) -> None:
     original = path.read_bytes()
     for position in range(len(original)):
-        for mask in (1 << position % 8, 0xFF):
+        for mask in (1 << position % 8, 0xFF)[: 2 if position % 8 == 0 else 1]:
             path.write_bytes(
                 original[:position] + bytes([original[position] ^ mask]) + original[position + 1 :]
             )

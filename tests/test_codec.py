@@ -105,12 +105,12 @@ def test_the_same_graph_gives_the_same_data() -> None:
 
 def test_a_long_chain() -> None:
     node = x = f32("x", 4)
-    for _ in range(50_000):
+    for _ in range(20_000):
         node = OPS["tanh"](node)
     start = time.process_time()
     again = decode(encode(Graph("g", (x,), (), (node,))))
     assert time.process_time() - start < 10
-    assert len(again.nodes()) == 50_001
+    assert len(again.nodes()) == 20_001
 
 
 def test_an_integer_beyond_64_bits_has_no_room() -> None:
@@ -152,14 +152,14 @@ def accepted_only_if_canonical(data: Any) -> None:
 
 
 def test_any_part_replaced_by_anything() -> None:
-    original = encode(rich())
-    count = sum(1 for _ in places(original))
-    for number in range(count):
+    data = encode(rich())
+    for container, key in list(places(data)):
+        kept = container[key]
         for junk in JUNK:
-            data = copy.deepcopy(original)
-            container, key = list(places(data))[number]
-            container[key] = junk
+            container[key] = copy.deepcopy(junk)
             accepted_only_if_canonical(data)
+        container[key] = kept
+    assert data == encode(rich())
 
 
 def test_any_part_left_out_or_doubled() -> None:

@@ -10,7 +10,7 @@ from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, equal
 from graphflow.compiler.ops.cumulative import require_row
 from graphflow.compiler.ops.family import Routine, require_same
 from graphflow.dims import Dim
-from graphflow.dtypes import ALL, int64
+from graphflow.dtypes import ALL, float32, int64
 from graphflow.errors import DTypeError, ShapeError
 
 # ---------------------------------------------------------------------------------------------- argsort
@@ -83,7 +83,9 @@ while width < n:
 def _argsort_samples(rng: np.random.Generator) -> list[Sample]:
     found = []
     for dtype in ALL:
-        for shape in ((3, 5), (70,), (2, 1), (0, 3), (2, 0), (2, 2, 33)):
+        # Each is a kernel of its own, and slow to compile; where nothing is to be sorted, types are alike.
+        edges = ((2, 1), (0, 3), (2, 0), (2, 2, 33)) if dtype in (float32, int64) else ()
+        for shape in ((3, 5), (70,), *edges):
             values = (rng.integers(0, 9, shape) * 0.5).astype(dtype.numpy)
             if dtype.kind == "float" and dtype.itemsize > 2 and values.size > 9:
                 values.flat[::7] = np.nan
