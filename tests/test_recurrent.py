@@ -237,3 +237,16 @@ def test_mistakes() -> None:
     ):
         with pytest.raises(kind, match=told):
             call()
+
+
+def test_what_pytorch_refuses_is_refused() -> None:
+    for kind in (nn.RNN, nn.GRU):
+        with pytest.raises(ValueError, match="only supported for LSTM"):
+            kind(3, 4, proj_size=2)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'size'"):
+            kind(3, 4, size=2)
+    for layer in (nn.RNN(3, 4), nn.LSTM(3, 4, bidirectional=True), nn.GRU(3, 4)):
+        for shape in ((0, 2, 3), (0, 3)):
+            with pytest.raises(ShapeError, match="sequence length to be larger than 0"):
+                layer(gf.zeros(shape))
+        assert tuple(layer(gf.zeros(5, 0, 3))[0].shape)[:2] == (5, 0)

@@ -87,6 +87,13 @@ def _require(name: str, what: str, tensor: Tensor, last: int, dims: Sequence[int
         )
 
 
+def _no_projection(name: str, other: dict[str, Any]) -> None:
+    if "proj_size" in other:
+        raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+    for argument in other:
+        raise TypeError(f"{name}.__init__() got an unexpected keyword argument {argument!r}")
+
+
 class _Recurrent(Module):
     """What layers and cells share: their weights, and how these start."""
 
@@ -190,11 +197,15 @@ class RNNBase(_Recurrent):
             return self._packed(input, hx)
         _tensor(input, name, "input")
         _require(name, "input", input, self.input_size, (2, 3))
-        batched = input.ndim == 3
+        given, batched = input, input.ndim == 3
         if not batched:
             input = ops.unsqueeze(input, 1)
         elif self.batch_first:
             input = ops.transpose(input, 0, 1)
+        if input.type_.shape[0] == 0:
+            raise ShapeError(
+                f"{name}: expected sequence length to be larger than 0, got {given.type_}{where_called()}"
+            )
         first = self._first(hx, input, batched)
         output, last = self._layers(input, first)
         if not batched:
@@ -318,7 +329,9 @@ class RNN(RNNBase):
         bidirectional: bool = False,
         device: Any = None,
         dtype: Any = None,
+        **other: Any,
     ):
+        _no_projection("RNN", other)
         _activation(nonlinearity)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
@@ -359,7 +372,9 @@ class GRU(RNNBase):
         bidirectional: bool = False,
         device: Any = None,
         dtype: Any = None,
+        **other: Any,
     ):
+        _no_projection("GRU", other)
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
         )
