@@ -22,7 +22,7 @@ from graphflow.compiler.location import current_asked, user_loc, where_called
 from graphflow.compiler.trace import Trace, current_trace, leak
 from graphflow.dims import Dim
 from graphflow.dtypes import DType
-from graphflow.errors import GradientError, IndexRangeError, TraceError
+from graphflow.errors import DTypeError, GradientError, IndexRangeError, TraceError
 from graphflow.gradfn import GRAD_FN_NAMES, GradFn, Named, Size
 from graphflow.interop import Interop, numbers
 from graphflow.memory import (
@@ -156,12 +156,17 @@ class Tensor(Interop):
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Sets ``requires_grad`` in place."""
+        if not isinstance(requires_grad, (bool, int, np.bool_)):
+            given = type(requires_grad).__name__
+            raise DTypeError(f"requires_grad_: takes True or False, not {given}{where_called()}")
         if requires_grad and not self.dtype.is_floating_point:
             raise GradientError(
-                f"only floating point tensors can require gradients, this one is {self.dtype}"
+                f"only floating point tensors can require gradients, this one is {self.dtype}{where_called()}"
             )
         if not requires_grad and not self.is_leaf:
-            raise GradientError("requires_grad can only be turned off on leaf tensors; use .detach()")
+            raise GradientError(
+                f"requires_grad can only be turned off on leaf tensors; use .detach(){where_called()}"
+            )
         if requires_grad != self._requires_grad:
             self._requires_grad = requires_grad
             if self._array is not None:

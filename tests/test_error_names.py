@@ -262,3 +262,12 @@ def test_layers_say_what_is_wrong(kind: str) -> None:
             name = text.partition(":")[0]
             assert name in F.__all__ or name == kind or getattr(nn, name, None), text
             assert __file__ in text
+
+
+def test_requires_grad_takes_a_bool() -> None:
+    with pytest.raises(
+        TypeError, match=r"^requires_grad_: takes True or False, not str\n  at .*test_error_names"
+    ):
+        gf.ones(2).requires_grad_("no")
+    with pytest.raises(TypeError, match=r"^linalg.matrix_norm: argument 'ord' must be a number or a string"):
+        linalg.matrix_norm(x, y)

@@ -93,7 +93,7 @@ def vector_norm(
 
 @public(name="linalg.matrix_norm", function=False, method=False)
 def matrix_norm(
-    A: Tensor, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
+    A: Tensor, ord: float | str = "fro", dim: Any = (-2, -1), keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
     """The norm of matrices in two dimensions: 'fro', 'nuc', 1, -1, 2, -2, inf or -inf."""
     name = "linalg.matrix_norm"
@@ -147,7 +147,7 @@ def norm_(A: Tensor, ord: Any = None, dim: Any = None, keepdim: bool = False, *,
 
 
 @public(name="linalg.cond", function=False, method=False)
-def cond(A: Tensor, p: Any = None) -> Tensor:
+def cond(A: Tensor, p: float | str | None = None) -> Tensor:
     """The condition number: the norm times the inverse's norm, by default the ratio of the extreme singular
     values.
     """
