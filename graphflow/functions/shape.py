@@ -16,6 +16,7 @@ from graphflow.functions.common import (
     copied,
     dim_arg,
     dims_arg,
+    expanded,
     infer_size,
     is_one,
     reshaped,
@@ -262,10 +263,10 @@ def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
 
 @public(method=False, backward="ExpandBackward0")
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """All tensors expanded to their common shape."""
+    """All tensors expanded to their common shape; those of that shape themselves."""
     found = [tensor_arg(t, "broadcast_tensors", "tensors") for t in tensors]
     shape = broadcast(*found)
-    return tuple(_new_view(t, shape) for t in found)
+    return tuple(expanded(t, shape) for t in found)
 
 
 @public(function=False)
