@@ -210,3 +210,52 @@ def test_checks_may_be_left_out() -> None:
     finally:
         D.Distribution.set_default_validate_args(True)
     assert repr(D.Normal(gf.zeros(2), gf.ones(2))) == "Normal(loc: (2,), scale: (2,))"
+
+
+def test_normal_vectors() -> None:
+    rng = np.random.default_rng(8)
+    root = rng.standard_normal((2, 3, 3))
+    covariance = root @ root.swapaxes(1, 2) + 0.5 * np.eye(3)
+    loc, values = rng.standard_normal(3), rng.standard_normal((4, 2, 3))
+    other = [stats.multivariate_normal(loc, c) for c in covariance]
+    wanted = np.stack([o.logpdf(values[:, i]) for i, o in enumerate(other)], 1)
+    forms = {
+        "covariance_matrix": covariance,
+        "precision_matrix": np.linalg.inv(covariance),
+        "scale_tril": np.linalg.cholesky(covariance),
+    }
+    for name, matrix in forms.items():
+
+        def facts(at: gf.Tensor, matrix: gf.Tensor, value: gf.Tensor, name: str = name) -> list[gf.Tensor]:
+            d, single = (D.MultivariateNormal(at, **{name: m}) for m in (matrix, matrix[0]))
+            matrices = [d.covariance_matrix, d.precision_matrix, d.scale_tril]
+            kl = D.kl_divergence(d, D.MultivariateNormal(at + 1, gf.eye(3, dtype=gf.float64)))
+            return [*matrices, d.log_prob(value), d.entropy(), d.variance, kl, single.log_prob(value[:, 0])]
+
+        ahead = np.array([0.5 * (np.trace(c) + 3 - 3 - np.linalg.slogdet(c)[1]) for c in covariance])
+        expected = [*forms.values(), wanted, [o.entropy() for o in other], covariance.diagonal(0, 1, 2)]
+        for f in (facts, gf.compile(facts)):
+            found = f(gf.tensor(loc), gf.tensor(matrix), gf.tensor(values))
+            for a, b in zip(found, [*expected, ahead, wanted[:, 0]], strict=True):
+                np.testing.assert_allclose(a.numpy(), b, rtol=1e-8, atol=1e-10)
+    center = gf.tensor(loc, requires_grad=True)
+    d = D.MultivariateNormal(center, gf.tensor(covariance[0]))
+    gf.manual_seed(1)
+    drawn = d.rsample((20000,))
+    np.testing.assert_allclose(np.cov(drawn.detach().numpy().T), covariance[0], atol=0.3)
+    drawn.sum().backward()
+    np.testing.assert_allclose(center.grad, 20000)
+    assert not d.sample().requires_grad and d.sample((2, 5)).shape == (2, 5, 3)
+    for bad in (gf.ones(3, 3), -gf.eye(3), gf.tensor([[1.0, 0, 0], [1, 1, 0], [0, 0, 1]])):
+        with pytest.raises(ValueError, match="to satisfy the constraint PositiveDefinite"):
+            D.MultivariateNormal(gf.zeros(3), bad)
+    with pytest.raises(ValueError, match="LowerCholesky"):
+        D.MultivariateNormal(gf.zeros(3), scale_tril=gf.ones(3, 3))
+    with pytest.raises(ValueError, match="Exactly one"):
+        D.MultivariateNormal(gf.zeros(3))
+    with pytest.raises(ValueError, match="at least two-dimensional"):
+        D.MultivariateNormal(gf.zeros(3), gf.ones(3))
+    with pytest.raises(ValueError, match="for this loc"):
+        D.MultivariateNormal(gf.zeros(3), gf.eye(2))
+    with pytest.raises(ValueError, match="right-most size"):
+        d.log_prob(gf.zeros(2, dtype=gf.float64))

@@ -16,6 +16,7 @@ from graphflow.distributions.discrete import (
 from graphflow.distributions.distribution import Distribution
 from graphflow.distributions.independent import Independent
 from graphflow.distributions.kl import kl_divergence, register_kl
+from graphflow.distributions.multivariate import MultivariateNormal
 
 __all__ = [
     "Bernoulli",
@@ -28,6 +29,7 @@ __all__ = [
     "Laplace",
     "LogNormal",
     "Multinomial",
+    "MultivariateNormal",
     "Normal",
     "Poisson",
     "Uniform",

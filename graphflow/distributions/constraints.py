@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from graphflow import linalg
 from graphflow.tensor import Tensor
 
 
@@ -98,6 +99,27 @@ class RealVector(Constraint):
         return (value == value).all(dim=-1)
 
 
+class LowerCholesky(Constraint):
+    """Lower triangular matrices with a positive diagonal."""
+
+    event_dim = 2
+
+    def check(self, value: Tensor) -> Tensor:
+        lower = (value.tril() == value).all(dim=-1).all(dim=-1)
+        return lower & (value.diagonal(dim1=-2, dim2=-1) > 0).all(dim=-1)
+
+
+class PositiveDefinite(Constraint):
+    """Symmetric matrices with positive eigenvalues."""
+
+    event_dim = 2
+
+    def check(self, value: Tensor) -> Tensor:
+        close = (value - value.mT).abs() <= 1e-6 + 1e-5 * value.mT.abs()
+        symmetric = close.all(dim=-1).all(dim=-1)
+        return symmetric & (linalg.cholesky_ex(value).info == 0)
+
+
 interval = Interval
 integer_interval = IntegerInterval
 greater_than = GreaterThan
@@ -112,6 +134,8 @@ nonnegative = GreaterThanEq(0.0)
 unit_interval = Interval(0.0, 1.0)
 nonnegative_integer = NonnegativeInteger()
 simplex = Simplex()
+lower_cholesky = LowerCholesky()
+positive_definite = PositiveDefinite()
 
 __all__ = [
     "Constraint",
@@ -120,10 +144,12 @@ __all__ = [
     "greater_than_eq",
     "integer_interval",
     "interval",
+    "lower_cholesky",
     "multinomial",
     "nonnegative",
     "nonnegative_integer",
     "positive",
+    "positive_definite",
     "real",
     "real_vector",
     "simplex",

@@ -10,6 +10,7 @@ from graphflow.distributions.continuous import Exponential, Laplace, LogNormal, 
 from graphflow.distributions.discrete import Bernoulli, Binomial, Categorical, Geometric, Poisson
 from graphflow.distributions.distribution import Distribution
 from graphflow.distributions.independent import Independent
+from graphflow.distributions.multivariate import MultivariateNormal, solved
 from graphflow.nn.functional import softplus
 from graphflow.tensor import Tensor
 
@@ -47,6 +48,18 @@ def _normal(p: Normal, q: Normal) -> Tensor:
     ratio = (p.scale / q.scale) ** 2
     distance = ((p.loc - q.loc) / q.scale) ** 2
     return 0.5 * (ratio + distance - 1 - ratio.log())
+
+
+@register_kl(MultivariateNormal, MultivariateNormal)
+def _multivariate(p: MultivariateNormal, q: MultivariateNormal) -> Tensor:
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            "KL-divergence between two Multivariate Normals with different event shapes cannot be computed"
+        )
+    spread = (solved(q.scale_tril.unsqueeze(-3), p.scale_tril.mT) ** 2).sum(dim=-1).sum(dim=-1)
+    distance = (solved(q.scale_tril, p.loc - q.loc) ** 2).sum(dim=-1)
+    logs = [d.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1) for d in (p, q)]
+    return logs[1] - logs[0] + 0.5 * (spread + distance - p.event_shape[0])
 
 
 @register_kl(LogNormal, LogNormal)
