@@ -276,7 +276,7 @@ def test_lengths_may_be_symbolic_too(function) -> None:  # type: ignore[no-untyp
 
 @pytest.mark.parametrize(
     "options",
-    [{"stride": 2, "padding": 1}, {"stride": 3}, {"stride": 3, "dilation": 2}, {"stride": 2, "groups": 2}],
+    [{"stride": 3, "dilation": 2}, {"stride": 2, "padding": 1, "groups": 2}],
     ids=str,
 )
 def test_second_derivatives_of_strides_over_symbolic_lengths(options: dict[str, int]) -> None:
@@ -288,7 +288,7 @@ def test_second_derivatives_of_strides_over_symbolic_lengths(options: dict[str, 
         return (*first, *gf.autograd.grad((first[0] * x).sum() + (first[1] * w).sum(), [x, w]))
 
     compiled = gf.compile(step)
-    for length in (9, 7, 8, 6, 12):
+    for length in (9, 7, 6, 11):
         x = gf.tensor(RNG.standard_normal((length, 2, 2)), requires_grad=True)
         for ours, wanted in zip(compiled(x, w), step(x, w), strict=True):
             close(ours, wanted.detach().numpy())
