@@ -460,3 +460,17 @@ def test_a_number_is_no_gradient() -> None:
 def test_the_package_lists_its_public_names() -> None:
     assert {"tensor", "nn", "compile", "Tensor"} < set(dir(gf)) - {n for n in dir(gf) if n.startswith("_")}
     assert not {"interop", "traced", "captures"} & set(dir(gf))
+
+
+def test_a_buffer_that_a_compiled_function_replaces() -> None:
+    module = nn.Module()
+    module.register_buffer("mean", gf.zeros(()))
+
+    def replace(x: Any) -> Any:
+        module.mean = module.mean * 0.9 + x.mean() * 0.1
+        return x
+
+    f = gf.compile(replace)
+    f(gf.ones(2))
+    with pytest.raises(TraceError, match=r"change what is stored already in place, as with \.copy_\(\)"):
+        f(gf.ones(2))

@@ -351,5 +351,8 @@ def leak(node: Node | None, owner: Trace | None) -> str:
             f"a traced value of {name}{made} is changed in place inside the body of {trace.name}; make it a "
             "carry or an operand, and return its new value"
         )
-    instead = "return it from the function instead of storing it"
+    instead = (
+        "return it from the function instead of storing it, or change what is stored already in place, as "
+        "with .copy_()"
+    )
     return f"a traced value of {name}{made} is used outside of it; {instead}"
