@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +17,7 @@ def flatten_tree(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
         if node is None:
             return lambda values: None
         if isinstance(node, dict):
-            parts = {key: strip(node[key]) for key in node}
-            return lambda values: type(node)((key, build(values)) for key, build in parts.items())
+            return filling(node, {key: strip(node[key]) for key in node})
         if isinstance(node, tuple) and hasattr(node, "_fields"):
             builds = [strip(item) for item in node]
             return lambda values: type(node)(*(build(values) for build in builds))
@@ -29,6 +29,22 @@ def flatten_tree(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
         return lambda values: values[position]
 
     return leaves, strip(tree)
+
+
+def filling(
+    like: dict[Any, Any], parts: dict[Any, Callable[[Sequence[Any]], Any]]
+) -> Callable[[Sequence[Any]], Any]:
+    """What makes a dict like that one, of its class and with its default factory, out of the parts."""
+    empty = copy.copy(like)
+    empty.clear()
+
+    def build(values: Sequence[Any]) -> Any:
+        made = copy.copy(empty)
+        for key, part in parts.items():
+            made[key] = part(values)
+        return made
+
+    return build
 
 
 def map_tree(function: Callable[[Any], Any], tree: Any) -> Any:

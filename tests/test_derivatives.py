@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,16 @@ def test_jacobians_of_trees() -> None:
         assert found["a"][1]["w"].shape == (3, 2, 2, 2)
     jacobian, aux = gf.jacrev(lambda x: (x * 2, "aux"), has_aux=True)(gf.tensor(X))
     assert aux == "aux" and jacobian.shape == (3, 2, 3, 2)
+
+
+@pytest.mark.parametrize("empty", [{}, OrderedDict(), defaultdict(list), Counter()])
+def test_dicts_keep_their_class(empty: Any) -> None:
+    tree = empty.copy()
+    tree["a"], tree["b"] = gf.tensor(2.0), gf.tensor(3.0)
+    found = gf.grad(lambda t: t["a"] * t["b"])(tree)
+    assert type(found) is type(empty)
+    assert {key: value.item() for key, value in found.items()} == {"a": 3.0, "b": 2.0}
+    assert getattr(found, "default_factory", None) is getattr(empty, "default_factory", None)
 
 
 def test_second_derivatives_in_any_order() -> None:
