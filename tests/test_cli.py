@@ -128,7 +128,8 @@ def test_a_mistake_of_the_model_names_no_line_of_the_command(
     (place / "code.py").write_text(CODE.replace("Linear(2, 2)", "Linear(3, 2)"))
     assert main(["train", "job.toml"]) == 2
     err = capfd.readouterr().err
-    assert "operands: float32[batch, 2], float32[3, 2]" in err
+    assert "linear: input of shape (batch, 2) has 2 features in its last dimension" in err
+    assert "weight of shape (2, 3) takes 3" in err
     assert "\n  at " not in err
 
 
