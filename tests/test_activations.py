@@ -209,3 +209,12 @@ def test_activations_say_what_does_not_fit(call, error, message) -> None:  # typ
 )
 def test_activations_print_as_in_pytorch(module: nn.Module, printed: str) -> None:
     assert repr(module) == printed
+
+
+def test_in_place_keeps_the_dtype() -> None:
+    whole = gf.tensor([-4, 2])
+    for change in (F.leaky_relu_, F.elu_, lambda x: F.leaky_relu(x, inplace=True), nn.SiLU(inplace=True)):
+        with pytest.raises(gf.errors.DTypeError, match="float32 can't be put into the int64 tensor"):
+            change(whole)
+    assert whole.tolist() == [-4, 2]
+    assert F.relu_(whole) is whole and whole.tolist() == [0, 2]

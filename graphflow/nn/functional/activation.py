@@ -8,6 +8,7 @@ from typing import Any
 
 from graphflow import functions as ops
 from graphflow.errors import ShapeError
+from graphflow.functions.inplace import stored
 from graphflow.functions.registry import error, titled, user_level
 from graphflow.random import rand
 from graphflow.tensor import Tensor
@@ -21,8 +22,8 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def written(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
-    """`result`, which with `inplace` takes the input's place."""
-    return input.copy_(result) if inplace else result
+    """`result`, which with `inplace` takes the input's place; DTypeError where its dtype doesn't fit."""
+    return stored(input, result, "inplace") if inplace else result
 
 
 def tanh(input: Tensor) -> Tensor:
