@@ -197,3 +197,48 @@ def test_layers_print_as_pytorchs() -> None:
     assert list(nn.BatchNorm2d(4).state_dict()) == names
     with pytest.warns(UserWarning, match="has 2 channels"):
         nn.InstanceNorm1d(3)(gf.ones(1, 2, 4))
+
+
+class Centred(nn.Module):
+    """Running statistics as PyTorch programs often keep them: the buffer assigned anew."""
+
+    mean: gf.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", gf.zeros(2))
+        self.scale = nn.Parameter(gf.ones(2))
+
+    def forward(self, x: gf.Tensor) -> gf.Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+        return (x - self.mean) * self.scale
+
+
+def test_a_buffer_assigned_anew_outlives_the_compiled_call() -> None:
+    eager, compiled = Centred(), Centred()
+    buffer = compiled.mean
+    run = gf.compile(compiled)
+    for n in (3, 5, 3):
+        x = gf.randn(n, 2)
+        expected, found = eager(x), run(x)
+        expected.sum().backward()
+        found.sum().backward()
+        np.testing.assert_allclose(found.detach().numpy(), expected.detach().numpy(), rtol=1e-6)
+        np.testing.assert_allclose(compiled.mean.numpy(), eager.mean.numpy(), rtol=1e-6)
+    assert compiled.scale.grad is not None and eager.scale.grad is not None
+    np.testing.assert_allclose(compiled.scale.grad.numpy(), eager.scale.grad.numpy(), rtol=1e-5)
+    assert compiled.mean is buffer and list(compiled.state_dict()) == ["scale", "mean"]
+
+
+def test_a_buffer_takes_no_value_that_carries_a_gradient_or_is_of_another_shape() -> None:
+    layer = Centred()
+
+    @gf.compile
+    def spoilt(x: gf.Tensor) -> gf.Tensor:
+        layer.mean = x * layer.scale
+        return x
+
+    spoilt(gf.ones(2))
+    with pytest.raises(gf.errors.TraceError, match="copy_"):
+        layer(gf.ones(3, 2))

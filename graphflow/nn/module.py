@@ -14,7 +14,7 @@ from graphflow.nn.mistakes import complain, without_forward
 from graphflow.nn.parameter import Buffer, Parameter
 from graphflow.nn.placement import Placed
 from graphflow.nn.printing import bracketed, indented
-from graphflow.nn.state import Stored
+from graphflow.nn.state import Stored, kept_in_place
 from graphflow.tensor import Tensor, advance_epoch, depends_on, no_grad
 
 __all__ = ["Module"]
@@ -184,11 +184,7 @@ class Module(Placed, Stored):
                 )
             self._set_module(name, None)
         elif name in own["_buffers"]:
-            if value is not None and not isinstance(value, Tensor):
-                raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as buffer '{name}' (Tensor or None expected)"
-                )
-            self._set_buffer(name, value)
+            self._assign_buffer(name, value)
         elif name == "training":
             self._mode.write(bool(value))
         else:
@@ -270,6 +266,14 @@ class Module(Placed, Stored):
         else:
             self._non_persistent_buffers.add(name)
         self._set_buffer(name, tensor)
+
+    def _assign_buffer(self, name: str, value: Any) -> None:
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(
+                f"cannot assign '{type(value).__name__}' as buffer '{name}' (Tensor or None expected)"
+            )
+        if not kept_in_place(self._buffers[name], value):
+            self._set_buffer(name, value)
 
     def _set_buffer(self, name: str, tensor: Tensor | None) -> None:
         self._buffers[name] = tensor

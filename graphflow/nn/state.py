@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 EXTRA_STATE = "_extra_state"
 
 
+def kept_in_place(buffer: Tensor | None, value: Tensor | None) -> bool:
+    """Whether a buffer took over what was assigned in its place.
+
+    ``self.mean = 0.9 * self.mean + ...`` inside a compiled function has to outlive it: the value goes into
+    the buffer's memory, where a value of the same type fits that carries no gradient.
+    """
+    if buffer is None or value is None or not value.is_traced or buffer.is_traced:
+        return False
+    if value.requires_grad or value.type_ != buffer.type_:
+        return False
+    with no_grad():
+        buffer.copy_(value)
+    return True
+
+
 class StateDictError(GraphflowError, RuntimeError):
     """A state dictionary that doesn't fit the module; the message lists everything that differs."""
 
