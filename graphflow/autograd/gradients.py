@@ -46,6 +46,7 @@ def _backward(
     backward([self], [gradient], retain_graph, create_graph)
 
 
+_backward.__name__, _backward.__qualname__ = "backward", "Tensor.backward"  # as help() titles it
 Tensor.backward = _backward  # type: ignore[assignment,method-assign]
 
 
