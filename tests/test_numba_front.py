@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from graphflow.compiler.codegen import llvm, numba_front
+from graphflow.compiler.codegen import llvm, numba_front, vecmath
 from graphflow.compiler.codegen.numba_front import Function, compile_function, lower
 from graphflow.errors import CompileError
 
@@ -375,3 +376,9 @@ def test_kernels_compile_from_several_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(compile_function, functions))
     assert made == [compile_function(f) for f in functions]
+
+
+def test_every_module_that_makes_functions_is_part_of_the_fingerprint() -> None:
+    """Or machine code of an older formula would be taken from the cache."""
+    used = {n.rpartition(".")[2] for n in sys.modules if n.startswith("graphflow.compiler.codegen.vecmath")}
+    assert used and used == set(vecmath.SOURCES)

@@ -8,36 +8,28 @@ always inlined, so loops over them run at the full vector width. `docs/vecmath.m
 from __future__ import annotations
 
 import functools
+import importlib
+import pkgutil
 import re
 from collections.abc import Callable
 
 import llvmlite.ir as ll
 
+from graphflow.compiler import codegen
 from graphflow.compiler.codegen import (
     vecmath_exp,
     vecmath_gamma,
-    vecmath_half,
-    vecmath_helpers,
     vecmath_scalars,
     vecmath_special,
-    vecmath_tables,
-    vecmath_text,
     vecmath_trig,
 )
 from graphflow.compiler.codegen.vecmath_text import F32, F64, Code, Format, Maker, Value
 
-# The modules whose text decides what comes out, for digests.
-_MODULES = (
-    vecmath_exp,
-    vecmath_gamma,
-    vecmath_half,
-    vecmath_helpers,
-    vecmath_scalars,
-    vecmath_tables,
-    vecmath_text,
-    vecmath_trig,
-)
-SOURCES = ("vecmath", *(module.__name__.rpartition(".")[2] for module in _MODULES))
+# The modules whose text decides what comes out, for digests: this one and all that are named after it.
+_BESIDE = [module.name for module in pkgutil.iter_modules(codegen.__path__)]
+SOURCES = tuple(sorted(name for name in _BESIDE if name.startswith("vecmath")))
+for _name in SOURCES:  # some only declare functions that bodies may use
+    importlib.import_module(f"{codegen.__name__}.{_name}")
 
 _LLVM = {
     "floor": "floor",
