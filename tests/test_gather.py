@@ -17,7 +17,8 @@ from graphflow.compiler.ir import OPS, Node, TensorType, input_node
 from graphflow.compiler.spread import spread
 from graphflow.dims import Dim, evaluate
 from graphflow.runtime.program import BufferArg, SizeArg
-from tests.test_matmul_core import DTYPES, PACK, TARGETS, VARIANTS
+
+from test_matmul_core import DTYPES, PACK, TARGETS, VARIANTS
 
 N = Dim.symbol("n")
 

@@ -5,7 +5,7 @@
 An error is counted in units in the last place (ULP) of the exact result's format; a correctly rounded result
 has at most 0.5. float32 results are compared with NumPy's float64 functions, float64 results with NumPy's
 long double (a 64-bit significand on x86; where it has none, float64 isn't measured). Functions that are made
-of these are compared with mpmath's, which the `dev` extra installs.
+of these are compared with mpmath's, which the `test` extra installs.
 """
 
 from __future__ import annotations
