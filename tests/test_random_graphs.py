@@ -132,6 +132,11 @@ def test_every_op_takes_part() -> None:
     raise AssertionError(f"random graphs never hold the ops {never}")
 
 
+def test_an_index_that_nobody_looks_at_needs_no_status() -> None:
+    """A loop that gathers for a result nobody uses: the program has no state to report a bad index in."""
+    check_case(random_case(random.Random(20261866), 30), variant=20261866 % 4)
+
+
 def test_large_random_graphs_agree_with_the_evaluator() -> None:
     # Hypothesis prefers small graphs, which it can explain; these are as large as the generator makes them.
     for seed in range(EXAMPLES // 12):

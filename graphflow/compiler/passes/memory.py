@@ -75,8 +75,11 @@ class _Planner:
             outputs.append(self._buffer("output", root, f"out{number}"))
             self.buffer_of[strip_reshapes(root)] = outputs[-1]
         steps = self._steps(states)
-        if self.shared.status.buffer >= 0:
-            states.append(self.shared.status.buffer)
+        status = self.shared.status
+        if status.nodes:
+            states.append(status.buffer)
+        elif status.buffer >= 0:  # what would have looked at an index isn't computed after all
+            self.buffers[status.buffer] = replace(self.buffers[status.buffer], role="temp")
         return Layout(
             graph,
             tuple(steps),
