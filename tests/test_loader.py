@@ -336,20 +336,19 @@ def test_an_error_while_a_worker_starts_arrives_with_its_own_line() -> None:
 
 
 INTERRUPTED = """
-import sys, threading, time
-import graphflow as gf
+import os, time
 from graphflow.data import DataLoader, Dataset
 
 class Slow(Dataset):
     def __len__(self): return 9
     def __getitem__(self, index):
-        if index > 1: print("ready", flush=True); time.sleep(60)
+        if index > 1: os.write(1, b"ready\\n"); time.sleep(60)  # in one piece, whichever thread it is
         return index
 
 try:
     for batch in DataLoader(Slow(), 2, num_workers=2): pass
 except KeyboardInterrupt:
-    print("interrupted", flush=True)
+    os.write(1, b"interrupted\\n")
 left = iter(DataLoader(range(99), num_workers=2)); next(left)  # open at the end of the process
 """
 
@@ -363,5 +362,5 @@ def test_an_interrupt_ends_the_loop_and_the_process() -> None:
             rest, _ = process.communicate(timeout=30)
         finally:
             process.kill()
-    assert rest.endswith("interrupted\n")
+    assert "interrupted" in rest.splitlines()
     assert process.returncode == 0
