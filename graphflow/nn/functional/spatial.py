@@ -72,15 +72,3 @@ def quotient(size: Extent, factor: int, why: str) -> Extent | None:
     """``size / factor``, None if that isn't whole; where a symbol leaves it open, the symbol is fixed."""
     exact = divide(size, factor)
     return divide(pinned(size, why), factor) if exact is None else exact
-
-
-def channels_last(t: Tensor) -> Tensor:
-    """(N, C, ...) as (N, ..., C); a view."""
-    result: Tensor = t.permute(0, *range(2, t.ndim), 1)
-    return result
-
-
-def channels_first(t: Tensor) -> Tensor:
-    """(N, ..., C) as (N, C, ...), row-major in memory."""
-    result: Tensor = t.permute(0, t.ndim - 1, *range(1, t.ndim - 1)).contiguous()
-    return result
