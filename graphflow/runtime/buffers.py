@@ -77,6 +77,11 @@ class OutputPool:
         self._second: np.ndarray | None = None
         self._second_array, self._second_address = self._first_array, 0
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the pieces that the pool keeps."""
+        return self._first_array.nbytes + (0 if self._second is None else self._second_array.nbytes)
+
     def take(self) -> tuple[np.ndarray, int]:
         """An uninitialised array and its address."""
         if getrefcount(self._first) == _UNUSED:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -37,6 +38,17 @@ class Slab:
         self.size = size
         self.memory, self.address = aligned_bytes(max(size, 1))
         self.lock = ForkLock()
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes that an Instance has allocated for values: ``arena`` for temporary buffers, ``scratch`` of all
+    threads together, ``outputs`` with those kept to be handed out again.
+    """
+
+    arena: int
+    scratch: int
+    outputs: int
 
 
 class Instance:
@@ -79,7 +91,12 @@ class Instance:
         self._pack_states = _packer(self._pointers, inputs, states)
         self._pack_outputs = _packer(self._pointers, inputs + states, outputs)
         self._threads = 0
+        self._scratch = np.empty(0, np.uint8)
         self._run = native.native().run
+
+    def held(self) -> Held:
+        """What is allocated now; scratch memory is from the first run on, as the threads are known then."""
+        return Held(self.slab.size, self._scratch.nbytes, sum(pool.bytes for pool in self._outputs))
 
     def _told(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.values.items()) or "no symbols"
