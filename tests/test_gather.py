@@ -122,7 +122,7 @@ def test_windows_are_spread_over_the_image() -> None:
     places = spread(columns)
     assert places is not None and places.base is x and places.is_merged and places.reshapes == (columns,)
     assert places.dims == (((b, 16),), ((2, 8), (3, 2)), ((4, 1),))
-    assert places.runs_along(2) and not places.runs_along(1)
+    assert [places.run(d) for d in range(3)] == [1, 1, 4]
     assert places.turned.dims == (((b, 16),), ((4, 1),), ((2, 8), (3, 2)))
     # memory of its own has strides again
     assert spread(columns, {found}) == (found, 0, (((b, 24),), ((6, 4),), ((4, 1),)), ())

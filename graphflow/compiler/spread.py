@@ -32,9 +32,10 @@ class Spread(NamedTuple):
         """Whether strides alone don't say it."""
         return any(len(parts) > 1 for parts in self.dims)
 
-    def runs_along(self, d: int) -> bool:
-        """Whether neighbours along a dimension are neighbours in memory."""
-        return bool(self.dims[d]) and self.dims[d][-1][1] == 1
+    def run(self, d: int) -> Size:
+        """How many neighbours along a dimension are neighbours in memory, too."""
+        parts = self.dims[d]
+        return parts[-1][0] if parts and parts[-1][1] == 1 else 1
 
     @property
     def turned(self) -> Spread:

@@ -68,8 +68,8 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     if plan.nodes == (node,):
         strides = contiguous_strides(node.shape)
         row, column = strides[-2:]
-        if second.is_merged and second.runs_along(-2) and not second.runs_along(-1):
-            # The transpose of the right operand can be copied as it lies, and C takes any strides.
+        if second.is_merged and _longer(second.run(-2), second.run(-1)):
+            # The transpose of the right operand is copied in longer runs, and C takes any strides.
             first, second, m, n, row, column = second.turned, first.turned, n, m, column, row
         c = Operand(BufferArg(memory.buffer_of(node)), strides[:-2], (row, column))
         writes = (memory.buffer_of(node),)
@@ -79,6 +79,13 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     a, b = _operand(first, "a", node, memory), _operand(second, "b", node, memory)
     reads = (*reads, a.buffer.buffer, b.buffer.buffer)
     return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes)
+
+
+def _longer(one: Size, other: Size) -> bool:
+    """Whether a run is the longer one; one whose length is a symbol is taken for long."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one > other
+    return isinstance(other, int) and not isinstance(one, int)
 
 
 def _places(node: Node, batch: tuple[Size, ...], memory: Memory) -> Spread:
