@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from graphflow.compiler.ir import Graph
 from graphflow.compiler.location import Asked
 from graphflow.config import settings
 from graphflow.dims import evaluate
-from graphflow.runtime import cache, report
+from graphflow.runtime import cache, report, threads
 from graphflow.runtime.executor import Executor
 from graphflow.runtime.locks import ForkLock
 
@@ -24,7 +25,8 @@ class Engine:
 
     def __init__(self, graph: Graph, join: bool = True):
         self.graph = graph
-        self.compiled = pipeline.compile_graph(graph, cache.compile, join)
+        compile_all = functools.partial(cache.compile_all, threads=threads.compile_threads())
+        self.compiled = pipeline.compile_graph(graph, compile_all, join)
         changed = {number for number, _ in graph.updates}
         unwritten = [n for n in range(len(graph.states)) if n not in changed]
         self.executor = Executor(self.compiled.program, unwritten)

@@ -102,6 +102,46 @@ def test_a_failed_compilation_leaves_nothing(directory):
     assert os.listdir(directory) == [digest(1) + ".gfc"]
 
 
+def test_many_are_made_at_once_in_order_and_once(directory):
+    both = threading.Barrier(2, timeout=60)
+    made = []
+
+    def maker(number):
+        def make():
+            made.append(number)
+            if number < 2:
+                both.wait()  # passes only when two are being made at the same time
+            return b"%d" % number, {"n": number}
+
+        return make
+
+    for store in (Cache(directory), Cache(None)):
+        store.put(digest(5), b"5", {"n": 5})
+        numbers = [0, 1, 5, 2, 3, 2]
+        wanted = [(digest(n), maker(n)) for n in numbers]
+        assert store.compile_all(wanted, 2) == [(b"%d" % n, {"n": n}) for n in numbers]
+        assert sorted(made) == [0, 1, 2, 3] and store.status().compiled == 4
+        assert store.compile_all(wanted, 2) == [(b"%d" % n, {"n": n}) for n in numbers]
+        assert store.compile_all([], 2) == [] and len(made) == 4
+        made.clear()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_failure_among_many_is_raised_and_the_others_stay_or_wait(directory, threads):
+    store = Cache(directory)
+
+    def fail():
+        raise RuntimeError("no")
+
+    wanted = [(digest(n), fail if n == 1 else lambda: (b"x", {})) for n in range(6)]
+    with pytest.raises(RuntimeError, match="no"):
+        store.compile_all(wanted, threads)
+    assert store.get(digest(1)) is None and store.get(digest(0)) == (b"x", {})
+    assert not [t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    wanted[1] = wanted[0]
+    assert store.compile_all(wanted, threads) == [(b"x", {})] * 6
+
+
 def test_every_damaged_byte_and_every_cut_is_noticed(directory):
     store = Cache(directory)
     store.put(digest(1), b"machine code", {"name": "k"})

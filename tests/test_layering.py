@@ -121,6 +121,16 @@ def test_no_imports_inside_functions(path: Path) -> None:
                 )
 
 
+LAZY = ("graphflow.compiler.codegen.numba_front", "numba")  # too slow to import where nothing is compiled
+
+
+@every_source
+def test_what_is_slow_to_import_is_imported_by_its_loader_only(path: Path) -> None:
+    if module_name(path) != LAZY[0]:
+        for line, name in imports_of(path):
+            assert not any(inside(name, lazy) for lazy in LAZY), f"{path.relative_to(ROOT)}:{line} {name}"
+
+
 @every_source
 def test_no_pickle_and_no_evaluation(path: Path) -> None:
     for line, name in imports_of(path):

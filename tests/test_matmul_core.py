@@ -358,4 +358,4 @@ def test_symbolic_sizes(dtype: dtypes.DType) -> None:
 def test_object_code_stands_alone(variant: str, dtype: dtypes.DType) -> None:
     symbol, code = matmul.object_code(dtype, TARGETS[variant])
     assert llvm.undefined_symbols(code) <= {"memset", "memcpy"}
-    assert symbol == matmul.core(dtype, TARGETS[variant])[0]
+    assert symbol == matmul.symbol(dtype, TARGETS[variant])

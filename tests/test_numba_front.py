@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphflow.compiler.codegen import llvm, numba_front, vecmath
-from graphflow.compiler.codegen.numba_front import Function, compile_function, lower
+from graphflow.compiler.codegen import llvm, vecmath
+from graphflow.compiler.codegen.function import Function, symbol
+from graphflow.compiler.codegen.numba_front import compile_function, lower
 from graphflow.errors import CompileError
 
 CODES = {
@@ -159,23 +160,30 @@ def test_the_object_is_closed() -> None:
 
 
 def test_symbols_name_their_content() -> None:
-    assert numba_front.symbol(MAP).startswith("k_scale_")
-    assert numba_front.symbol(MAP) == compile_function(MAP)[0]
+    assert symbol(MAP).startswith("k_scale_")
+    assert symbol(MAP) == compile_function(MAP)[0]
     others = [
         Function(MAP.name, MAP.params, body=MAP.body + "\n"),
         Function(MAP.name, MAP.params, body=MAP.body.replace("2.0", "3.0")),
         Function(MAP.name, MAP.params, body=MAP.body, noalias=False),
         Function(MAP.name, (("x", "f64*"), *MAP.params[1:]), body=MAP.body),
     ]
-    assert [numba_front.symbol(f) == numba_front.symbol(MAP) for f in others] == [True, False, False, False]
+    assert [symbol(f) == symbol(MAP) for f in others] == [True, False, False, False]
     assert lower(MAP) == lower(MAP)
     assert compile_function(MAP) == compile_function(MAP)
+
+
+def test_threads_that_compile_at_once_make_the_same_code() -> None:
+    texts = [lower(Function(f"k{n}", MAP.params, body=MAP.body.replace("2.0", f"{n}.0"))) for n in range(12)]
+    alone = [llvm.emit([text]) for text in texts]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda text: llvm.emit([text]), texts)) == alone
 
 
 def test_several_kernels_in_one_object() -> None:
     object_code = llvm.emit([lower(MAP), lower(SUM)])
     loaded = llvm.Loaded(object_code)
-    assert loaded.address(numba_front.symbol(MAP)) and loaded.address(numba_front.symbol(SUM))
+    assert loaded.address(symbol(MAP)) and loaded.address(symbol(SUM))
 
 
 def test_another_trailing_signature() -> None:

@@ -61,6 +61,13 @@ def test_the_second_process_compiles_nothing(tmp_path: Path) -> None:
     assert run(tmp_path, STEP, GRAPHFLOW_CACHE=str(folder), GRAPHFLOW_NUM_THREADS="2") == (0, losses)
 
 
+def test_numba_is_imported_only_to_compile(tmp_path: Path) -> None:
+    told = STEP + "import sys; print('numba' in sys.modules, 'numba.core' in sys.modules)\n"
+    first = run(tmp_path, told, GRAPHFLOW_CACHE=str(tmp_path / "cache"))[1]
+    second = run(tmp_path, told, GRAPHFLOW_CACHE=str(tmp_path / "cache"))[1]
+    assert first.endswith("True True\n") and second.endswith("False False\n")
+
+
 def test_where_nothing_may_be_kept_every_process_compiles(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")

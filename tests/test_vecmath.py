@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from graphflow.compiler.codegen import llvm, vecmath, vecmath_scalars
-from graphflow.compiler.codegen.numba_front import Function, compile_function, lower
+from graphflow.compiler.codegen.function import Function
+from graphflow.compiler.codegen.numba_front import compile_function, lower
 
 _spec = importlib.util.spec_from_file_location("ulp", Path(__file__).parents[1] / "tools" / "ulp.py")
 assert _spec is not None and _spec.loader is not None

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 import graphflow as gf
 import graphflow.nn.functional as F
 from graphflow.compiler.codegen import llvm, vecmath
-from graphflow.compiler.codegen.numba_front import Function, compile_function
+from graphflow.compiler.codegen.function import Function
+from graphflow.compiler.codegen.numba_front import compile_function
 
 Array = NDArray[Any]
 REAL: Any = np.longdouble

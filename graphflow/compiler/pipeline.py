@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
 
 from graphflow.compiler import printer
-from graphflow.compiler.codegen import llvm, matmul, matmul_arguments, numba_front, products
+from graphflow.compiler.codegen import function, llvm, matmul, matmul_arguments, products
 from graphflow.compiler.codegen.kernel import Loops
 from graphflow.compiler.codegen.matmul_gather import Packer
 from graphflow.compiler.codegen.products import Operand, Product
@@ -43,8 +47,11 @@ always_verify = False  # tests set it, so that every pass is checked on every gr
 
 PASSES: tuple[Pass, ...] = (widen, simplify, split_late, split_reductions, simplify)
 
-# Gives the object code and metadata for a digest, calling the function only when nobody has made it before.
-Compile = Callable[[str, Callable[[], tuple[bytes, dict[str, object]]]], tuple[bytes, object]]
+# Gives object code and metadata for many digests, each with the function that makes them, which is called
+# only when nobody has before. Several may be called at once; the first ones begin first.
+Compile = Callable[
+    [Sequence[tuple[str, Callable[[], tuple[bytes, dict[str, Any]]]]]], Sequence[tuple[bytes, dict[str, Any]]]
+]
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Compiled:
     command_nodes: tuple[tuple[Node, ...], ...]
 
 
-def compile_graph(graph: Graph, compile_object: Compile, join: bool = True) -> Compiled:
+def compile_graph(graph: Graph, compile_all: Compile, join: bool = True) -> Compiled:
     """Runs every pass and emits the Program; `join=False` gives each op a kernel of its own, to compare with.
     """
     debug = settings().debug
@@ -74,7 +81,7 @@ def compile_graph(graph: Graph, compile_object: Compile, join: bool = True) -> C
         _check(current, step.__name__, debug)
     fused = _timed("fuse", seconds, fuse, current, join)
     layout = _timed("memory", seconds, lay_out, fused, join)
-    program, command_nodes = _timed("emit", seconds, _Assembler(layout, compile_object).program)
+    program, command_nodes = _timed("emit", seconds, _Assembler(layout, compile_all).program)
     if debug >= 1:
         total = sum(s for _, s in seconds)
         report = ", ".join(f"{name} {s * 1e3:.1f}" for name, s in seconds)
@@ -100,13 +107,42 @@ def _check(graph: Graph, stage: str, debug: int) -> None:
         print(f"# after {stage}\n{printer.print_graph(graph)}", file=sys.stderr)
 
 
+def _front() -> ModuleType:
+    """The module that has Numba do a part of the work, loaded when there is something to compile.
+
+    Importing Numba takes as long as everything else that a process needs whose kernels are in the cache.
+    """
+    return importlib.import_module("graphflow.compiler.codegen.numba_front")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A kernel whose object code is wanted; `cost` is compared with that of others only."""
+
+    name: str
+    symbol: str
+    source: str
+    emit: Callable[[], bytes]
+    cost: int
+
+    @functools.cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.symbol.encode()).hexdigest()
+
+    def make(self) -> tuple[bytes, dict[str, Any]]:
+        return self.emit(), {"name": self.name, "symbol": self.symbol}
+
+
+_CORE_COST = 1 << 20  # a matrix-product core takes longer than any kernel made of text
+
+
 class _Assembler:
     """Makes kernels, once each, and the commands that call them."""
 
-    def __init__(self, layout: Layout, compile_object: Compile):
+    def __init__(self, layout: Layout, compile_all: Compile):
         self.layout = layout
-        self.compile_object = compile_object
-        self.kernels: list[Kernel] = []
+        self.compile_all = compile_all
+        self.jobs: list[_Job] = []
         self.numbers: dict[str, int] = {}
 
     def program(self) -> tuple[Program, tuple[tuple[Node, ...], ...]]:
@@ -131,7 +167,7 @@ class _Assembler:
         program = Program(
             layout.graph.name,
             layout.graph.symbols(),
-            tuple(self.kernels),
+            self._kernels(),
             renumbered,
             tuple(commands),
             layout.inputs,
@@ -141,21 +177,25 @@ class _Assembler:
         )
         return program, tuple(nodes)
 
-    def _kernel(self, name: str, symbol: str, source: str, make: Callable[[], bytes]) -> int:
+    def _kernels(self) -> tuple[Kernel, ...]:
+        """All kernels with their object code. What takes longest to make begins first."""
+        jobs = {job.digest: job for job in sorted(self.jobs, key=lambda job: -job.cost)}
+        entries = self.compile_all([(digest, job.make) for digest, job in jobs.items()])
+        codes = {digest: code for digest, (code, _) in zip(jobs, entries, strict=True)}
+        return tuple(Kernel(j.name, j.symbol, j.digest, codes[j.digest], j.source) for j in self.jobs)
+
+    def _kernel(self, name: str, symbol: str, source: str, emit: Callable[[], bytes], cost: int = 0) -> int:
         if symbol not in self.numbers:
-            digest = hashlib.sha256(symbol.encode()).hexdigest()
-            code, _ = self.compile_object(digest, lambda: (make(), {"name": name, "symbol": symbol}))
-            self.numbers[symbol] = len(self.kernels)
-            self.kernels.append(Kernel(name, symbol, digest, code, source))
+            self.numbers[symbol] = len(self.jobs)
+            self.jobs.append(_Job(name, symbol, source, emit, cost or len(source)))
         return self.numbers[symbol]
 
     def _loops(self, loops: Loops) -> int:
-        function = loops.function
         return self._kernel(
-            function.name,
-            numba_front.symbol(function),
-            function.source,
-            lambda: numba_front.compile_function(function)[1],
+            loops.function.name,
+            function.symbol(loops.function),
+            loops.function.source,
+            lambda: _front().compile_function(loops.function)[1],
         )
 
     def _single(self, step: Step, loops: Loops, number: int) -> Command:
@@ -175,7 +215,7 @@ class _Assembler:
     def _shared(self, group: Sequence[Step], number: int) -> Command:
         """One command over the ranges of several calls of one kernel."""
         symbol, text = products.shared_range()
-        symbol = f"{symbol}_{numba_front.fingerprint()[:16]}"
+        symbol = f"{symbol}_{function.fingerprint()[:16]}"
         text = text.replace("gf_shared_range", symbol)
         driver = self._kernel("shared_range", symbol, text, lambda: llvm.emit([text]))
         members: list[Loops] = [s.emitted for s in group]  # type: ignore[misc]
@@ -197,8 +237,9 @@ class _Assembler:
 
     def _product(self, step: Step, product: Product, number: int) -> Command:
         dtype = product.node.dtype
-        symbol, _ = matmul.core(dtype)
-        core = self._kernel(f"matmul_{dtype}", symbol, "", lambda: matmul.object_code(dtype)[1])
+        core = self._kernel(
+            f"matmul_{dtype}", matmul.symbol(dtype), "", lambda: matmul.object_code(dtype)[1], _CORE_COST
+        )
         epilogue, c = None, product.c
         extra_bytes: Size = 0
         extra_flops: Size = 0

@@ -20,9 +20,12 @@ import re
 import stat
 import struct
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from graphflow.runtime.locks import ForkLock
 
 Metadata = dict[str, Any]
 Entry = tuple[bytes, Metadata]
+Make = Callable[[], Entry]
 
 _MAGIC = b"graphflow-cache-1\n"
 _SUFFIX = ".gfc"
@@ -96,14 +100,25 @@ class Cache:
         if not self._write(digest, _MAGIC + hashlib.sha256(body).digest() + body):
             self._memory[digest] = (object_code, json.loads(text))
 
-    def compile(self, digest: str, make: Callable[[], Entry], counted: bool = True) -> Entry:
+    def compile(self, digest: str, make: Make, counted: bool = True) -> Entry:
         """The entry under `digest`, made by `make` (and counted as a compilation) when there is none.
 
         Threads that want the same entry at once wait for one of them to make it.
         """
-        entry = self.get(digest)
-        if entry is not None:
-            return entry
+        return self.get(digest) or self._make(digest, make, counted)
+
+    def compile_all(self, wanted: Sequence[tuple[str, Make]], threads: int) -> list[Entry]:
+        """As `compile`, for many digests, each with what makes its entry; up to `threads` are made at once.
+
+        They are begun in the order given. What one raises is raised here, when those already begun are done.
+        """
+        found = {digest: self.get(digest) for digest, _ in wanted}
+        missing = {digest: make for digest, make in wanted if found[digest] is None}
+        made = _run_all([partial(self._make, *one, True) for one in missing.items()], threads)
+        found.update(zip(missing, made, strict=True))
+        return [entry for digest, _ in wanted if (entry := found[digest]) is not None]
+
+    def _make(self, digest: str, make: Make, counted: bool) -> Entry:
         with self._lock:
             making = self._making.setdefault(digest, ForkLock())
         try:
@@ -221,6 +236,34 @@ class Cache:
         self._bytes = total
 
 
+def _run_all(tasks: Sequence[Make], threads: int) -> list[Entry]:
+    """What all tasks give, up to `threads` of them running at once, this thread's among them."""
+    waiting = deque(enumerate(tasks))
+    results: dict[int, Entry] = {}
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        while not errors:
+            try:
+                number, task = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                results[number] = task()
+            except BaseException as error:  # an interrupt, too, has to stop the others
+                errors.append(error)
+
+    helpers = [threading.Thread(target=work) for _ in range(min(threads, len(tasks)) - 1)]
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
+    return [results[number] for number in range(len(tasks))]
+
+
 def _check_digest(digest: str) -> None:
     # it becomes a file name
     if not _DIGEST.fullmatch(digest):
@@ -275,9 +318,14 @@ def put(digest: str, object_code: bytes, metadata: Metadata) -> None:
     default().put(digest, object_code, metadata)
 
 
-def compile(digest: str, make: Callable[[], Entry], counted: bool = True) -> Entry:
+def compile(digest: str, make: Make, counted: bool = True) -> Entry:
     """`Cache.compile` of this process's cache."""
     return default().compile(digest, make, counted)
+
+
+def compile_all(wanted: Sequence[tuple[str, Make]], threads: int) -> list[Entry]:
+    """`Cache.compile_all` of this process's cache."""
+    return default().compile_all(wanted, threads)
 
 
 def status() -> Status:

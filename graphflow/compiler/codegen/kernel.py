@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from graphflow.compiler.codegen.numba_front import KERNEL_TRAILING, Function
+from graphflow.compiler.codegen.function import KERNEL_TRAILING, Function
 from graphflow.compiler.ir import Node
 from graphflow.dims import Dim
 from graphflow.dtypes import DType

@@ -1,15 +1,21 @@
 """LLVM: the machine that code is made for, the optimisation pipeline, and object files.
 
 Nothing here knows Numba or graphs. `emit` takes LLVM IR as text and gives back a relocatable object file.
+Several threads may do so at once: every module has an LLVM context of its own, as LLVM asks for, and the
+two calls that take the time don't hold llvmlite's lock.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
+from llvmlite.binding import ffi
 
 from graphflow.errors import CompileError
 
@@ -92,6 +98,12 @@ def _module(ir_texts: list[str], target: Target, machine: llvm.TargetMachine) ->
     return module
 
 
+def _without_lock(name: str) -> Callable[..., Any]:
+    """A function of llvmlite's library without the wrapper that lets only one thread into the library."""
+    wrapped = getattr(ffi.lib, name)
+    return getattr(wrapped, "_cfn", wrapped)  # type: ignore[no-any-return]
+
+
 def _optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_interleaving = True
@@ -99,7 +111,7 @@ def _optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     options.slp_vectorization = True
     options.loop_unrolling = True
     builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    _without_lock("LLVMPY_RunNewModulePassManager")(builder.getModulePassManager(), module, builder)
 
 
 def _optimised(ir_texts: list[str], target: Target | None) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
@@ -116,8 +128,15 @@ def emit(ir_texts: list[str], target: Target | None = None) -> bytes:
     `target` defaults to this machine. Texts that LLVM can't parse, link or verify raise CompileError.
     """
     module, machine = _optimised(ir_texts, target)
-    object_code: bytes = machine.emit_object(module)
-    return object_code
+    with ffi.OutputString() as reason:
+        buffer = _without_lock("LLVMPY_TargetMachineEmitToMemory")(machine, module, True, reason)
+        if not buffer:
+            raise CompileError(f"LLVM can't emit generated code; this is a bug in graphflow: {reason}")
+    try:
+        start, size = ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer)
+        return ctypes.string_at(start, size)
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
 def optimised_ir(ir_texts: list[str], target: Target | None = None) -> str:

@@ -37,11 +37,10 @@ its part.
 from __future__ import annotations
 
 import functools
-import hashlib
 
 import llvmlite.ir as ll
 
-from graphflow.compiler.codegen import llvm, matmul_driver, matmul_micro, matmul_pack
+from graphflow.compiler.codegen import digests, llvm, matmul_driver, matmul_micro, matmul_pack
 from graphflow.compiler.codegen.matmul_arguments import MAX_BATCH_DIMS, Word, arguments
 from graphflow.compiler.codegen.matmul_blocking import DEPTH, Blocking, blocking
 from graphflow.compiler.codegen.matmul_ir import SCALARS
@@ -55,24 +54,32 @@ __all__ = [
     "Word",
     "arguments",
     "blocking",
-    "core",
     "object_code",
     "scratch_bytes",
+    "symbol",
+    "text",
     "units",
 ]
 
 
-def core(dtype: DType, target: llvm.Target | None = None) -> tuple[str, str]:
-    """The kernel's symbol and LLVM IR text for float32 or float64 on `target` (default: this machine).
-
-    The symbol ends in a digest of the text. KeyError for other dtypes.
-    """
-    return _core(dtype.name, target or llvm.host())
-
-
 @functools.cache
-def _core(dtype: str, target: llvm.Target) -> tuple[str, str]:
-    scalar = SCALARS[dtype]
+def symbol(dtype: DType, target: llvm.Target | None = None) -> str:
+    """The name of the kernel for float32 or float64 on `target` (default: this machine).
+
+    It ends in a digest of all that decides its code; the code, which takes long to write, isn't needed.
+    KeyError for other dtypes.
+    """
+    target = target or llvm.host()
+    scalar = SCALARS[dtype.name]
+    plan = blocking(scalar.size, target)
+    digest = digests.of_modules(("llvm", *digests.beside("matmul")), target.description, scalar.name, plan)
+    return f"gf_matmul_{scalar.name}_{digest[:16]}"
+
+
+def text(dtype: DType, target: llvm.Target | None = None) -> str:
+    """The kernel's LLVM IR."""
+    target = target or llvm.host()
+    scalar = SCALARS[dtype.name]
     plan = blocking(scalar.size, target)
     module = ll.Module(name="matmul", context=ll.Context())
     parts = matmul_driver.Parts(
@@ -80,19 +87,14 @@ def _core(dtype: str, target: llvm.Target) -> tuple[str, str]:
         pack_a=matmul_pack.define_narrow(module, scalar, plan),
         pack_b=matmul_pack.define_wide(module, scalar, plan),
     )
-    placeholder = f"gf_matmul_{scalar.name}_digest"
-    matmul_driver.define(module, placeholder, scalar, plan, parts)
-    text = str(module)
-    digest = hashlib.sha256(f"{target.description}\n{text}".encode()).hexdigest()[:16]
-    symbol = f"gf_matmul_{scalar.name}_{digest}"
-    return symbol, text.replace(placeholder, symbol)
+    matmul_driver.define(module, symbol(dtype, target), scalar, plan, parts)
+    return str(module)
 
 
 def object_code(dtype: DType, target: llvm.Target | None = None) -> tuple[str, bytes]:
     """The kernel's symbol and its object file. Takes about a second; callers cache it under the symbol."""
     target = target or llvm.host()
-    symbol, text = core(dtype, target)
-    return symbol, llvm.emit([text], target)
+    return symbol(dtype, target), llvm.emit([text(dtype, target)], target)
 
 
 def units(

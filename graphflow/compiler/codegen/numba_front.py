@@ -15,19 +15,14 @@ This is the only module that touches Numba's insides. Tested on Numba 0.62 (LLVM
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import operator
-import pkgutil
-import textwrap
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.ir as ll
-import numba
 from numba.core import (
     callconv,
     compiler,
@@ -49,33 +44,8 @@ from numba.cpython import numbers as _numbers  # noqa: F401
 
 from graphflow.compiler.codegen import llvm, vecmath
 from graphflow.compiler.codegen import vecmath_scalars as scalars
+from graphflow.compiler.codegen.function import Function, symbol
 from graphflow.errors import CompileError
-
-KERNEL_TRAILING = (("lo", "i64"), ("hi", "i64"), ("scratch", "u8*"))
-
-
-@dataclass(frozen=True)
-class Function:
-    """A kernel in Python text.
-
-    `params` are (name, type) pairs, in order in the argument block, one 64-bit word each; `trailing` follows
-    the block in the C signature. Types are ``i64`` and pointers such as ``f32*`` (see `vecmath_scalars`; a
-    bool is a byte). With `noalias`, no two pointer params overlap.
-    """
-
-    name: str
-    params: tuple[tuple[str, str], ...]
-    trailing: tuple[tuple[str, str], ...] = KERNEL_TRAILING
-    body: str = ""
-    noalias: bool = True
-
-    @property
-    def source(self) -> str:
-        """The Python function whose text Numba reads."""
-        names = ", ".join(name for name, _ in (*self.params, *self.trailing))
-        body = textwrap.dedent(self.body).strip("\n") or "pass"
-        return f"def {self.name}({names}):\n{textwrap.indent(body, '    ')}\n"
-
 
 # -- types ------------------------------------------------------------------------------------------
 
@@ -456,21 +426,6 @@ def _add_entry(module: ll.Module, function: Function, symbol: str) -> None:
         values.append(builder.inttoptr(word, wanted) if isinstance(wanted, ll.PointerType) else word)
     builder.call(body, [*values, *entry.args[1:]])
     builder.ret_void()
-
-
-@functools.cache
-def fingerprint() -> str:
-    """A digest of everything but the kernel that decides what machine code comes out."""
-    made = hashlib.sha256(f"numba-{numba.__version__} {llvm.host().description}".encode())
-    for module in ("numba_front", "llvm", *vecmath.SOURCES):
-        made.update(pkgutil.get_data(__package__, f"{module}.py") or b"")
-    return made.hexdigest()
-
-
-def symbol(function: Function) -> str:
-    """The name that `function` is exported under: its own and a digest of all that decides its code."""
-    fields = (function.params, function.trailing, function.source, function.noalias, fingerprint())
-    return f"{function.name}_{hashlib.sha256(repr(fields).encode()).hexdigest()[:16]}"
 
 
 def lower(function: Function) -> str:

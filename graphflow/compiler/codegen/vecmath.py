@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import pkgutil
 import re
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ import llvmlite.ir as ll
 
 from graphflow.compiler import codegen
 from graphflow.compiler.codegen import (
+    digests,
     vecmath_exp,
     vecmath_gamma,
     vecmath_scalars,
@@ -26,8 +26,7 @@ from graphflow.compiler.codegen import (
 from graphflow.compiler.codegen.vecmath_text import F32, F64, Code, Format, Maker, Value
 
 # The modules whose text decides what comes out, for digests: this one and all that are named after it.
-_BESIDE = [module.name for module in pkgutil.iter_modules(codegen.__path__)]
-SOURCES = tuple(sorted(name for name in _BESIDE if name.startswith("vecmath")))
+SOURCES = digests.beside("vecmath")
 for _name in SOURCES:  # some only declare functions that bodies may use
     importlib.import_module(f"{codegen.__name__}.{_name}")
 
