@@ -281,8 +281,7 @@ class CompiledFunction:
         """Every stage of the variant compiled last: graphs, kernels with their source and lines, memory."""
         if not self._order:
             raise TraceError(f"{self._name} hasn't been compiled yet; call it once, or use graphflow.trace")
-        engine = self._order[-1].engine
-        return Explanation(engine.compiled, engine.executor, list(map(str, self._order)))
+        return Explanation(self._order[-1].engine, list(map(str, self._order)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
         """A compiled function of a copy: of the Module, or of the method's object; it compiles anew."""

@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from graphflow.ceilings import Ceilings, ceilings
 from graphflow.compiler.ir import Graph, Node
-from graphflow.compiler.pipeline import Compiled
-from graphflow.dims import Dim
-from graphflow.runtime.executor import Executor
+from graphflow.dims import Dim, evaluate
+from graphflow.dtypes import float64
+from graphflow.engine import Engine
 from graphflow.runtime.program import FunctionArg
 
 Size = int | Dim
 
 
 @dataclass(frozen=True)
+class KernelTime:
+    """What a kernel took at best in profiled runs of the same sizes, beside what the machine can do.
+
+    ``nanoseconds``, ``bytes`` and ``flops`` are those of one step, in which a loop's kernels run more than
+    once.
+    """
+
+    sizes: dict[str, int]
+    nanoseconds: int
+    bytes: int
+    flops: int
+    threads: int
+    ceilings: Ceilings
+
+    @property
+    def roofline(self) -> float:
+        """The least time that its bytes and FLOPs need on this machine, by the time it took: 1 is as good as
+        can be, and more means that its data was nearer than the step's other data.
+        """
+        return self.ceilings.nanoseconds(self.flops, self.bytes) / max(self.nanoseconds, 1)
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{k}={v}" for k, v in self.sizes.items())
+        # per nanosecond these are GB/s and GFLOP/s
+        speed = f"{self.bytes / max(self.nanoseconds, 1):.1f} GB/s of {self.ceilings.bytes:.0f}"
+        rate = f"{self.flops / max(self.nanoseconds, 1):.1f} GFLOP/s of {self.ceilings.flops:.0f}"
+        count = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        taken = f"{self.nanoseconds / 1e3:.1f} us on {count}: {speed}, {rate}"
+        taken = f"{taken}, {self.roofline:.0%} of the roofline"
+        return f"{told}: {taken}" if told else taken
+
+
+@dataclass(frozen=True)
 class KernelReport:
-    """One command: its kernel, the user's lines it computes, and what it moves and computes
-    (sizes may be symbolic).
+    """One command: its kernel, the user's lines it computes, what it moves and computes (sizes may be
+    symbolic), and what it took in runs that ``graphflow.profiler.profile`` saw.
     """
 
     label: str
@@ -26,6 +61,7 @@ class KernelReport:
     lines: tuple[str, ...]
     bytes: Size
     flops: Size
+    times: tuple[KernelTime, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,9 +80,10 @@ class Explanation:
     ``print`` it for the text.
     """
 
-    def __init__(self, compiled: Compiled, executor: Executor, variants: list[str]):
-        self._compiled = compiled
-        self._executor = executor
+    def __init__(self, engine: Engine, variants: list[str]):
+        self._engine = engine
+        self._compiled = engine.compiled
+        self._executor = engine.executor
         self.variants = variants
 
     @property
@@ -71,7 +108,9 @@ class Explanation:
         """The commands in order."""
         program = self._compiled.program
         reports = []
-        for command, nodes in zip(program.commands, self._compiled.command_nodes, strict=True):
+        for number, (command, nodes) in enumerate(
+            zip(program.commands, self._compiled.command_nodes, strict=True)
+        ):
             kernels = () if command.control else (program.kernels[command.kernel],)
             inner = [program.kernels[a.kernel] for a in command.args if isinstance(a, FunctionArg)]
             source = "\n".join(k.source for k in (*kernels, *inner) if k.source and k.name != "shared_range")
@@ -84,9 +123,25 @@ class Explanation:
                     _lines(nodes),
                     command.bytes,
                     command.flops,
+                    () if command.control else tuple(self._times(number, nodes)),
                 )
             )
         return reports
+
+    def _times(self, number: int, nodes: tuple[Node, ...]) -> Iterator[KernelTime]:
+        itemsize = 8 if any(n.dtype is float64 for n in nodes) else 4
+        for sizes, times in self._engine.fastest.items():
+            t = times[number]
+            if t.runs:  # a branch that wasn't taken has no time
+                most = ceilings(itemsize, self._footprint(dict(sizes)), t.threads)
+                yield KernelTime(dict(sizes), t.nanoseconds, t.bytes, t.flops, t.threads, most)
+
+    def _footprint(self, sizes: dict[str, int]) -> int:
+        """Bytes of all memory that one step goes through."""
+        memory = self.memory
+        around = memory.inputs + memory.states + memory.outputs
+        around = evaluate(around, sizes) if isinstance(around, Dim) else around
+        return around + self._executor.instance(sizes).arena_bytes
 
     @property
     def memory(self) -> MemoryReport:
@@ -129,6 +184,7 @@ class Explanation:
             lines.append(
                 f"    {report.bytes} bytes, {report.flops} flops; from {', '.join(report.lines) or 'no line'}"
             )
+            lines += [f"    {time}" for time in report.times]
             lines += [f"    | {text}" for text in report.source.strip().splitlines()]
         lines.append("\nmemory")
         for name in ("inputs", "states", "outputs", "temporaries"):

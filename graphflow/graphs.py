@@ -97,7 +97,7 @@ class CompiledGraph:
 
     def explain(self) -> Explanation:
         """Every stage of the graph's way to machine code."""
-        return Explanation(self._engine.compiled, self._engine.executor, [])
+        return Explanation(self._engine, [])
 
     def __repr__(self) -> str:
         return f"<compiled graph {self.graph.name}({', '.join(str(n.type) for n in self.graph.args)})>"

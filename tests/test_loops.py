@@ -208,7 +208,7 @@ def test_several_threads_take_the_same_way(count: int, threads: None) -> None:
         actual, _ = engine.run(arrays)
         for ours, theirs in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    profiled, times = engine.executor.profile(arrays)
+    profiled, times, _ = engine.executor.profile(arrays)
     np.testing.assert_array_equal(profiled[0], expected[0])
     assert {"loop", "end", "branch", "jump"} <= {t.kernel for t in times}
 

@@ -11,6 +11,7 @@ import operator
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,13 +35,25 @@ _addressof = ctypes.addressof
 
 @dataclass(frozen=True)
 class CommandTime:
-    """What one command took in one run, and what it should have cost by the compiler's estimate."""
+    """What one command took in one run of its program, in which it ran `runs` times (a loop's body more than
+    once), and the bytes and FLOPs of all of these by the compiler's estimate.
+    """
 
     label: str
     kernel: str
     nanoseconds: int
     bytes: int
     flops: int
+    runs: int = 1
+    threads: int = 1
+
+
+class Profiled(NamedTuple):
+    """The outputs of a profiled run, what its commands took, and the sizes it had."""
+
+    outputs: list[np.ndarray]
+    times: list[CommandTime]
+    sizes: dict[str, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +147,7 @@ class Executor:
         inputs: Sequence[np.ndarray],
         states: Sequence[np.ndarray] = (),
         symbols: Mapping[str, int] | None = None,
-    ) -> tuple[list[np.ndarray], list[CommandTime]]:
+    ) -> Profiled:
         """`run`, with what each command took.
 
         Commands don't overlap here, so that their sum may exceed the time of a plain run.
@@ -143,16 +156,18 @@ class Executor:
         instance = self._claim(kept)
         try:
             results = instance.start(pointers, bound.addresses)
-            times = instance.execute_profiled()
+            taken = instance.execute_profiled().tolist()
+            threads = instance.command_threads
         finally:
             instance.lock.release()
         _copy_back(bound)
         size = evaluator(kept.values)
         name = self.program.kernel_name
-        return results, [
-            CommandTime(c.label, name(c), int(t), size(c.bytes), size(c.flops))
-            for c, t in zip(self.program.commands, times, strict=True)
+        times = [
+            CommandTime(c.label, name(c), t, size(c.bytes) * runs, size(c.flops) * runs, runs, n)
+            for c, (t, runs), n in zip(self.program.commands, taken, threads, strict=True)
         ]
+        return Profiled(results, times, kept.values)
 
     def run_stepwise(
         self,

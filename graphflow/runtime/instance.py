@@ -218,11 +218,14 @@ class Instance:
         self._run(self._plan.address, self._pointers.address, None, None)
 
     def execute_profiled(self) -> np.ndarray:
-        """`execute` with all threads meeting around every command; nanoseconds by command (int64)."""
+        """`execute` with all threads meeting around every command.
+
+        Nanoseconds and runs of each, int64 of shape (commands, 2).
+        """
         threads = get_num_threads()
         if threads != self._threads:
             self._share(threads)
-        times = np.zeros(max(len(self._program.commands), 1), np.int64)
+        times = np.zeros((max(len(self._program.commands), 1), 2), np.int64)
         lent = pool.lend(self._active) if self._active > 1 else 0
         try:
             self._run(self._plan.address, self._pointers.address, lent or None, times.ctypes.data)
@@ -230,6 +233,14 @@ class Instance:
             if lent:
                 pool.give_back()
         return times[: len(self._program.commands)]
+
+    @property
+    def command_threads(self) -> list[int]:
+        """How many threads each command had in the latest run."""
+        rows = self._commands.values
+        return [
+            int(n) if k else 1 for n, k in zip(rows[:, words.THREADS], rows[:, words.KERNEL], strict=True)
+        ]
 
     def execute_stepwise(self, before: Callback | None, after: Callback | None) -> None:
         """`execute` on the calling thread, with callbacks around every command."""

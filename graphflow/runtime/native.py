@@ -6,8 +6,8 @@ IR, the same for every program:
 ``gf_run(plan, pointers, pool, profile)``
     One whole run. Writes the caller's pointers into the argument blocks, then executes the commands in order.
     With a pool, its workers execute the same array beside the caller; a null pool runs everything on the
-    caller. With a profile array, every command's nanoseconds are added to its entry, all threads waiting for
-    each other around it.
+    caller. With a profile array (two words a command), every command's nanoseconds and runs are added to its
+    entry, all threads waiting for each other around it.
 ``gf_worker(worker)``
     What a worker thread executes: wait for a job, take part in it, until a job without a plan comes.
 ``gf_stop(pool)``
@@ -33,8 +33,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import platform
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,26 +42,23 @@ from llvmlite import binding
 from graphflow.runtime import cache, loader
 from graphflow.runtime.locks import ForkLock
 from graphflow.runtime.native_control import control_source
+from graphflow.runtime.native_wait import wait_source
 from graphflow.runtime.words import (
     ACTIVE,
     ARGS,
-    ARRIVED,
     BARRIER,
     BYTES,
     CHUNK,
     COMMAND_COUNT,
     COMMAND_WORDS,
     COMMANDS,
-    CONDITION,
     COUNTER_AREA,
     COUNTER_BYTES,
     COUNTERS,
     EXTENT,
-    GENERATION,
     JOB,
     KERNEL,
     LEAVE,
-    MUTEX,
     NEXT,
     PATCH_COUNT,
     PATCH_WORDS,
@@ -74,9 +69,7 @@ from graphflow.runtime.words import (
     SCRATCH,
     SCRATCH_STRIDE,
     SHARE,
-    SLEEPERS,
     SLOT,
-    SPIN,
     STATUS,
     THREADS,
     WORKER_INDEX,
@@ -86,125 +79,14 @@ from graphflow.runtime.words import (
     word,
 )
 
-_PAUSE = {
-    "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
-    "amd64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
-    "aarch64": ("declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"),
-    "arm64": ("declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"),
-}
-
 
 def source() -> str:
     """The LLVM IR of this module's functions for this machine's architecture and system."""
-    pause_declaration, pause = _PAUSE.get(platform.machine().lower(), ("", ""))
-    clock = 6 if sys.platform == "darwin" else 1  # CLOCK_MONOTONIC
     return f"""
-{pause_declaration}
-declare i32 @clock_gettime(i32, ptr)
-declare i32 @pthread_mutex_lock(ptr)
-declare i32 @pthread_mutex_unlock(ptr)
-declare i32 @pthread_cond_wait(ptr, ptr)
-declare i32 @pthread_cond_broadcast(ptr)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.smin.i64(i64, i64)
 
-define internal i64 @now() noinline {{
-  %spec = alloca [2 x i64]
-  %status = call i32 @clock_gettime(i32 {clock}, ptr %spec)
-  {read("seconds", "spec", 0)}
-  {read("rest", "spec", 1)}
-  %whole = mul i64 %seconds, 1000000000
-  %time = add i64 %whole, %rest
-  ret i64 %time
-}}
-
-; returns when the word no longer holds `old`
-define internal void @await(ptr %pool, ptr %word, i64 %old) noinline {{
-entry:
-  {read("spin", "pool", SPIN)}
-  %start = call i64 @now()
-  %limit = add i64 %start, %spin
-  br label %look
-look:
-  %round = phi i64 [0, %entry], [%next, %rest], [%next, %clock]
-  %value = load atomic i64, ptr %word acquire, align 8
-  %changed = icmp ne i64 %value, %old
-  br i1 %changed, label %done, label %rest
-rest:
-  {pause}
-  %next = add i64 %round, 1
-  %low = and i64 %next, 31
-  %due = icmp eq i64 %low, 0
-  br i1 %due, label %clock, label %look
-clock:
-  %time = call i64 @now()
-  %late = icmp sgt i64 %time, %limit
-  br i1 %late, label %sleep, label %look
-sleep:
-  {word("mutex", "pool", MUTEX)}
-  {word("condition", "pool", CONDITION)}
-  {word("sleepers", "pool", SLEEPERS)}
-  %locked = call i32 @pthread_mutex_lock(ptr %mutex)
-  %more = atomicrmw add ptr %sleepers, i64 1 seq_cst
-  br label %check
-check:
-  %again = load atomic i64, ptr %word seq_cst, align 8
-  %woken = icmp ne i64 %again, %old
-  br i1 %woken, label %awake, label %doze
-doze:
-  %waited = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
-  br label %check
-awake:
-  %less = atomicrmw sub ptr %sleepers, i64 1 seq_cst
-  %unlocked = call i32 @pthread_mutex_unlock(ptr %mutex)
-  br label %done
-done:
-  ret void
-}}
-
-; changes a word that others may await
-define internal void @publish(ptr %pool, ptr %word, i64 %value) {{
-entry:
-  store atomic i64 %value, ptr %word seq_cst, align 8
-  {word("sleepers.at", "pool", SLEEPERS)}
-  %sleepers = load atomic i64, ptr %sleepers.at seq_cst, align 8
-  %any = icmp ne i64 %sleepers, 0
-  br i1 %any, label %wake, label %done
-wake:
-  {word("mutex", "pool", MUTEX)}
-  {word("condition", "pool", CONDITION)}
-  %locked = call i32 @pthread_mutex_lock(ptr %mutex)
-  %sent = call i32 @pthread_cond_broadcast(ptr %condition)
-  %unlocked = call i32 @pthread_mutex_unlock(ptr %mutex)
-  br label %done
-done:
-  ret void
-}}
-
-; a null pool stands for a single thread
-define internal void @barrier(ptr %pool, i64 %count) noinline {{
-entry:
-  %single = icmp eq ptr %pool, null
-  br i1 %single, label %done, label %arrive
-arrive:
-  {word("arrived", "pool", ARRIVED)}
-  {word("generation", "pool", GENERATION)}
-  %current = load atomic i64, ptr %generation acquire, align 8
-  %before = atomicrmw add ptr %arrived, i64 1 acq_rel
-  %arrivals = add i64 %before, 1
-  %last = icmp eq i64 %arrivals, %count
-  br i1 %last, label %open, label %wait
-open:
-  store atomic i64 0, ptr %arrived monotonic, align 8
-  %next = add i64 %current, 1
-  call void @publish(ptr %pool, ptr %generation, i64 %next)
-  br label %done
-wait:
-  call void @await(ptr %pool, ptr %generation, i64 %current)
-  br label %done
-done:
-  ret void
-}}
+{wait_source()}
 
 ; this thread's part of one command
 define internal void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch) {{
@@ -329,6 +211,11 @@ look:
 skip:
   br i1 %profiling, label %follow, label %finished
 go:
+  br i1 %profiling, label %line_up, label %plain
+line_up:
+  ; everybody starts after the time was taken, also where the leader is slow to come out of the barrier
+  %begin = call i64 @now()
+  call void @barrier(ptr %pool, i64 %active)
   br i1 %timing, label %timed, label %plain
 plain:
   call void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch)
@@ -337,15 +224,23 @@ follow:
   call void @barrier(ptr %pool, i64 %active)
   br label %finished
 timed:
-  %begin = call i64 @now()
   call void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch)
+  %alone = call i64 @now()
   call void @barrier(ptr %pool, i64 %active)
-  %stop = call i64 @now()
+  %joined = call i64 @now()
+  {read("workers", "command", THREADS)}
+  %divided = icmp sgt i64 %workers, 1
+  %stop = select i1 %divided, i64 %joined, i64 %alone
   %taken = sub i64 %stop, %begin
-  {word("entry.at", "profile", "%index")}
+  %slot = shl i64 %index, 1
+  {word("entry.at", "profile", "%slot")}
   %so_far = load i64, ptr %entry.at
   %sum = add i64 %so_far, %taken
   store i64 %sum, ptr %entry.at
+  {word("runs.at", "entry.at", "1")}
+  %runs = load i64, ptr %runs.at
+  %runs.on = add i64 %runs, 1
+  store i64 %runs.on, ptr %runs.at
   br label %finished
 finished:
   %next = add i64 %index, 1
