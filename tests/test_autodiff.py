@@ -244,3 +244,25 @@ def test_an_op_without_gradient_off_the_path_is_no_error() -> None:
     x, y = f64("x"), f64("y")
     (g,) = gradient(x * OPS["floor_divide"](y, 2.0), x)
     assert value(g, y=5.0) == 2.0
+
+
+def test_gradients_of_neighbouring_slices_are_put_side_by_side() -> None:
+    x = f64("x", 2, N, 7)
+
+    def part(start: int, size: int, rows: int = 2) -> Node:
+        return OPS["slice"](x, starts=(0, 0, start), steps=(1, 1, 1), sizes=(rows, N, size))
+
+    pieces = [part(0, 2), part(2, 4), part(6, 1)]
+    for chosen, ops in (
+        (pieces, {"cat": 1, "pad": 0, "add": 0}),
+        (pieces[1:], {"cat": 1, "pad": 1, "add": 0}),
+        (pieces[::-2], {"cat": 0, "pad": 2, "add": 1}),  # a gap between them
+        ([*pieces, part(1, 3)], {"cat": 1, "pad": 3, "add": 2}),  # overlapping ones are added up
+        ([*pieces, part(0, 7, rows=1)], {"cat": 1, "pad": 1, "add": 1}),
+    ):
+        outputs = tuple(OPS["sin"](c) for c in chosen)
+        graph = Graph("g", (x,), (), outputs)
+        pulled, _ = gradient_graph(graph)
+        names = [n.op.name for n in toposort(pulled.outputs)]
+        assert {op: names.count(op) for op in ops} == ops
+        check_gradient(graph, [np.random.default_rng(0).standard_normal((2, 3, 7))], np.random.default_rng(1))
