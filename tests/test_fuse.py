@@ -216,3 +216,36 @@ def test_without_joining_every_op_is_alone() -> None:
 def test_fusion_is_the_same_every_time() -> None:
     texts = [[k.source for k in compile_graph(models.mlp_adam()).compiled.program.kernels] for _ in range(2)]
     assert texts[0] == texts[1]
+
+
+def labels(engine: Engine) -> list[str]:
+    return [c.label.split("_", 1)[1] for c in engine.compiled.program.commands]
+
+
+def test_parts_of_a_concatenation_are_written_to_their_place() -> None:
+    x, w, y = arg("x", N, 3), arg("w", 3, 5), arg("y", N, 2)
+    sine, product = OPS["sin"](x), OPS["matmul"](x, w)
+    for dim, parts in (
+        (1, (sine, product, OPS["cos"](x) * 2.0)),
+        (0, (sine, OPS["cos"](x))),
+        (1, (OPS["tanh"](product), sine)),
+    ):
+        for whole in (OPS["cat"](*parts, dim=dim), OPS["exp"](OPS["cat"](*parts, dim=dim))):
+            assert "cat" not in labels(compiled([whole], [x, w]))
+    # What is an input, read elsewhere as well, there twice, a view, or a result itself, is copied.
+    for parts, results, copies in (
+        ((sine, y), (), 1),
+        ((sine, OPS["cos"](x)), (OPS["matmul"](sine, w),), 1),
+        ((sine, sine), (), 2),
+        ((OPS["slice"](OPS["exp"](x), starts=(0, 1), steps=(1, 1), sizes=(N, 2)), sine), (), 1),
+        ((sine, OPS["cos"](x)), (sine,), 1),
+    ):
+        engine = compiled([OPS["cat"](*parts, dim=1), *results], [x, y, w])
+        assert labels(engine).count("cat") == copies
+
+
+def test_a_state_that_becomes_a_concatenation_is_read_before() -> None:
+    s, x = arg("s", 4, 6), arg("x", 4, 3)
+    parts = [OPS["sin"](x), OPS["cos"](x)]
+    last = OPS["slice"](s, starts=(0, 3), steps=(1, 1), sizes=(4, 3)) + parts[0]
+    compiled([OPS["sum"](OPS["exp"](s), dims=(0, 1)), last], [x], {s: OPS["cat"](*parts, dim=1)})

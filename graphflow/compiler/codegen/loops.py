@@ -69,8 +69,9 @@ class Writer:
 
     def store(self, node: Node, value: Value, level: int) -> str:
         """The statement that writes an output's element."""
-        address = self.scalars.index_text(flat_index(self.plan.placement[node], node.shape))
-        pointer = self.parameters.pointer(node, node.dtype, write=True)
+        whole, index = self.memory.place(node, self.plan.placement[node])
+        address = self.scalars.index_text(flat_index(index, whole.shape))
+        pointer = self.parameters.pointer(whole, node.dtype, write=True)
         return f"{pointer}[{address.text}] = {value.text}"
 
 

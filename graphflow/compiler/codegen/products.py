@@ -66,13 +66,15 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...]
     if plan.nodes == (node,):
-        strides = contiguous_strides(node.shape)
+        whole, origin = memory.place(node, (Index(),) * len(node.shape))
+        strides = contiguous_strides(whole.shape)
         row, column = strides[-2:]
         if second.is_merged and _longer(second.run(-2), second.run(-1)):
             # The transpose of the right operand is copied in longer runs, and C takes any strides.
             first, second, m, n, row, column = second.turned, first.turned, n, m, column, row
-        c = Operand(BufferArg(memory.buffer_of(node)), strides[:-2], (row, column))
-        writes = (memory.buffer_of(node),)
+        start = flat_index(origin, whole.shape).offset
+        c = Operand(BufferArg(memory.buffer_of(whole), start), strides[:-2], (row, column))
+        writes = (memory.buffer_of(whole),)
     else:
         epilogue = _emit_epilogue(plan, memory, name + "_epilogue")
         reads, writes = epilogue.reads, epilogue.writes
@@ -226,13 +228,14 @@ def _elements(node: Node, parameters: Parameters) -> Callable[[str], str]:
 
 
 def emit_cat(plan: Plan, memory: Memory, name: str) -> list[Loops]:
-    """One copy kernel for each part, into its place."""
+    """One copy kernel for each part that isn't in its place by itself."""
     node = plan.nodes[0]
     dim = node.attrs["dim"]
     start: Size = 0
     kernels = []
     for part in node.inputs:
-        kernels.append(_copy_into(node, part, dim, start, memory, name))
+        if part not in memory.inside:
+            kernels.append(_copy_into(node, part, dim, start, memory, name))
         start = start + part.shape[dim]
     return kernels
 

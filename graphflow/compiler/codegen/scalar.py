@@ -8,7 +8,7 @@ once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from graphflow.compiler.access import broadcast_index, is_view, resolve
@@ -305,17 +305,35 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """Where a value lies that is a part of a concatenation: behind the first `start` elements along `dim`."""
+
+    whole: Node
+    dim: int
+    start: Size
+
+
+@dataclass(frozen=True)
 class Memory:
     """What emitters know of where values live.
 
     ``buffer_of`` gives a stored node's buffer; ``stored`` holds the nodes that are in memory when they are
     read; ``temporary(key, dtype, shape)`` gives a buffer for a kernel's own use, the same for the same key.
+    ``inside`` has the results that are written into other values.
     """
 
     buffer_of: Callable[[Node], int]
     stored: Set[Node]
     status: Status
     temporary: Callable[[object, DType, tuple[Size, ...]], int]
+    inside: Mapping[Node, Inside] = field(default_factory=dict)
+
+    def place(self, node: Node, index: Position) -> tuple[Node, Position]:
+        """The value that a result's element is written into, and at which index."""
+        there = self.inside.get(node)
+        if there is None:
+            return node, index
+        return there.whole, tuple(i + there.start if d == there.dim else i for d, i in enumerate(index))
 
 
 def literal(value: bool | int | float, dtype: DType) -> str:

@@ -14,11 +14,12 @@ from graphflow.compiler.access import reads, strip_reshapes
 from graphflow.compiler.codegen.emit import Emitted, emit
 from graphflow.compiler.codegen.kernel import Loops, kernel_name
 from graphflow.compiler.codegen.loops import Plan
-from graphflow.compiler.codegen.scalar import Memory, Status
+from graphflow.compiler.codegen.scalar import Inside, Memory, Status
 from graphflow.compiler.indexing import Index, Shape, flat_index
 from graphflow.compiler.ir import OPS, Graph, Node
 from graphflow.compiler.passes.control import Region, Shared, Step, lower
 from graphflow.compiler.passes.dependencies import Dependencies
+from graphflow.compiler.passes.embed import embed
 from graphflow.compiler.passes.fuse import fuse
 from graphflow.compiler.passes.order import ordered
 from graphflow.compiler.passes.unit import Fused, Unit
@@ -62,6 +63,7 @@ class _Planner:
     buffer_of: dict[Node, int] = field(default_factory=dict)
     needs: Dependencies[Unit] = field(default_factory=Dependencies)
     temporaries: dict[object, int] = field(default_factory=dict)
+    inside: dict[Node, Inside] = field(default_factory=dict)
     in_body: bool = False
 
     def run(self) -> Layout:
@@ -105,9 +107,11 @@ class _Planner:
         for unit in self.fused.units:
             if unit.kind == "control":
                 self._place_carries(unit)
+        if self.shared.join:
+            self.inside = embed(self.fused, self.buffer_of)
         for unit in self.fused.units:
             for node in unit.outputs:
-                if node not in self.buffer_of:
+                if node not in self.buffer_of and node not in self.inside:
                     self.buffer_of[node] = self._buffer("temp", node, node.op.name)
         status = self.shared.status
         if status.buffer < 0 and any(_checks(node) for node in self.fused.graph.nodes()):
@@ -231,13 +235,14 @@ class _Planner:
         return ordered(self.needs, self.writers, found, self._is_temporary)
 
     def _is_temporary(self, node: Node) -> bool:
-        return self.buffers[self.buffer_of[node]].role == "temp"
+        home = self.inside[node].whole if node in self.inside else node
+        return self.buffers[self.buffer_of[home]].role == "temp"
 
     # -------------------------------------------------------------------------------------- kernels
 
     def _emit(self, order: Sequence[Unit], copies: list[tuple[Node, int]], status: Status) -> list[Step]:
         done: list[Call] = []
-        memory = Memory(self.buffer_of.__getitem__, self.fused.stored, status, self._temporary)
+        memory = Memory(self.buffer_of.__getitem__, self.fused.stored, status, self._temporary, self.inside)
         late: dict[Unit, list[Call]] = {}  # second kernels of reductions
         for unit in order:
             if unit in self.writers or not late.keys().isdisjoint(self.needs.direct[unit]):
@@ -252,8 +257,8 @@ class _Planner:
             plan = Plan(
                 unit.kind, unit.axes, unit.reduced, tuple(unit.nodes), unit.placement, tuple(unit.outputs)
             )
-            name = kernel_name(unit.nodes)
-            parts: list[Call] = [(part, tuple(unit.nodes), name) for part in emit(plan, memory, name)]
+            name, nodes = kernel_name(unit.nodes), (*unit.nodes, *self._completed(unit))
+            parts: list[Call] = [(part, nodes, name) for part in emit(plan, memory, name)]
             if unit.kind in ("column", "fold"):
                 done.append(parts[0])
                 late[unit] = parts[1:]
@@ -263,6 +268,11 @@ class _Planner:
         for node, state in copies:
             done.append((_copy(node, self.buffer_of[node], state), (node,), "update"))
         return self._with_barriers(_alike(done), status)
+
+    def _completed(self, unit: Unit) -> list[Node]:
+        """Concatenations of which the unit writes all parts."""
+        wholes = dict.fromkeys(self.inside[node].whole for node in unit.outputs if node in self.inside)
+        return [w for w in wholes if all(i in self.inside and i in unit.placement for i in w.inputs)]
 
     def _with_barriers(self, runs: Sequence[Sequence[Call]], status: Status) -> list[Step]:
         """The calls in order with barriers where they have to wait, loops and branches written out."""
@@ -296,10 +306,7 @@ class _Planner:
             for buffer in map(self.shared.memory_of, (*step.emitted.reads, *step.emitted.writes)):
                 first.setdefault(buffer, number)
                 last[buffer] = number
-        return [
-            replace(b, first=first.get(i, 0), last=last.get(i, 0))
-            for i, b in enumerate(self.buffers)
-        ]
+        return [replace(b, first=first.get(i, 0), last=last.get(i, 0)) for i, b in enumerate(self.buffers)]
 
 
 def _checks(node: Node) -> bool:
