@@ -15,7 +15,7 @@ from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.contract import matmul
 from graphflow.compiler.ops.control import cond, items, scan, while_loop
 from graphflow.compiler.ops.index import take
-from graphflow.compiler.ops.movement import reshape
+from graphflow.compiler.ops.movement import permute, reshape, slice_
 from graphflow.compiler.ops.reduce import sum_
 from graphflow.compiler.passes.autodiff import vjp
 from graphflow.dims import Dim
@@ -27,6 +27,7 @@ from graphflow.runtime.validate import validate
 from hypothesis import HealthCheck, given, settings
 
 from graphs import graphs
+from registry import check_gradient
 
 T = Dim.symbol("t")
 
@@ -106,6 +107,77 @@ def test_a_gradient_runs_the_forward_loop_once() -> None:
     assert len(products) == 3
 
 
+def gated(length: int | Dim, rows: int | Dim = 2, reverse: bool = False) -> Graph:
+    """Four gates from one product, as in an LSTM, with a bias and the sequence of what comes out."""
+    shapes: dict[str, tuple[int | Dim, ...]] = {
+        "h": (rows, 3), "c": (rows, 3), "x": (rows, 12), "w": (12, 3), "b": (12,)
+    }  # fmt: skip
+    h, c, x, w, b = (arg(name, shape) for name, shape in shapes.items())
+    gates = x + (matmul(h, permute(w, dims=(1, 0))) + b)
+    i, f, g, o = (slice_(gates, starts=(0, k), steps=(1, 1), sizes=(rows, 3)) for k in range(0, 12, 3))
+    memory = el.sigmoid(f) * c + el.sigmoid(i) * el.tanh(g)
+    out = el.sigmoid(o) * el.tanh(memory)
+    body = Graph("cell", (h, c, x, w, b), (), (out, memory, out))
+    xs = arg("xs", (length, rows, 12))
+    operands = (arg("h0", shapes["h"]), arg("c0", shapes["c"]), xs, arg("w", (12, 3)), arg("b", (12,)))
+    attrs = {"body": body, "carries": 2, "sequences": 1, "length": length, "reverse": reverse}
+    last, _, steps = items(scan(*operands, **attrs))
+    loss = sum_(steps * steps, dims=(0, 1, 2)) + sum_(el.sin(last), dims=(0, 1))
+    grads = vjp([loss], [constant(1.0, float64)], operands)
+    return Graph("gated", operands, (), (loss, *(g for g in grads if g is not None)))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_round_back_is_one_map_and_one_product(reverse: bool) -> None:
+    """The bias's gradient is summed after the loop, nothing is computed twice, no gate's share is copied."""
+    rng = np.random.default_rng(5)
+    graph = gated(5, reverse=reverse)
+    shapes = ((2, 3), (2, 3), (5, 2, 12), (12, 3), (12,))
+    engine = compare(graph, *(rng.standard_normal(s) for s in shapes))
+    program = engine.compiled.program
+    (_, (start, stop)) = sorted(program.regions().values())
+    inside = [c.label.split("_", 1)[1] for c in program.commands[start + 1 : stop - 1]]
+    assert inside == ["mul_add_tanh_sub", "matmul"]
+    (back,) = (n for n in graph.nodes() if n.op.name == "scan" and "vjp" in n.attrs["body"].name)
+    assert back.attrs["carries"] == 2
+    # What the gradient wants of the activations' arguments, their results hold.
+    assert sum(n.op.name == "sigmoid" for n in back.attrs["body"].nodes()) == 0
+
+
+def test_gradients_of_gates_of_any_size() -> None:
+    rng = np.random.default_rng(6)
+    rows = Dim.symbol("b")
+    graph = gated(T, rows)
+    engine = compile_graph(graph)
+    for length, count in ((4, 3), (1, 1), (0, 2), (3, 0), (2, 17)):
+        shapes = ((count, 3), (count, 3), (length, count, 12), (12, 3), (12,))
+        arrays = [rng.standard_normal(s) for s in shapes]
+        for ours, theirs in zip(engine.run(arrays)[0], run_graph(graph, arrays)[0], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+def test_gates_differentiate_twice() -> None:
+    rng = np.random.default_rng(7)
+    check_gradient(
+        gated(2), [rng.standard_normal(s) for s in ((2, 3), (2, 3), (2, 2, 12), (12, 3), (12,))], rng
+    )
+
+
+def test_a_sum_that_would_have_to_be_stacked_stays_in_the_loop() -> None:
+    """Only what is emitted anyway is summed after the loop: memory for all steps is dear."""
+    h, x, b = arg("h", (2, 3)), arg("x", (2, 3)), arg("b", (3,))
+    body = Graph("step", (h, x, b), (), (el.tanh(h * x + b),))
+    operands = (arg("h0", (2, 3)), arg("xs", (4, 2, 3)), arg("b", (3,)))
+    last = items(scan(*operands, body=body, carries=1, sequences=1, length=4, reverse=False))[0]
+    (grad,) = vjp([sum_(last, dims=(0, 1))], [constant(1.0, float64)], operands[2:])
+    assert grad is not None
+    graph = Graph("g", operands, (), (grad,))
+    rng = np.random.default_rng(8)
+    compare(graph, *(rng.standard_normal(n.shape) for n in operands))
+    (back,) = (n for n in graph.nodes() if n.op.name == "scan" and "vjp" in n.attrs["body"].name)
+    assert back.attrs["carries"] == 2  # the state and the sum
+
+
 def test_carries_that_change_places_stay_or_count() -> None:
     a, b, fixed, n, x = arg("a"), arg("b"), arg("fixed"), arg("n", (), int64), arg("x")
     results = (b, a + b, fixed, n + 1, a * x, constant(2.0, float64))
@@ -173,8 +245,11 @@ def threads() -> Iterator[None]:
 def test_several_threads_take_the_same_way(count: int, threads: None) -> None:
     """Wide steps are shared; short loops and branches beside them belong to one thread."""
     width = 192
-    h, n, x, w = arg("h", (64, width), float32), arg("n", (), int64), arg("x", (width,), float32), arg(
-        "w", (width, width), float32
+    h, n, x, w = (
+        arg("h", (64, width), float32),
+        arg("n", (), int64),
+        arg("x", (width,), float32),
+        arg("w", (width, width), float32),
     )
     k, m = arg("k"), arg("k")
     even = Graph("even", (k,), (), (k * 0.5,))

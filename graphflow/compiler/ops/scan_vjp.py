@@ -1,18 +1,22 @@
 """The gradient of a scan: a scan the other way over the body's own gradient.
 
 What the gradient wants from the forward loop, it asks of a scan with the same carries that emits it; passes
-make one loop of the two. That is the values of carries before each step, and the body's matrix products,
-which aren't computed twice. Where a constant's gradient is a sum of matrix products, one for each step, their
-factors are emitted and multiplied after the loop, as one product.
+make one loop of the two. That is the values of carries before each step, and the body's matrix products or
+what became of them, which aren't computed twice. Where a constant's gradient is a sum of matrix products, one
+for each step, their factors are emitted and multiplied after the loop, as one product. So is a sum of what is
+emitted anyway, such as a bias's gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from graphflow.compiler.ir import OPS, Graph, Node, Size, input_node, substitute, toposort
+from graphflow import dims
+from graphflow.compiler.access import is_view
+from graphflow.compiler.indexing import numel
+from graphflow.compiler.ir import OPS, Graph, Node, Size, input_node, substitute, toposort, users
 from graphflow.compiler.passes.autodiff import zeros
 from graphflow.compiler.subgraph import pull_back, used
 
@@ -29,27 +33,74 @@ class _Product:
     right: Node
     views: tuple[Node, ...]  # from the product outwards
 
+    @property
+    def factors(self) -> tuple[Node, ...]:
+        """What is wanted of every step."""
+        return self.left, self.right
 
-def _products(share: Node) -> list[_Product] | None:
-    """The products of matrices that a gradient is the sum of; None if it is anything else."""
-    found = []
+    def total(self, stacked: Mapping[Node, Node], length: Size) -> Node:
+        """The sum over all steps, as one product."""
+        left, right = (_rows(stacked[f], length) for f in self.factors)
+        return _viewed(OPS["matmul"](OPS["permute"](left, dims=(1, 0)), right), self.views)
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """The sum of an array's elements along dimensions, seen through transposes and reshapes."""
+
+    node: Node
+    views: tuple[Node, ...]
+
+    @property
+    def factors(self) -> tuple[Node, ...]:
+        """What is wanted of every step."""
+        return self.node.inputs
+
+    def total(self, stacked: Mapping[Node, Node], length: Size) -> Node:
+        """The sum over all steps, as one sum."""
+        source, dims = stacked[self.node.inputs[0]], self.node.attrs["dims"]
+        if 0 in dims:
+            return _viewed(OPS["sum"](_rows(source, length), dims=dims), self.views)
+        total = OPS["sum"](source, dims=(0, *(d + 1 for d in dims)))
+        return _viewed(OPS["reshape"](total, shape=self.node.shape), self.views)
+
+
+def _rows(stacked: Node, length: Size) -> Node:
+    """The values of all steps as one with more rows."""
+    shape = stacked.shape[1:]
+    return OPS["reshape"](stacked, shape=(length * shape[0], *shape[1:]))
+
+
+def _viewed(node: Node, views: Sequence[Node]) -> Node:
+    for view in views:
+        node = view.op(node, **view.attrs)
+    return node
+
+
+def _terms(share: Node) -> list[_Product | _Sum] | None:
+    """The products of matrices and the sums that a gradient is the sum of; None if it is anything else."""
+    found: list[_Product | _Sum] = []
     stack = [share]
     while stack:
         node = stack.pop()
         if node.op.name == "add" and all(i.shape == node.shape for i in node.inputs):
             stack.extend(reversed(node.inputs))
             continue
-        views = []
+        peeled = []
         while node.op.name in ("permute", "reshape"):
-            views.append(node)
+            peeled.append(node)
             node = node.inputs[0]
+        views = tuple(reversed(peeled))
+        if node.op.name == "sum":
+            found.append(_Sum(node, views))
+            continue
         if node.op.name != "matmul" or len(node.shape) != 2 or any(len(i.shape) != 2 for i in node.inputs):
             return None
         left, right = node.inputs
         if _is_larger(left.shape[1], *node.shape):
             return None
         left = left.inputs[0] if left.op.name == "permute" else OPS["permute"](left, dims=(1, 0))
-        found.append(_Product(left, right, tuple(reversed(views))))
+        found.append(_Product(left, right, views))
     return found
 
 
@@ -58,6 +109,67 @@ def _is_larger(depth: Size, rows: Size, columns: Size) -> bool:
     if not (isinstance(depth, int) and isinstance(rows, int) and isinstance(columns, int)):
         return False
     return depth * (rows + columns) > 8 * rows * columns
+
+
+def _left_for_later(shares: Mapping[int, Node], stacked: Iterable[Node]) -> dict[int, list[_Product | _Sum]]:
+    """The gradients to be taken after the loop, and of what.
+
+    A sum only where its summands are `stacked` anyway, or for a product: the product's factors are smaller
+    than what a product per step costs, but a sum per step costs next to nothing.
+    """
+    found = {i: terms for i, share in shares.items() if (terms := _terms(share)) is not None}
+    products = [t for terms in found.values() for t in terms if all(isinstance(u, _Product) for u in terms)]
+    known = {*stacked, *(f for term in products for f in term.factors)}
+    return {
+        i: terms
+        for i, terms in found.items()
+        if all(isinstance(t, _Product) or known.issuperset(t.factors) for t in terms)
+    }
+
+
+def _worth_saving(inside: Set[Node], roots: Sequence[Node]) -> list[Node]:
+    """Values of the forward body that its gradient `roots` take from there instead of computing them again.
+
+    These are its matrix products; or what the forward body makes of a product, where that takes no more
+    memory and the gradient reads nothing else of it: an activation's result in place of its argument.
+    """
+    saved = {n for n in toposort(roots) if n in inside and n.op.kind == "contract"}
+    while True:
+        reached = toposort(roots, stop=saved)
+        readers = users([n for n in reached if n not in saved])
+        moved = False
+        for node in [n for n in reached if n in saved and n not in roots]:
+            after = dict.fromkeys(readers[node])
+            if after and all(_takes_over(n, inside) for n in after) and _bytes(after) <= _bytes([node]):
+                saved.remove(node)
+                saved.update(after)
+                moved = True
+        if not moved:
+            return _whole([n for n in reached if n in saved])
+
+
+def _whole(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes, with what several of them are views of in their place, where it isn't larger."""
+    views: dict[Node, list[Node]] = {}
+    for node in nodes:
+        base = node
+        while is_view(base):
+            base = base.inputs[0]
+        views.setdefault(base, []).append(node)
+    chosen = ([base] if _bytes([base]) <= _bytes(found) else found for base, found in views.items())
+    return [node for group in chosen for node in group]
+
+
+def _takes_over(node: Node, inside: Set[Node]) -> bool:
+    return node in inside and (node.op.kind == "elementwise" or is_view(node))
+
+
+def _bytes(nodes: Iterable[Node]) -> int:
+    """Memory of values, symbols being taken for some usual size."""
+    total: Size = 0
+    for node in nodes:
+        total = total + numel(node.shape) * node.dtype.itemsize
+    return total if isinstance(total, int) else dims.evaluate(total, dict.fromkeys(total.symbols(), 64))
 
 
 class _Forward:
@@ -119,23 +231,19 @@ def scan_vjp(
     shares: list[Any] = pull_back(body, received)
     wanted = [i for i, share in enumerate(shares) if share is not None]
 
-    # Products of the forward body come from there.
-    inside = set(toposort(body.outputs))
-    reached = toposort([shares[i] for i in wanted])
-    saved = [n for n in reached if n in inside and n.op.kind == "contract"]
+    saved = _worth_saving(set(toposort(body.outputs)), [shares[i] for i in wanted])
     places = {n: input_node(f"saved{k}", n.type) for k, n in enumerate(saved)}
     for i, share in zip(wanted, substitute([shares[i] for i in wanted], places), strict=True):
         shares[i] = share
 
-    later = {i: p for i in wanted if i >= carries + sequences and (p := _products(shares[i])) is not None}
-    summed = {
-        i: input_node(f"sum_{args[i].attrs['name']}", args[i].type)
-        for i in wanted
-        if i >= carries + sequences and i not in later
-    }
-    elements = [i for i in wanted if carries <= i < carries + sequences]
-    factors = [f for products in later.values() for p in products for f in (p.left, p.right)]
     ready = {*args[: carries + sequences], *places.values(), *(received[k] for k in sent)}
+    elements = [i for i in wanted if carries <= i < carries + sequences]
+    constants = {i: shares[i] for i in wanted if i >= carries + sequences}
+    later = _left_for_later(constants, {*ready, *(shares[i] for i in elements)})
+    summed = {
+        i: input_node(f"sum_{args[i].attrs['name']}", args[i].type) for i in constants if i not in later
+    }
+    factors = [f for terms in later.values() for term in terms for f in term.factors]
     emitted = list(dict.fromkeys([*(shares[i] for i in elements), *(f for f in factors if f not in ready)]))
     results = [shares[i] if shares[i] is not None else zeros(args[i].type) for i in flowing]
     results += [total + shares[i] for i, total in summed.items()]
@@ -171,23 +279,11 @@ def scan_vjp(
         cotangents[i] = _project(backward, position)
     for i in elements:
         cotangents[i] = stacked[shares[i]]
-    for i, products in later.items():
-        for product in products:
-            total = _multiplied(product, stacked, length)
+    for i, terms in later.items():
+        for term in terms:
+            total = term.total(stacked, length)
             cotangents[i] = total if cotangents[i] is None else cotangents[i] + total  # type: ignore[operator]
     return cotangents
-
-
-def _multiplied(product: _Product, stacked: Mapping[Node, Node], length: Size) -> Node:
-    """The sum over all steps of a product, as one product."""
-    rows = [
-        OPS["reshape"](stacked[f], shape=(length * f.shape[0], f.shape[1]))
-        for f in (product.left, product.right)
-    ]
-    total = OPS["matmul"](OPS["permute"](rows[0], dims=(1, 0)), rows[1])
-    for view in product.views:
-        total = view.op(total, **view.attrs)
-    return total
 
 
 __all__ = ["scan_vjp"]
