@@ -162,17 +162,17 @@ class Explanation:
     @property
     def bytes(self) -> Size:
         """Bytes that one run moves to and from memory at least."""
-        total: Size = 0
-        for command in self._compiled.program.commands:
-            total = total + command.bytes
-        return total
+        return self._total([command.bytes for command in self._compiled.program.commands])
 
     @property
     def flops(self) -> Size:
         """Arithmetic of one run, by the compiler's estimate."""
+        return self._total([command.flops for command in self._compiled.program.commands])
+
+    def _total(self, amounts: list[Size]) -> Size:
         total: Size = 0
-        for command in self._compiled.program.commands:
-            total = total + command.flops
+        for amount, times in zip(amounts, self._compiled.program.repeats(), strict=True):
+            total = total + amount * times
         return total
 
     def __str__(self) -> str:

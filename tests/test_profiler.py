@@ -85,7 +85,11 @@ def test_kernels_of_a_loop_run_more_than_once() -> None:
     running(xs)
     with gf.profiler.profile() as p:
         running(xs)
-    assert {k.count for k in p.key_averages()} >= {5}
+    found = p.key_averages()
+    assert {k.count for k in found} >= {5}
+    report, sizes = running.explain(), {"batch": 5}
+    assert sum(k.flops for k in found) == gf.dims.evaluate(report.flops, sizes)  # type: ignore[arg-type]
+    assert sum(k.bytes for k in found) == gf.dims.evaluate(report.bytes, sizes)  # type: ignore[arg-type]
 
 
 def test_explain_tells_the_roofline_once_there_are_times() -> None:

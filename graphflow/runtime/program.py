@@ -153,6 +153,17 @@ class Program:
         """The name of the command's kernel, or of what it decides."""
         return command.control.kind if command.control else self.kernels[command.kernel].name
 
+    def repeats(self) -> list[Size]:
+        """How often each command runs at least: the rounds of the loops it is in, once where nobody can tell.
+        """
+        found: list[Size] = [1] * len(self.commands)
+        for number, command in enumerate(self.commands):
+            control = command.control
+            if control is not None and control.kind == "loop" and control.length is not None:
+                for inside in range(number + 1, control.leave):
+                    found[inside] = found[inside] * control.length
+        return found
+
     def regions(self) -> dict[int, tuple[int, int]]:
         """The loops and branches by number: the first command of each, and the first behind it."""
         found: dict[int, tuple[int, int]] = {}
