@@ -114,6 +114,18 @@ def _optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
     _without_lock("LLVMPY_RunNewModulePassManager")(builder.getModulePassManager(), module, builder)
 
 
+def _emitted(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> bytes:
+    with ffi.OutputString() as reason:
+        buffer = _without_lock("LLVMPY_TargetMachineEmitToMemory")(machine, module, True, reason)
+        if not buffer:
+            raise CompileError(f"LLVM can't emit generated code; this is a bug in graphflow: {reason}")
+    try:
+        start, size = ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer)
+        return ctypes.string_at(start, size)
+    finally:
+        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
 def _optimised(ir_texts: list[str], target: Target | None) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
     target = target or host()
     machine = target.machine()
@@ -128,15 +140,7 @@ def emit(ir_texts: list[str], target: Target | None = None) -> bytes:
     `target` defaults to this machine. Texts that LLVM can't parse, link or verify raise CompileError.
     """
     module, machine = _optimised(ir_texts, target)
-    with ffi.OutputString() as reason:
-        buffer = _without_lock("LLVMPY_TargetMachineEmitToMemory")(machine, module, True, reason)
-        if not buffer:
-            raise CompileError(f"LLVM can't emit generated code; this is a bug in graphflow: {reason}")
-    try:
-        start, size = ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer)
-        return ctypes.string_at(start, size)
-    finally:
-        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+    return _emitted(module, machine)
 
 
 def optimised_ir(ir_texts: list[str], target: Target | None = None) -> str:
