@@ -31,8 +31,8 @@ BLOCK = 4096
 # The least and the most data whose bandwidth is measured.
 LEAST, MOST = 1 << 16, 1 << 27
 # A measurement lasts about so long (ns), and the best of so many counts.
-LASTING = 4_000_000
-REPEATS = 5
+LASTING = 500_000
+REPEATS = 25
 
 
 @dataclass(frozen=True)
