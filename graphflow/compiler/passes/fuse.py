@@ -15,6 +15,7 @@ from graphflow.compiler.access import Access, is_view, reads, splits, strip_resh
 from graphflow.compiler.indexing import ZERO, Shape
 from graphflow.compiler.ir import Graph, Node, toposort, users
 from graphflow.compiler.passes.dependencies import Dependencies
+from graphflow.compiler.passes.rematerialize import asked_for, rematerialize
 from graphflow.compiler.passes.separate import separate
 from graphflow.compiler.passes.split import update_nodes
 from graphflow.compiler.passes.unit import Fused, Placement, Unit, axis
@@ -57,8 +58,10 @@ class _Fuser:
                 self._add(node)
         if self.join:
             self._settle()
+            rematerialize(self.graph, self.units, self.unit_of, self.stored)
         self._choose_outputs()
-        return Fused(self.graph, tuple(self._sorted()), frozenset(self.stored), self.unit_of)
+        units = tuple(unit for unit in self._sorted() if unit.nodes)
+        return Fused(self.graph, units, frozenset(self.stored), self.unit_of)
 
     # -------------------------------------------------------------------------------------- what needs memory
 
@@ -445,24 +448,13 @@ class _Fuser:
     def _choose_outputs(self) -> None:
         """A unit stores what roots, addresses or other units need."""
         for unit in self.units.direct:
-            for node in unit.nodes:
-                stack, seen = list(node.inputs), set()
-                while stack:
-                    current = stack.pop()
-                    if current in seen or current.op.kind in ("input", "const"):
-                        continue
-                    seen.add(current)
-                    home = self.unit_of.get(current)
-                    if home is None:
-                        stack.extend(current.inputs)
-                    elif home is not unit:
-                        self.stored.add(current)
+            self.stored |= asked_for(unit, self.unit_of)[0]
         for unit in self.units.direct:
             unit.outputs = [n for n in unit.nodes if n in self.stored]
 
     def _sorted(self) -> list[Unit]:
         """Units by dependency, otherwise in the program's order."""
-        last = {u: max(self.positions[n] for n in u.nodes) for u in self.units.direct}
+        last = {u: max((self.positions[n] for n in u.nodes), default=-u.number) for u in self.units.direct}
         return self.units.sorted(lambda unit: (last[unit],))
 
 

@@ -48,7 +48,7 @@ class _Order:
             for node in nodes:
                 if is_temporary(node):
                     self.readers.setdefault(node, set()).add(unit)
-        self.gain = {unit: -sum(_bytes(n) for n in unit.outputs if is_temporary(n)) for unit in reads}
+        self.gain = {unit: -sum(typical_bytes(n) for n in unit.outputs if is_temporary(n)) for unit in reads}
         self.ready: list[tuple[bool, int, Unit]] = []
         self.freeing: set[Unit] = set()  # ready, and to run now
 
@@ -90,11 +90,12 @@ class _Order:
     def _note_last_reader(self, node: Node) -> None:
         if len(self.readers[node]) == 1:
             (unit,) = self.readers[node]
-            self.gain[unit] += _bytes(node)
+            self.gain[unit] += typical_bytes(node)
             self._consider(unit)
 
 
-def _bytes(node: Node) -> int:
+def typical_bytes(node: Node) -> int:
+    """Bytes of a value, where every symbol is `TYPICAL`."""
     return prod(s if isinstance(s, int) else _typical(s) for s in node.shape) * node.dtype.itemsize
 
 

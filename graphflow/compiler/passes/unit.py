@@ -37,7 +37,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Fused:
-    """The units in an order that respects dependencies, what is stored, and the graph they compute."""
+    """The units in an order that respects dependencies, what is stored, and the graph they compute.
+
+    ``unit_of`` has the unit that a value comes from; what every kernel computes for itself comes from none.
+    """
 
     graph: Graph
     units: tuple[Unit, ...]

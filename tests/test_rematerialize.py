@@ -1,0 +1,100 @@
+"""Which values are stored for other kernels, and which are computed again there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graphflow.compiler.ir import OPS, Graph, Node
+from graphflow.compiler.passes import fuse as fusion
+from graphflow.compiler.passes.autodiff import vjp
+from graphflow.compiler.passes.fuse import fuse
+from graphflow.compiler.passes.rematerialize import _Flow
+from graphflow.dtypes import float32
+from graphflow.engine import compile_graph
+
+from models import N, arg, layer_norm
+
+X = (N, 40)
+
+
+def tanh_gelu(x: Node) -> Node:
+    """The approximation that transformers use, as PyTorch writes it."""
+    inner = OPS["tanh"](0.79788456 * (x + 0.044715 * x * x * x))
+    return 0.5 * x * (1.0 + inner)
+
+
+def stored(graph: Graph) -> list[str]:
+    """The ops of the values that kernels hand to each other, as large as a batch."""
+    fused = fuse(graph)
+    roots = {root for root in graph.roots}
+    wide = [n for unit in fused.units for n in unit.outputs if n not in roots and n.shape[-1] == 40]
+    return sorted(n.op.name for n in wide)
+
+
+def same_bits(graph: Graph, rows: int = 7) -> None:
+    """What is computed again has the bits of what would have been stored."""
+    rng = np.random.default_rng(1)
+    shapes = [tuple(rows if s == N else s for s in node.shape) for node in graph.inputs]
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    ours, states = compile_graph(graph).run(arrays)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fusion, "rematerialize", lambda *arguments: None)
+        theirs, others = compile_graph(graph).run(arrays)
+    for a, b in zip([*ours, *states], [*theirs, *others], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_gradient_takes_what_it_needs_from_few_values() -> None:
+    x, w, v, g = arg("x", *X), arg("w", 40, 40), arg("v", 40, 40), arg("g", *X)
+    hidden = OPS["matmul"](x, w)
+    out = OPS["matmul"](tanh_gelu(hidden), v)
+    gradients = vjp([out], [g], [x, w, v])
+    graph = Graph("g", (x, w, v, g), (), tuple(n for n in gradients if n is not None))
+    assert len(stored(graph)) == 3  # the product, the second product's operand, one factor of the gradient
+    same_bits(graph)
+
+
+def test_a_layer_norm_leaves_statistics_not_rows() -> None:
+    x, w, b, g, m = arg("x", *X), arg("w", 40), arg("b", 40), arg("g", *X), arg("m", 40, 40)
+    out = OPS["matmul"](layer_norm(x, w, b), m)
+    gradients = vjp([out], [g], [x, w, b])
+    graph = Graph("g", (x, w, b, g, m), (), tuple(n for n in gradients if n is not None))
+    assert "sub" not in stored(graph)  # it follows from the input and the mean
+    same_bits(graph)
+
+
+def test_expensive_values_are_stored() -> None:
+    x, w = arg("x", *X), arg("w", 40, 40)
+    value = OPS["exp"](x)
+    graph = Graph("g", (x, w), (), (OPS["matmul"](OPS["matmul"](value + x, w), w) * value,))
+    assert "exp" in stored(graph)
+    same_bits(graph)
+
+
+def test_a_smaller_dtype_is_stored_instead_of_a_larger_one() -> None:
+    x, w = arg("x", *X), arg("w", 40, 40)
+    mask = OPS["gt"](OPS["exp"](x), 1.0)
+    wide = OPS["cast"](mask, dtype=float32)
+    graph = Graph("g", (x, w), (), (OPS["matmul"](x, w) * wide, OPS["sin"](OPS["matmul"](x * x, w)) * wide))
+    assert "cast" not in stored(graph)
+    same_bits(graph)
+
+
+def test_a_state_that_was_overwritten_is_not_read_again() -> None:
+    x, s, w = arg("x", *X), arg("s", 40), arg("w", 40, 40)
+    before = s * 3.0
+    hidden = OPS["matmul"](x * before, w)
+    new = OPS["sum"](OPS["tanh"](hidden), dims=(0,))
+    after = OPS["exp"](OPS["reshape"](new, shape=(40,)))
+    late = OPS["matmul"](x, w) * (after + before)
+    graph = Graph("g", (x, w), (s,), (late,), ((0, after),))
+    same_bits(graph)
+
+
+def test_the_cut_nearest_to_the_sink() -> None:
+    flow = _Flow(4)
+    for a, b, capacity in ((0, 1, 3), (1, 2, 2), (2, 3, 2)):
+        flow.edge(a, b, capacity)
+    flow.saturate(0, 3)
+    assert flow.reaching(3) == {3}
+    assert flow.left[0][1] == 1
