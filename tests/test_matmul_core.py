@@ -44,9 +44,9 @@ DTYPES = pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64], ids=
 
 
 @functools.cache
-def load(dtype: dtypes.DType, variant: str) -> tuple[Callable[..., None], object]:
+def load(dtype: dtypes.DType, variant: str, indirect: bool = False) -> tuple[Callable[..., None], object]:
     """The core for one processor, ready to call, and what keeps its machine code alive."""
-    symbol, code = matmul.object_code(dtype, TARGETS[variant])
+    symbol, code = matmul.object_code(dtype, TARGETS[variant], indirect)
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), llvm.host().machine())
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
@@ -56,9 +56,9 @@ def load(dtype: dtypes.DType, variant: str) -> tuple[Callable[..., None], object
 class Core:
     """Runs products through the core, with scratch of exactly the promised size, full of NaN, and guarded."""
 
-    def __init__(self, dtype: dtypes.DType, variant: str):
-        self.dtype, self.target = dtype, TARGETS[variant]
-        self.kernel = load(dtype, variant)[0]
+    def __init__(self, dtype: dtypes.DType, variant: str, indirect: bool = False):
+        self.dtype, self.target, self.indirect = dtype, TARGETS[variant], indirect
+        self.kernel = load(dtype, variant, indirect)[0]
 
     def __call__(
         self,
@@ -86,7 +86,7 @@ class Core:
             words[word] = ctypes.cast(function, P).value or 0  # type: ignore[arg-type]
         block = np.array(words, np.int64)
         extent = evaluate(matmul.units(self.dtype, m, n, batch, self.target), {})
-        size = matmul.scratch_bytes(self.dtype, m, n, k, self.target)
+        size = matmul.scratch_bytes(self.dtype, m, n, k, self.target, self.indirect)
         memory = np.full(size + 2 * GUARD + 64, 0xFF, np.uint8)
         start = (-(memory.ctypes.data + GUARD)) % 64 + GUARD
         edges = [0, *sorted(int(cut * extent) for cut in cuts), extent]

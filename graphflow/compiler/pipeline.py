@@ -237,8 +237,13 @@ class _Assembler:
 
     def _product(self, step: Step, product: Product, number: int) -> Command:
         dtype = product.node.dtype
+        indirect = product.indirect
         core = self._kernel(
-            f"matmul_{dtype}", matmul.symbol(dtype), "", lambda: matmul.object_code(dtype)[1], _CORE_COST
+            f"{'indirect_' if indirect else ''}matmul_{dtype}",
+            matmul.symbol(dtype, indirect=indirect),
+            "",
+            lambda: matmul.object_code(dtype, indirect=indirect)[1],
+            _CORE_COST,
         )
         epilogue, c = None, product.c
         extra_bytes: Size = 0
@@ -278,7 +283,7 @@ class _Assembler:
             1,
             step.barrier,
             f"k{number:02d}_{step.name}",
-            matmul.scratch_bytes(dtype, m, n, k),
+            matmul.scratch_bytes(dtype, m, n, k, indirect=indirect),
             _nanoseconds(moved, flops, 100) + extra_flops // 16,
             moved,
             flops + extra_flops,

@@ -7,6 +7,7 @@ operand anyway can be told all the dimensions instead, and nobody has to write t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 from typing import NamedTuple
 
@@ -36,6 +37,16 @@ class Spread(NamedTuple):
         """How many neighbours along a dimension are neighbours in memory, too."""
         parts = self.dims[d]
         return parts[-1][0] if parts and parts[-1][1] == 1 else 1
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether elements of memory are in the matrix several times, twice at least on average. Parts of
+        unknown size are taken to lie side by side.
+        """
+        parts = [part for d in self.dims[-2:] for part in d]
+        known = [(n, stride) for n, stride in parts if isinstance(n, int) and isinstance(stride, int)]
+        reach = 1 + sum((size - 1) * abs(stride) for size, stride in known)
+        return math.prod(size for size, _ in known) >= 2 * reach
 
     @property
     def turned(self) -> Spread:

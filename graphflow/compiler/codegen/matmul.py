@@ -40,7 +40,14 @@ import functools
 
 import llvmlite.ir as ll
 
-from graphflow.compiler.codegen import digests, llvm, matmul_driver, matmul_micro, matmul_pack
+from graphflow.compiler.codegen import (
+    digests,
+    llvm,
+    matmul_driver,
+    matmul_indirect,
+    matmul_micro,
+    matmul_pack,
+)
 from graphflow.compiler.codegen.matmul_arguments import MAX_BATCH_DIMS, Word, arguments
 from graphflow.compiler.codegen.matmul_blocking import DEPTH, Blocking, blocking
 from graphflow.compiler.codegen.matmul_ir import SCALARS
@@ -63,38 +70,43 @@ __all__ = [
 
 
 @functools.cache
-def symbol(dtype: DType, target: llvm.Target | None = None) -> str:
+def symbol(dtype: DType, target: llvm.Target | None = None, indirect: bool = False) -> str:
     """The name of the kernel for float32 or float64 on `target` (default: this machine).
 
-    It ends in a digest of all that decides its code; the code, which takes long to write, isn't needed.
-    KeyError for other dtypes.
+    `indirect` is the kernel of `codegen.matmul_indirect`. The name ends in a digest of all that decides the
+    kernel's code; the code, which takes long to write, isn't needed. KeyError for other dtypes.
     """
     target = target or llvm.host()
     scalar = SCALARS[dtype.name]
     plan = blocking(scalar.size, target)
     digest = digests.of_modules(("llvm", *digests.beside("matmul")), target.description, scalar.name, plan)
-    return f"gf_matmul_{scalar.name}_{digest[:16]}"
+    return f"gf_{'indirect' if indirect else 'matmul'}_{scalar.name}_{digest[:16]}"
 
 
-def text(dtype: DType, target: llvm.Target | None = None) -> str:
+def text(dtype: DType, target: llvm.Target | None = None, indirect: bool = False) -> str:
     """The kernel's LLVM IR."""
     target = target or llvm.host()
     scalar = SCALARS[dtype.name]
     plan = blocking(scalar.size, target)
     module = ll.Module(name="matmul", context=ll.Context())
+    name = symbol(dtype, target, indirect)
+    pack_b = matmul_pack.define_wide(module, scalar, plan)
+    if indirect:
+        matmul_indirect.define(module, name, scalar, plan, pack_b)
+        return str(module)
     parts = matmul_driver.Parts(
         micro=matmul_micro.define_all(module, scalar, plan),
         pack_a=matmul_pack.define_narrow(module, scalar, plan),
-        pack_b=matmul_pack.define_wide(module, scalar, plan),
+        pack_b=pack_b,
     )
-    matmul_driver.define(module, symbol(dtype, target), scalar, plan, parts)
+    matmul_driver.define(module, name, scalar, plan, parts)
     return str(module)
 
 
-def object_code(dtype: DType, target: llvm.Target | None = None) -> tuple[str, bytes]:
+def object_code(dtype: DType, target: llvm.Target | None = None, indirect: bool = False) -> tuple[str, bytes]:
     """The kernel's symbol and its object file. Takes about a second; callers cache it under the symbol."""
     target = target or llvm.host()
-    return symbol(dtype, target), llvm.emit([text(dtype, target)], target)
+    return symbol(dtype, target, indirect), llvm.emit([text(dtype, target, indirect)], target)
 
 
 def units(
@@ -110,10 +122,17 @@ def units(
 
 
 def scratch_bytes(
-    dtype: DType, m: int | Dim, n: int | Dim, k: int | Dim, target: llvm.Target | None = None
+    dtype: DType,
+    m: int | Dim,
+    n: int | Dim,
+    k: int | Dim,
+    target: llvm.Target | None = None,
+    indirect: bool = False,
 ) -> int:
     """Bytes of scratch each thread needs: bounded by the caches' sizes, less where a small size is known."""
     plan = blocking(dtype.itemsize, target or llvm.host())
+    if indirect:
+        return matmul_indirect.scratch_bytes(plan, dtype.itemsize, m, n, k)
     return dtype.itemsize * max(_scratch(plan, m, n, k), _scratch(plan, n, m, k))
 
 

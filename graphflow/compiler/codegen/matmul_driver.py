@@ -34,7 +34,13 @@ class Parts:
 
 def define(module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, parts: Parts) -> None:
     """Defines the exported kernel `name`."""
-    block = _define_block(module, scalar, blocking, parts)
+    define_units(module, name, scalar, blocking, _define_block(module, scalar, blocking, parts))
+
+
+def define_units(
+    module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, block: ll.Function
+) -> None:
+    """Defines the exported kernel `name`, which takes its units to `block`."""
     function = ll.Function(module, KERNEL, name=name)
     function.attributes.add("nounwind")
     b = Body(function, scalar)
@@ -112,7 +118,7 @@ def _address(b: Body, args: ll.Value, word: int, of: ll.Type = POINTER) -> ll.Va
 
 
 @dataclass
-class _Block:
+class Block:
     """Everything known while one block of C is computed."""
 
     b: Body
@@ -130,7 +136,12 @@ class _Block:
     in_place: ll.Value  # whether B is read where it lies
 
     def word(self, word: int) -> ll.Value:
+        """A word of the argument block."""
         return _word(self.b, self.args, word)
+
+    def address(self, word: int, of: ll.Type = POINTER) -> ll.Value:
+        """A word of the argument block that is an address."""
+        return _address(self.b, self.args, word, of)
 
     def panels(self) -> tuple[ll.Value, ll.Value, ll.Value]:
         """Vectors that the columns fill, panels they are dealt to evenly, least that a panel gets.
@@ -152,15 +163,15 @@ def _define_block(module: ll.Module, scalar: Scalar, blocking: Blocking, parts: 
     function = internal(module, "block", [POINTER, *[I64] * 5, POINTER])
     b = Body(function, scalar)
     args, batch, m0, m1, n0, n1, scratch = function.args
-    a, right, c = _batch_item(b, args, batch)
+    a, right, c = batch_item(b, args, batch)
     in_place = _b_in_place(b, blocking, args, b.sub(m1, m0), b.sub(n1, n0))
-    block = _Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, in_place)
+    block = Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, in_place)
     _compute(block, scratch)
     b.ret_void()
     return function
 
 
-def _batch_item(b: Body, args: ll.Value, batch: ll.Value) -> list[ll.Value]:
+def batch_item(b: Body, args: ll.Value, batch: ll.Value) -> list[ll.Value]:
     """Addresses of A, B and C of batch item `batch`, the last batch dimension running fastest."""
     dims = _word(b, args, Word.BATCH_DIMS)
     with b.loop(const(0), dims, const(1), [batch, const(0), const(0), const(0)]) as turn:
@@ -174,7 +185,7 @@ def _batch_item(b: Body, args: ll.Value, batch: ll.Value) -> list[ll.Value]:
     return [b.at(_address(b, args, word), offset) for word, offset in enumerate(turn.values[1:])]
 
 
-def _compute(s: _Block, scratch: ll.Value) -> None:
+def _compute(s: Block, scratch: ll.Value) -> None:
     b, blocking = s.b, s.blocking
     k = s.word(Word.K)
     blocks = b.max(const(1), b.ceil_div(k, const(blocking.depth)))
@@ -207,7 +218,7 @@ def _compute(s: _Block, scratch: ll.Value) -> None:
         target_row = b.select(straight, s.word(Word.C_ROW), padded)
         with b.loop(const(0), blocks, const(1)) as turn:
             k0 = b.mul(turn.index, deepest)
-            run = _Run(first, stop, k0, b.min(deepest, b.sub(k, k0)), deepest, target, target_row)
+            run = Run(first, stop, k0, b.min(deepest, b.sub(k, k0)), deepest, target, target_row)
             with b.if_else(panelwise) as (then, otherwise):
                 with then:
                     _panels_first(s, run, panels)
@@ -219,11 +230,11 @@ def _compute(s: _Block, scratch: ll.Value) -> None:
                     source = b.select(in_place, origin, panels)
                     _strips_first(s, run, strips, (source, in_place), copied)
         with b.if_then(b.not_(straight)):
-            _finish(s, epilogue, first, stop, tile, padded)
+            finish(s, epilogue, first, stop, tile, padded)
 
 
 @dataclass
-class _Run:
+class Run:
     """One run of k over some rows of a block: rows, run, depth of panels, and where the sums go."""
 
     first: ll.Value
@@ -248,7 +259,7 @@ def _b_in_place(b: Body, blocking: Blocking, args: ll.Value, rows: ll.Value, col
     return result
 
 
-def _panel_bounds(s: _Block, index: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
+def panel_bounds(s: Block, index: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
     """First column (relative to n0), vectors, and columns that exist of panel `index`."""
     b, lanes = s.b, const(s.blocking.lanes)
     all_vectors, count, least = s.panels()
@@ -259,15 +270,16 @@ def _panel_bounds(s: _Block, index: ll.Value) -> tuple[ll.Value, ll.Value, ll.Va
     return start, vectors, there
 
 
-def _pack_panels(s: _Block, run: _Run, panels: ll.Value) -> None:
+def _pack_panels(s: Block, run: Run, panels: ll.Value) -> None:
     """Packs the whole block of B."""
     b = s.b
     with b.loop(const(0), s.panels()[1], const(1)) as turn:
-        bounds = _panel_bounds(s, turn.index)
-        _pack_panel(s, run, bounds, b.at(panels, b.mul(bounds[0], run.deepest)))
+        bounds = panel_bounds(s, turn.index)
+        pack_panel(s, run, bounds, b.at(panels, b.mul(bounds[0], run.deepest)))
 
 
-def _pack_panel(s: _Block, run: _Run, bounds: tuple[ll.Value, ll.Value, ll.Value], panel: ll.Value) -> None:
+def pack_panel(s: Block, run: Run, bounds: tuple[ll.Value, ll.Value, ll.Value], panel: ll.Value) -> None:
+    """Packs columns of B as `panel_bounds` tells them."""
     b = s.b
     custom = _address(b, s.args, Word.PACK_B, PACK)
     start, vectors, there = bounds
@@ -283,7 +295,7 @@ def _pack_panel(s: _Block, run: _Run, bounds: tuple[ll.Value, ll.Value, ll.Value
             b.call(custom, [own, s.batch, column, there, run.k0, run.depth, panel, width])
 
 
-def _pack_strips(s: _Block, run: _Run, row: ll.Value, stop: ll.Value, strips: ll.Value) -> None:
+def _pack_strips(s: Block, run: Run, row: ll.Value, stop: ll.Value, strips: ll.Value) -> None:
     """Packs the strips of a unit's rows, one behind the other. What a function packs has rows that run along
     k, so that it can copy what runs along k in memory.
     """
@@ -298,7 +310,7 @@ def _pack_strips(s: _Block, run: _Run, row: ll.Value, stop: ll.Value, strips: ll
             b.call(custom, [own, s.batch, row, b.sub(stop, row), run.k0, run.depth, strips, run.depth])
 
 
-def _strip_in_place(s: _Block, run: _Run, row: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
+def _strip_in_place(s: Block, run: Run, row: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
     """Address, row stride and k stride of a strip of A in A itself."""
     b = s.b
     a_row, a_k = s.word(Word.A_ROW), s.word(Word.A_DEPTH)
@@ -306,7 +318,7 @@ def _strip_in_place(s: _Block, run: _Run, row: ll.Value) -> tuple[ll.Value, ll.V
 
 
 def _strips_first(
-    s: _Block, run: _Run, strips: ll.Value, source: tuple[ll.Value, ll.Value], copied: ll.Value
+    s: Block, run: Run, strips: ll.Value, source: tuple[ll.Value, ll.Value], copied: ll.Value
 ) -> None:
     """Strip by strip of A, each with every panel of B, all of which are ready.
 
@@ -327,22 +339,22 @@ def _strips_first(
             packed = (strip, *(b.select(foreign, x, y) for x, y in zip(*steps, strict=True)))
             left = [b.select(copied, x, y) for x, y in zip(packed, _strip_in_place(s, run, row), strict=True)]
             with b.loop(const(0), s.panels()[1], const(1)) as inner:
-                bounds = _panel_bounds(s, inner.index)
+                bounds = panel_bounds(s, inner.index)
                 right = b.at(panels, b.select(in_place, bounds[0], b.mul(bounds[0], run.deepest)))
                 width = b.mul(bounds[1], const(blocking.lanes))
                 right_k = b.select(in_place, s.word(Word.B_DEPTH), width)
                 _tile(s, run, (row, there), bounds, (*left, right, right_k))
 
 
-def _panels_first(s: _Block, run: _Run, panel: ll.Value) -> None:
+def _panels_first(s: Block, run: Run, panel: ll.Value) -> None:
     """Panel by panel of B, each packed when its turn comes and used for all rows at once.
 
     Where there are few rows, a panel isn't wanted again, so that one panel's memory is enough and stays near.
     """
     b, blocking = s.b, s.blocking
     with b.loop(const(0), s.panels()[1], const(1)) as turn:
-        bounds = _panel_bounds(s, turn.index)
-        _pack_panel(s, run, bounds, panel)
+        bounds = panel_bounds(s, turn.index)
+        pack_panel(s, run, bounds, panel)
         with b.loop(run.first, run.stop, const(blocking.rows)) as inner:
             row = inner.index
             there = b.min(b.sub(run.stop, row), const(blocking.rows))
@@ -351,8 +363,8 @@ def _panels_first(s: _Block, run: _Run, panel: ll.Value) -> None:
 
 
 def _tile(
-    s: _Block,
-    run: _Run,
+    s: Block,
+    run: Run,
     rows: tuple[ll.Value, ll.Value],
     bounds: tuple[ll.Value, ll.Value, ll.Value],
     operands: tuple[ll.Value, ...],
@@ -363,10 +375,10 @@ def _tile(
     last = b.sub(columns, b.mul(b.sub(vectors, const(1)), const(s.blocking.lanes)))
     again = b.zext(b.icmp_signed(">", run.k0, const(0)), I64)
     target = b.at(b.at(run.target, b.mul(b.sub(rows[0], run.first), run.target_row)), start)
-    _choose(s, rows[1], vectors, [run.depth, *operands, target, run.target_row, again, last])
+    choose(s, rows[1], vectors, [run.depth, *operands, target, run.target_row, again, last])
 
 
-def _a_copied(s: _Block, deepest: ll.Value) -> ll.Value:
+def _a_copied(s: Block, deepest: ll.Value) -> ll.Value:
     """Whether strips of A are packed before use: by a function, or because their k are scattered over many
     cache lines and several panels of B come by."""
     b = s.b
@@ -377,7 +389,7 @@ def _a_copied(s: _Block, deepest: ll.Value) -> ll.Value:
     return b.or_(foreign, b.and_(scattered, b.and_(deep, several)))
 
 
-def _choose(s: _Block, rows: ll.Value, vectors: ll.Value, values: list[ll.Value]) -> None:
+def choose(s: Block, rows: ll.Value, vectors: ll.Value, values: list[ll.Value]) -> None:
     """Calls the micro-kernel of a tile of that many rows and vectors."""
     b, stride = s.b, max(*s.blocking.wide, s.blocking.vectors) + 1
     after = b.append_basic_block("tile_done")
@@ -391,8 +403,8 @@ def _choose(s: _Block, rows: ll.Value, vectors: ll.Value, values: list[ll.Value]
     b.position_at_end(after)
 
 
-def _finish(
-    s: _Block, epilogue: ll.Value, first: ll.Value, stop: ll.Value, tile: ll.Value, padded: ll.Value
+def finish(
+    s: Block, epilogue: ll.Value, first: ll.Value, stop: ll.Value, tile: ll.Value, padded: ll.Value
 ) -> None:
     """Hands a finished tile to the epilogue, or stores it into C."""
     b = s.b

@@ -49,12 +49,28 @@ def packer(
 
     `rows` is the axis of A's rows or B's columns, `depth` the one that is summed over.
     """
+    return _made("pack", dtype, side, buffer, (batch, rows, depth), target)
+
+
+def locator(
+    dtype: DType, side: str, buffer: BufferArg, batch: Axis, rows: Axis, depth: Axis,
+    target: llvm.Target | None = None,
+) -> Packer:  # fmt: skip
+    """What tells the addresses of an operand instead of packing it, see ``codegen.matmul_indirect``."""
+    return _made("locate", dtype, side, buffer, (batch, rows, depth), target)
+
+
+def _made(
+    what: str, dtype: DType, side: str, buffer: BufferArg, axes: tuple[Axis, Axis, Axis],
+    target: llvm.Target | None,
+) -> Packer:  # fmt: skip
     target = target or llvm.host()
     scalar = SCALARS[dtype.name]
+    batch, rows, depth = axes
     writer = _Writer(scalar, blocking(scalar.size, target), side, rows, depth, batch)
-    text = writer.text()
+    text = writer.packer() if what == "pack" else writer.locator()
     digest = hashlib.sha256(f"{target.description}\n{text}".encode()).hexdigest()[:16]
-    symbol = f"gf_pack_{side}_{scalar.name}_{digest}"
+    symbol = f"gf_{what}_{side}_{scalar.name}_{digest}"
     return Packer(symbol, text.replace(_NAME, symbol), (buffer, *map(SizeArg, writer.words)))
 
 
@@ -72,17 +88,47 @@ class _Writer:
     batch: Axis
     words: list[Dim] = field(default_factory=list)
 
-    def text(self) -> str:
-        """The module's IR."""
-        module = ll.Module(name="pack", context=ll.Context())
-        turning = self.side == "b" and _runs(self.depth) and not _runs(self.rows) and len(self.rows) <= 1
-        turn = matmul_pack.define_wide(module, self.scalar, self.blocking) if turning else None
+    def _begin(self, module: ll.Module) -> list[ll.Value]:
+        """Begins the function: its parameters, and the address of the batch item's first element."""
         function = ll.Function(module, _SIGNATURE, name=_NAME)
         function.attributes.add("nounwind")
         b = self.b = Body(function, self.scalar)
-        self.given, batch, row0, rows, k0, depth, panel, width = function.args
-        source = b.get(self.given, POINTER)
-        source = b.at(source, self._offset(self.batch, batch))
+        self.given, batch, *others = function.args
+        return [*others, b.at(b.get(self.given, POINTER), self._offset(self.batch, batch))]
+
+    def locator(self) -> str:
+        """The IR of a module whose function writes addresses and steps."""
+        module = ll.Module(name="locate", context=ll.Context())
+        row0, rows, k0, depth, table, step, source = self._begin(module)
+        b = self.b
+        with b.loop(const(0), rows, step, [const(0)]) as turn:
+            place = b.at(source, self._offset(self.rows, b.add(row0, turn.index)))
+            b.store(place, b.at(table, turn.values[0], I64), align=8)
+            turn.values = [b.add(turn.values[0], const(1))]
+        axis = _Extent("depth", self.depth, k0, depth, const(2))
+
+        def put(number: ll.Value, offset: ll.Value) -> None:
+            where = b.at(table, b.mul(number, axis.step), I64)
+            b.store(b.mul(offset, const(self.scalar.size)), where, align=8)
+
+        if self._known(self.depth):
+            lookup = self._lookup(axis.name, self.depth)
+            with b.loop(const(0), depth, const(1)) as turn:
+                put(turn.index, lookup(b.add(k0, turn.index)))
+        else:
+            stride = self._value(self.depth[-1][1]) if self.depth else const(0)
+            with self._segments(axis) as (offset, first, length), b.loop(const(0), length, const(1)) as turn:
+                put(b.add(first, turn.index), b.add(offset, b.mul(turn.index, stride)))
+        b.ret_void()
+        return str(module)
+
+    def packer(self) -> str:
+        """The IR of a module whose function packs."""
+        module = ll.Module(name="pack", context=ll.Context())
+        turning = self.side == "b" and _runs(self.depth) and not _runs(self.rows) and len(self.rows) <= 1
+        turn = matmul_pack.define_wide(module, self.scalar, self.blocking) if turning else None
+        row0, rows, k0, depth, panel, width, source = self._begin(module)
+        b = self.b
         row_step, k_step = (width, const(1)) if self.side == "a" else (const(1), width)
         row_axis = _Extent("rows", self.rows, row0, rows, row_step)
         k_axis = _Extent("depth", self.depth, k0, depth, k_step)
@@ -118,10 +164,16 @@ class _Writer:
             total = b.add(total, b.mul(index, self._value(stride)))
         return total
 
+    def _known(self, axis: Axis) -> list[tuple[int, int]]:
+        """The parts of an axis that can have a table, else nothing."""
+        known = [(size, stride) for size, stride in axis if isinstance(size, int) and isinstance(stride, int)]
+        short = len(known) == len(axis) > 1 and math.prod(s for s, _ in known) <= LONGEST_TABLE
+        return known if short else []
+
     def _lookup(self, name: str, axis: Axis) -> Callable[[ll.Value], ll.Value]:
         """As `_offset`, from a table where there can be one."""
-        known = [(size, stride) for size, stride in axis if isinstance(size, int) and isinstance(stride, int)]
-        if len(axis) <= 1 or len(known) < len(axis) or math.prod(s for s, _ in known) > LONGEST_TABLE:
+        known = self._known(axis)
+        if not known:
             return lambda position: self._offset(axis, position)
         offsets = [0]
         for size, stride in known:

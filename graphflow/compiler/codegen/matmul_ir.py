@@ -49,9 +49,18 @@ class Body(ll.IRBuilder):  # type: ignore[misc]
 
     @contextmanager
     def loop(
-        self, start: ll.Value, stop: ll.Value, step: ll.Value, carried: Sequence[ll.Value] = ()
+        self,
+        start: ll.Value,
+        stop: ll.Value,
+        step: ll.Value,
+        carried: Sequence[ll.Value] = (),
+        rolled: bool = False,
     ) -> Iterator[Loop]:
-        """``for index in range(start, stop, step)``; `carried` values become `Loop.values`, see there."""
+        """``for index in range(start, stop, step)``; `carried` values become `Loop.values`, see there.
+
+        A `rolled` loop is never unrolled: where the carried values fill the registers, two turns at once
+        don't fit.
+        """
         before = self.block
         head = self.append_basic_block("head")
         body = self.append_basic_block("body")
@@ -71,9 +80,19 @@ class Body(ll.IRBuilder):  # type: ignore[misc]
         index.add_incoming(following, self.block)
         for phi, value in zip(phis, state.values, strict=True):
             phi.add_incoming(value, self.block)
-        self.branch(head)
+        back = self.branch(head)
+        if rolled:
+            back.set_metadata("llvm.loop", self._never_unrolled())
         self.position_at_end(after)
         state.values = list(phis)
+
+    def _never_unrolled(self) -> ll.MDValue:
+        """The module's note to LLVM; a loop's notes have to begin with themselves."""
+        wish = self.module.add_metadata([ll.MetaDataString(self.module, "llvm.loop.unroll.disable")])
+        notes = self.module.add_metadata([wish])
+        if notes.operands[0] is wish:
+            notes.operands = (notes, wish)
+        return notes
 
     def at(self, pointer: ll.Value, index: ll.Value, of: ll.Type | None = None) -> ll.Value:
         """The address of the item at `index` behind `pointer`: an element, or of type `of`."""

@@ -62,12 +62,12 @@ def _define(module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, ve
             b.prefetch(b.at(b_now, b.add(b_ahead, column)))
         sums = step(a_now, b_now, sums)
         turn.values = [b.at(a_now, a_k), b.at(b_now, b_k), *sums]
-    _store(b, blocking, vectors, targets, turn.values[2:], (accumulate, mask, last))
+    store(b, blocking, vectors, targets, turn.values[2:], (accumulate, mask, last))
     b.ret_void()
     return function
 
 
-def _store(
+def store(
     b: Body,
     blocking: Blocking,
     vectors: int,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import llvmlite.ir as ll
 
 from graphflow.compiler.access import strip_reshapes
-from graphflow.compiler.codegen import matmul_gather
+from graphflow.compiler.codegen import llvm, matmul, matmul_gather
 from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
 from graphflow.compiler.codegen.loops import Loop, Plan, Writer, bind, indent, merged, nest, unravel, work_of
 from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Memory, Scalars, Value, literal
@@ -18,6 +18,7 @@ from graphflow.compiler.indexing import Index, contiguous_strides, flat_index, n
 from graphflow.compiler.ir import Node
 from graphflow.compiler.spread import Spread, spread
 from graphflow.dims import Dim, ceil_div, product
+from graphflow.dtypes import DType
 from graphflow.runtime.program import BufferArg
 
 COLUMNS = 512  # columns that one share of a scatter owns
@@ -40,7 +41,9 @@ class Operand:
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product as the core takes it; `epilogue` None stores sums into `c`."""
+    """A matrix product as a core takes it; `epilogue` None stores sums into `c`. `indirect` products are for
+    ``codegen.matmul_indirect``.
+    """
 
     node: Node
     m: Size
@@ -53,6 +56,7 @@ class Product:
     epilogue: Loops | None
     reads: tuple[int, ...]
     writes: tuple[int, ...]
+    indirect: bool
 
 
 def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
@@ -78,9 +82,32 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     else:
         epilogue = _emit_epilogue(plan, memory, name + "_epilogue")
         reads, writes = epilogue.reads, epilogue.writes
-    a, b = _operand(first, "a", node, memory), _operand(second, "b", node, memory)
+    along_a, along_b = _in_place(first, second, node.dtype)
+    a, b = _operand(first, "a", node, memory, along_a), _operand(second, "b", node, memory, along_b)
     reads = (*reads, a.buffer.buffer, b.buffer.buffer)
-    return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes)
+    return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes, along_a or along_b)
+
+
+#: A's neighbours along the depth are at most so many elements apart where A is read without a copy.
+NEAR = 4
+
+
+def _in_place(first: Spread, second: Spread, dtype: DType) -> tuple[bool, bool]:
+    """Which operands are read where they lie instead of being packed: those of whose elements each is in
+    several rows or columns, as an image's are in several windows, so that copies would be more memory.
+
+    Rows of A may lie anywhere, but not every k of them in a cache line of its own. Columns of B are read
+    as vectors.
+    """
+    depth = first.dims[-1]
+    step = depth[-1][1] if depth else 1
+    if not isinstance(step, int) or abs(step) > NEAR:
+        return False, False
+    along_a = first.is_merged and first.overlaps
+    run = second.run(-1)
+    lanes = matmul.blocking(dtype.itemsize, llvm.host()).lanes
+    along_b = second.is_merged and second.overlaps and isinstance(run, int) and run % lanes == 0
+    return along_a or (along_b and first.is_merged), along_b
 
 
 def _longer(one: Size, other: Size) -> bool:
@@ -100,8 +127,8 @@ def _places(node: Node, batch: tuple[Size, ...], memory: Memory) -> Spread:
     return found._replace(dims=(*same, *found.dims))
 
 
-def _operand(places: Spread, side: str, node: Node, memory: Memory) -> Operand:
-    """An operand as the core takes it: by strides, or through a packer of its own."""
+def _operand(places: Spread, side: str, node: Node, memory: Memory, in_place: bool) -> Operand:
+    """An operand as a core takes it: by strides, or through a function of its own."""
     buffer = BufferArg(memory.buffer_of(places.base), places.offset)
     if not places.is_merged:
         strides = [parts[0][1] if parts else 0 for parts in places.dims]
@@ -110,8 +137,9 @@ def _operand(places: Spread, side: str, node: Node, memory: Memory) -> Operand:
     for size, parts in zip(node.shape, places.dims[:-2], strict=False):
         batch += parts or [(size, 0)]
     rows, depth = places.dims[-2:] if side == "a" else places.dims[:-3:-1]
-    made = matmul_gather.packer(node.dtype, side, buffer, batch, rows, depth)
-    return Operand(buffer, (0,) * len(places.dims[:-2]), (0, 0), made)
+    make = matmul_gather.locator if in_place else matmul_gather.packer
+    made = make(node.dtype, side, buffer, batch, rows, depth)
+    return Operand(buffer, (0,) * len(places.dims[:-2]), (0, int(in_place)), made)
 
 
 def _emit_epilogue(plan: Plan, memory: Memory, name: str) -> Loops:

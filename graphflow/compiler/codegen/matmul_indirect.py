@@ -1,0 +1,220 @@
+"""A matrix-product core that reads operands where they lie, by addresses of rows and columns.
+
+The windows of an image overlap: packed, every element is written and read again as often as windows have
+it. Here a register tile has an address for each row of A and each vector of columns of B, and a table with
+what to add to them for each k. It is called like the plain core, with the same argument block, and adds in
+the same order. But a function of A, and of B where B's column stride is 1, doesn't pack, it locates:
+
+``void locate(int64* args, int64 batch, int64 row0, int64 rows, int64 k0, int64 depth, T* table, int64 step)``
+    Writes 64-bit words: the addresses of every `step`-th of `rows` rows of A (columns of B) at k = 0 to
+    ``table[0]``, ``table[1]``, ...; and how many bytes lie between k = 0 and each of `depth` k to
+    ``table[0]``, ``table[2]``, .... Either `rows` or `depth` is 0.
+
+(M. Dukhan, "The indirect convolution algorithm", 2019, does this with one operand.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import llvmlite.ir as ll
+
+from graphflow.compiler.codegen import matmul_driver, matmul_micro
+from graphflow.compiler.codegen.matmul_arguments import Word
+from graphflow.compiler.codegen.matmul_blocking import Blocking
+from graphflow.compiler.codegen.matmul_driver import EPILOGUE, PACK
+from graphflow.compiler.codegen.matmul_ir import I8, I64, POINTER, Body, Scalar, const, internal, zeros
+from graphflow.dims import Dim
+
+#: Most rows of a block whose addresses are known at a time.
+ROWS = 1024
+
+#: Parameters of a micro-kernel: depth; addresses of rows; of vectors of columns; steps along k of both; C and
+#: its row stride; whether to add to what C holds; how many lanes of the last vector exist in C.
+PARAMETERS = (I64, POINTER, POINTER, POINTER, POINTER, I64, I64, I64)
+
+
+def define(module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, pack_b: ll.Function) -> None:
+    """Defines the exported kernel `name`."""
+    micro = {
+        (rows, vectors): _define_micro(module, scalar, blocking, rows, vectors)
+        for rows in range(1, blocking.rows + 1)
+        for vectors in range(1, blocking.vectors + 1)
+    }
+    block = _define_block(module, scalar, blocking, matmul_driver.Parts(micro, pack_b, pack_b))
+    matmul_driver.define_units(module, name, scalar, blocking, block)
+
+
+def scratch_bytes(blocking: Blocking, itemsize: int, m: int | Dim, n: int | Dim, k: int | Dim) -> int:
+    """Bytes of scratch that a thread needs."""
+    depth = min(blocking.depth, k) if isinstance(k, int) else blocking.depth
+    columns = min(blocking.columns, -(-n // blocking.lanes) * blocking.lanes) if isinstance(n, int) else None
+    columns = blocking.columns if columns is None else columns
+    rows = min(ROWS, -(-m // blocking.rows) * blocking.rows) if isinstance(m, int) else ROWS
+    tile = min(max(blocking.large_tile, blocking.rows * columns), rows * columns)
+    return 8 * (ROWS + blocking.columns + 2 * depth) + itemsize * (columns * depth + tile)
+
+
+def _define_micro(
+    module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, vectors: int
+) -> ll.Function:
+    function = internal(module, f"micro_{rows}x{vectors}", PARAMETERS)
+    b = Body(function, scalar)
+    depth, row_addresses, column_addresses, steps, c, c_row, accumulate, last = function.args
+    lanes = blocking.lanes
+    of = scalar.vector(lanes)
+    left = [b.get(b.at(row_addresses, const(r), I64), POINTER) for r in range(rows)]
+    right = [b.get(b.at(column_addresses, const(v), I64), POINTER) for v in range(vectors)]
+    with b.loop(const(0), depth, const(1), [zeros(of)] * (rows * vectors), True) as turn:
+        both = b.at(steps, b.mul(turn.index, const(2)), I64)
+        a_step, b_step = b.get(both, I64), b.get(b.at(both, const(1), I64), I64)
+        values = [b.get(b.at(start, b_step, I8), of) for start in right]
+        sums = []
+        for r in range(rows):
+            factor = b.splat(b.get(b.at(left[r], a_step, I8)), lanes)
+            sums += [b.multiply_add(factor, values[v], turn.values[r * vectors + v]) for v in range(vectors)]
+        turn.values = sums
+    targets = [b.at(c, b.mul(c_row, const(r))) for r in range(rows)]
+    mask = b.mask(last, lanes)
+    matmul_micro.store(b, blocking, vectors, targets, turn.values, (accumulate, mask, last))
+    b.ret_void()
+    return function
+
+
+@dataclass
+class _Tables:
+    """Memory for addresses and steps."""
+
+    rows: ll.Value
+    columns: ll.Value
+    steps: ll.Value
+
+
+def _define_block(
+    module: ll.Module, scalar: Scalar, blocking: Blocking, parts: matmul_driver.Parts
+) -> ll.Function:
+    """Defines the function that computes rows [m0, m1) and columns [n0, n1) of one batch item of C."""
+    function = internal(module, "block", [POINTER, *[I64] * 5, POINTER])
+    b = Body(function, scalar)
+    args, batch, m0, m1, n0, n1, scratch = function.args
+    a, right, c = matmul_driver.batch_item(b, args, batch)
+    nothing = ll.Constant(ll.IntType(1), 0)
+    block = matmul_driver.Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, nothing)
+    _compute(block, scratch)
+    b.ret_void()
+    return function
+
+
+def _compute(s: matmul_driver.Block, scratch: ll.Value) -> None:
+    b, blocking = s.b, s.blocking
+    k = s.word(Word.K)
+    blocks = b.max(const(1), b.ceil_div(k, const(blocking.depth)))
+    deepest = b.ceil_div(k, blocks)
+    vectors, _, _ = s.panels()
+    padded = b.mul(vectors, const(blocking.lanes))
+    in_place = b.icmp_signed("==", s.word(Word.B_COLUMN), const(1))
+    in_place = b.and_(in_place, b.not_(b.is_null(s.address(Word.PACK_B))))
+
+    epilogue = s.address(Word.EPILOGUE, EPILOGUE)
+    unit_c = b.icmp_signed("==", s.word(Word.C_COLUMN), const(1))
+    straight = b.and_(b.is_null(epilogue), unit_c)
+    fitting = b.max(const(1), b.udiv(const(blocking.large_tile), b.mul(padded, const(blocking.rows))))
+    there = b.ceil_div(s.word(Word.M), const(blocking.rows))
+    strips = b.min(fitting, b.min(there, const(ROWS // blocking.rows)))
+    chunk = b.mul(strips, const(blocking.rows))
+    panels = scratch
+    tile = b.at(panels, b.select(in_place, const(0), b.mul(deepest, padded)))
+    rows_table = b.at(tile, b.select(straight, const(0), b.mul(chunk, padded)))
+    columns_table = b.at(rows_table, const(ROWS), I64)
+    tables = _Tables(rows_table, columns_table, b.at(columns_table, const(blocking.columns), I64))
+
+    with b.loop(s.m0, s.m1, chunk) as rows:
+        first, stop = rows.index, b.min(b.add(rows.index, chunk), s.m1)
+        target = b.select(straight, b.at(b.at(s.c, b.mul(first, s.word(Word.C_ROW))), s.n0), tile)
+        target_row = b.select(straight, s.word(Word.C_ROW), padded)
+        _locate_rows(s, first, b.sub(stop, first), tables)
+        with b.loop(const(0), blocks, const(1)) as turn:
+            k0 = b.mul(turn.index, deepest)
+            depth = b.min(deepest, b.sub(k, k0))
+            run = matmul_driver.Run(first, stop, k0, depth, deepest, target, target_row)
+            _steps_of_a(s, run, tables)
+            with b.if_else(in_place) as (then, otherwise):
+                with then:
+                    _locate_columns(s, run, tables)
+                with otherwise:
+                    _pack_columns(s, run, tables, panels)
+            _tiles(s, run, tables)
+        with b.if_then(b.not_(straight)):
+            matmul_driver.finish(s, epilogue, first, stop, tile, padded)
+
+
+def _locate_rows(s: matmul_driver.Block, first: ll.Value, count: ll.Value, tables: _Tables) -> None:
+    """Addresses of rows of A at k = 0."""
+    b = s.b
+    locate = s.address(Word.PACK_A, PACK)
+    with b.if_else(b.is_null(locate)) as (then, otherwise):
+        with then, b.loop(const(0), count, const(1)) as turn:
+            row = b.at(s.a, b.mul(b.add(first, turn.index), s.word(Word.A_ROW)))
+            b.store(row, b.at(tables.rows, turn.index, I64), align=8)
+        with otherwise:
+            own = s.address(Word.PACK_A_ARGS)
+            b.call(locate, [own, s.batch, first, count, const(0), const(0), tables.rows, const(1)])
+
+
+def _steps_of_a(s: matmul_driver.Block, run: matmul_driver.Run, tables: _Tables) -> None:
+    b = s.b
+    locate = s.address(Word.PACK_A, PACK)
+    with b.if_else(b.is_null(locate)) as (then, otherwise):
+        with then:
+            size = b.mul(s.word(Word.A_DEPTH), const(b.scalar.size))
+            _even_steps(b, b.mul(run.k0, size), size, run.depth, tables.steps)
+        with otherwise:
+            own = s.address(Word.PACK_A_ARGS)
+            b.call(locate, [own, s.batch, const(0), const(0), run.k0, run.depth, tables.steps, const(1)])
+
+
+def _even_steps(b: Body, first: ll.Value, size: ll.Value, depth: ll.Value, steps: ll.Value) -> None:
+    with b.loop(const(0), depth, const(1), [first]) as turn:
+        here = turn.values[0]
+        b.store(here, b.at(steps, b.mul(turn.index, const(2)), I64), align=8)
+        turn.values = [b.add(here, size)]
+
+
+def _locate_columns(s: matmul_driver.Block, run: matmul_driver.Run, tables: _Tables) -> None:
+    """Addresses of vectors of columns of B at k = 0, and steps along k."""
+    b = s.b
+    own, locate = s.address(Word.PACK_B_ARGS), s.address(Word.PACK_B, PACK)
+    lanes, steps = const(s.blocking.lanes), b.at(tables.steps, const(1), I64)
+    count = b.sub(s.n1, s.n0)
+    b.call(locate, [own, s.batch, s.n0, count, const(0), const(0), tables.columns, lanes])
+    b.call(locate, [own, s.batch, const(0), const(0), run.k0, run.depth, steps, lanes])
+
+
+def _pack_columns(s: matmul_driver.Block, run: matmul_driver.Run, tables: _Tables, panels: ll.Value) -> None:
+    """Panels of B one vector wide, so that their steps along k are all the same."""
+    b, lanes = s.b, const(s.blocking.lanes)
+    with b.loop(const(0), s.panels()[0], const(1)) as turn:
+        start = b.mul(turn.index, lanes)
+        panel = b.at(panels, b.mul(start, run.deepest))
+        b.store(panel, b.at(tables.columns, turn.index, I64), align=8)
+        there = b.min(lanes, b.sub(b.sub(s.n1, s.n0), start))
+        matmul_driver.pack_panel(s, run, (start, const(1), there), panel)
+    size = const(s.blocking.lanes * b.scalar.size)
+    _even_steps(b, const(0), size, run.depth, b.at(tables.steps, const(1), I64))
+
+
+def _tiles(s: matmul_driver.Block, run: matmul_driver.Run, tables: _Tables) -> None:
+    """Every register tile of a run's rows, panel by panel of B, whose lines stay in the nearest cache."""
+    b, blocking = s.b, s.blocking
+    again = b.zext(b.icmp_signed(">", run.k0, const(0)), I64)
+    with b.loop(const(0), s.panels()[1], const(1)) as outer:
+        start, vectors, columns = matmul_driver.panel_bounds(s, outer.index)
+        last = b.sub(columns, b.mul(b.sub(vectors, const(1)), const(blocking.lanes)))
+        right = b.at(tables.columns, b.udiv(start, const(blocking.lanes)), I64)
+        with b.loop(const(0), b.sub(run.stop, run.first), const(blocking.rows)) as inner:
+            row = inner.index
+            there = b.min(b.sub(b.sub(run.stop, run.first), row), const(blocking.rows))
+            left = b.at(tables.rows, row, I64)
+            target = b.at(b.at(run.target, b.mul(row, run.target_row)), start)
+            values = [run.depth, left, right, tables.steps, target, run.target_row, again, last]
+            matmul_driver.choose(s, there, vectors, values)
