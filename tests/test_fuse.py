@@ -81,6 +81,52 @@ def test_layer_norm_is_one_row_kernel() -> None:
     assert kinds(compiled([gx], [x, weight, bias, g])) == ["row"]
 
 
+def test_layer_norm_with_all_its_gradients_is_one_row_kernel() -> None:
+    x, weight, bias, g = arg("x", *X), arg("weight", 40), arg("bias", 40), arg("g", *X)
+    found = vjp([layer_norm(x, weight, bias)], [g], [x, weight, bias])
+    engine = compiled([gradient for gradient in found if gradient is not None], [x, weight, bias, g])
+    assert kinds(engine) == ["row"]
+    assert commands(engine) == 2  # the second adds up the weight's and the bias's gradients by chunks
+    stored = {node.shape for node in engine.compiled.fused.stored}
+    assert stored == {(N, 40), (1, 40)}
+
+
+def test_a_bias_gradient_behind_rows_is_theirs_whichever_comes_first() -> None:
+    x = arg("x", *X)
+    y = OPS["exp"](x)
+    column, row = OPS["sum"](y, dims=(0,)), y / OPS["sum"](y, dims=(1,))
+    assert kinds(compiled([column, row], [x])) == ["row"]
+    assert kinds(compiled([row, column], [x])) == ["row"]
+
+
+def test_what_needs_a_total_over_rows_waits_for_it() -> None:
+    x = arg("x", *X)
+    y = softmax(x)
+    assert kinds(compiled([y - OPS["sum"](y, dims=(0,))], [x])) == ["row", "map"]
+    assert kinds(compiled([y * OPS["max"](y, dims=(0,)), OPS["sum"](y, dims=(0,))], [x])) == ["row", "map"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "units"),
+    [((0,), 3), ((1,), 1), ((15,), 3), ((16,), 1), ((300,), 1), ((3, 50), 1)],
+    ids=str,
+)
+def test_totals_over_rows_of_any_number(rows: tuple[int, ...], units: int) -> None:
+    x = arg("x", *rows, 40)
+    over = tuple(range(len(rows)))
+    y = softmax(x)
+    engine = compiled([y, OPS["sum"](y, dims=over), OPS["sum"](x * y, dims=over)], [x])
+    assert len(kinds(engine)) == units
+
+
+def test_one_element_of_each_row_is_taken_where_the_row_is() -> None:
+    x = arg("x", *X)
+    first = OPS["slice"](log_softmax(x), starts=(0, 0), steps=(1, 1), sizes=(N, 1))
+    engine = compiled([total(first)], [x])
+    assert kinds(engine) == ["row", "fold"]
+    assert (N, 40) not in {node.shape for node in engine.compiled.fused.stored}
+
+
 def test_elementwise_work_with_broadcasts_and_casts_is_one_kernel() -> None:
     x, row, column, k = arg("x", *X), arg("row", 40), arg("column", N, 1), arg("k", N, 40, dtype=int64)
     y = OPS["tanh"](x * row + column) - OPS["cast"](k, dtype=float32)

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from graphflow.compiler import pipeline
 from graphflow.compiler.codec import decode, encode
-from graphflow.compiler.codegen import columns, folds, products, rows
+from graphflow.compiler.codegen import columns, folds, products, row_totals, rows
 from graphflow.compiler.interpret import run_graph
 from graphflow.compiler.ir import OPS, Graph, Node, TensorType, input_node
 from graphflow.compiler.parser import parse
-from graphflow.compiler.passes import fuse
+from graphflow.compiler.passes import unit
 from graphflow.dims import Dim
 from graphflow.dtypes import float32
 from graphflow.engine import Engine, compile_graph
@@ -44,7 +44,11 @@ PIECES = (
     (products, "COLUMNS", 4),
     (rows, "CHUNK", 4),
     (folds, "CHUNK", 4),
-    (fuse, "SHORT", 3),
+    (row_totals, "FEWEST", 1),
+    (row_totals, "MOST", 2),
+    (unit, "SHORT", 3),
+    (unit, "LONGEST", 0),
+    (unit, "FEWEST_ROWS", 1),
 )
 
 

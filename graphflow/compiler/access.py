@@ -66,6 +66,15 @@ def is_view(node: Node) -> bool:
     return node.op.kind in ("view", "reshape")
 
 
+def picks_elements(node: Node) -> bool:
+    """Whether the node is one element of each row of its operand: of a dimension, or of several."""
+    if node.op.name == "gather":
+        return bool(node.shape[node.attrs["dim"]] == 1)
+    return node.op.name == "slice" and any(
+        size == 1 != whole for size, whole in zip(node.shape, node.inputs[0].shape, strict=True)
+    )
+
+
 def resolve(node: Node, index: Sequence[Index], stored: Container[Node] = ()) -> Access:
     """Walks from `node` at `index` through views to the node that computes or holds the elements.
 
@@ -85,13 +94,19 @@ def resolve(node: Node, index: Sequence[Index], stored: Container[Node] = ()) ->
     return Access(node, tuple(index))
 
 
+def is_total(node: Node, place: Sequence[Index], reduced: Sequence[int]) -> bool:
+    """Whether a node of a row unit is a total over its rows: a reduction that stands on the row's axes."""
+    return node.op.kind == "reduction" and any(f"a{a}" in i.terms for i in place for a in reduced)
+
+
 def reduction_index(node: Node, place: Sequence[Index], reduced: Sequence[int]) -> tuple[Index, ...]:
     """The operand's index of a reduction that stands at `place`: the reduced axes run
-    in the reduced dimensions.
+    in the reduced dimensions; for a total over rows, those before them do.
     """
     source = node.inputs[0]
     dims = [d for d in node.attrs["dims"] if source.shape[d] != 1]
-    axes = {d: Index.of(f"a{a}") for d, a in zip(sorted(dims), sorted(reduced), strict=True)}
+    over = range(min(reduced)) if is_total(node, place, reduced) else sorted(reduced)
+    axes = {d: Index.of(f"a{a}") for d, a in zip(sorted(dims), over, strict=True)}
     return tuple(axes.get(d, i) for d, i in enumerate(place))
 
 

@@ -79,7 +79,7 @@ def emit_column(writer: Writer, addresses: Sequence[Index], name: str) -> list[L
     extent = blocks * chunks if in_chunks else blocks
     text = ["for r in range(lo, hi):", *indent([*split, *lines])]
     kernel = finish(writer, name, text, extent, 1, product(plan.axes))
-    return [kernel, _join(writer, totals, chunks, name)] if in_chunks else [kernel]
+    return [kernel, join(writer, [t.node for t in totals], chunks, name)] if in_chunks else [kernel]
 
 
 def _split(outer: Sequence[Loop], column: Loop, chunks: Size, parameters: Parameters) -> list[str]:
@@ -144,43 +144,56 @@ def _flush(writer: Writer, t: _Total, chunks: Size) -> list[str]:
     target = parameters.pointer(node, node.dtype, write=True)
     lines = []
     if chunks != 1:
-        left = parameters.temporary(_buffer(writer, node, chunks), node.dtype, write=True)
+        left = parameters.temporary(left_by_chunks(writer, node, chunks), node.dtype, write=True)
         place = scalars.fresh("d")
         lines.append(f"{place} = select({parameters.size(chunks)} == 1, {target}, {left})")
         target, address = place, f"chunk * {parameters.size(numel(node.shape))} + {address}"
     return [*lines, "for j in range(c0, c1):", f"    {target}[{address}] = {t.total}[j - c0]"]
 
 
-def _buffer(writer: Writer, node: Node, chunks: Size) -> int:
+def left_by_chunks(writer: Writer, node: Node, chunks: Size) -> int:
+    """The buffer for what every chunk leaves of a reduction."""
     return writer.memory.temporary((node, "chunks"), node.dtype, (chunks, *node.shape))
 
 
-def _join(writer: Writer, totals: Sequence[_Total], chunks: Size, name: str) -> Loops:
+def join(writer: Writer, nodes: Sequence[Node], chunks: Size, name: str) -> Loops:
     """The kernel that adds up what chunks left, in order. Its range is empty where there is one chunk."""
     parameters = Parameters(writer.memory.buffer_of)
     scalars = Scalars(parameters, (), (), writer.memory.status)
-    count = numel(totals[0].node.shape)
+    count = numel(nodes[0].shape)
     size = parameters.size(count)
     lines = []
-    for t in totals:
-        dtype = t.node.dtype
-        left = parameters.temporary(_buffer(writer, t.node, chunks), dtype)
-        target = parameters.pointer(t.node, dtype, write=True)
-        s = scalars.fresh("s")
+    for node in nodes:
+        dtype = node.dtype
+        left = parameters.temporary(left_by_chunks(writer, node, chunks), dtype)
+        target = parameters.pointer(node, dtype, write=True)
+        total, run = scalars.fresh("s"), scalars.fresh("q")
+        initial = literal(node.op.lowering.init(dtype), dtype)
         lines += [
-            "for j in range(lo, hi):",
-            f"    {s} = {literal(t.node.op.lowering.init(dtype), dtype)}",
-            f"    for chunk in range(0, {parameters.size(chunks)}):",
-            f"        {s} = {combine(t.node, s, f'{left}[chunk * {size} + j]')}",
-            f"    {target}[j] = {s}",
+            f"{total} = stack_{suffix(dtype)}({COLUMNS})",
+            f"{run} = stack_{suffix(dtype)}({COLUMNS})",
+            f"for c0 in range(lo, hi, {COLUMNS}):",
+            f"    width = minimum_i64({COLUMNS}, hi - c0)",
+            "    for j in range(0, width):",
+            f"        {total}[j] = {initial}",
+            f"    for first in range(0, {parameters.size(chunks)}, {RUN}):",
+            "        for j in range(0, width):",
+            f"            {run}[j] = {initial}",
+            f"        for chunk in range(first, minimum_i64(first + {RUN}, {parameters.size(chunks)})):",
+            "            for j in range(0, width):",
+            f"                {run}[j] = {combine(node, f'{run}[j]', f'{left}[chunk * {size} + c0 + j]')}",
+            "        for j in range(0, width):",
+            f"            {total}[j] = {combine(node, f'{total}[j]', f'{run}[j]')}",
+            "    for j in range(0, width):",
+            f"        {target}[c0 + j] = {total}[j]",
         ]
     return Loops(
         parameters.function(f"{name}_total", "\n".join(lines)),
         tuple(parameters.args),
         count * ceil_div(chunks - 1, MANY),
         256,
-        bytes=count * chunks * sum(t.node.dtype.itemsize for t in totals),
-        flops=count * chunks * len(totals),
+        bytes=count * chunks * sum(n.dtype.itemsize for n in nodes),
+        flops=count * chunks * len(nodes),
         reads=tuple(parameters.reads),
         writes=tuple(parameters.writes),
     )

@@ -1,7 +1,8 @@
 """Row kernels: several passes over one row while it sits in the first-level cache.
 
 Softmax, log-softmax, layer normalisation, cross-entropy and their gradients are of this kind: reductions over
-the last axes, and elementwise work that waits for them.
+the last axes, and elementwise work that waits for them. Totals over all rows, such as the gradients of the
+weight and the bias, are taken from the same passes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from graphflow.compiler.access import normalize, reduction_index
+from graphflow.compiler.access import is_total, normalize, reduction_index
 from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
 from graphflow.compiler.codegen.loops import (
     Loop,
@@ -25,6 +26,7 @@ from graphflow.compiler.codegen.loops import (
     sums_floats,
     unravel,
 )
+from graphflow.compiler.codegen.row_totals import Totals
 from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Scalars, Value, literal
 from graphflow.compiler.indexing import Index
 from graphflow.compiler.ir import Node
@@ -35,7 +37,10 @@ DEAR = 10  # instructions above which a value is kept from pass to pass instead 
 
 
 def phases(plan: Plan, stored: Container[Node]) -> dict[Node, int]:
-    """For every node, the number of reductions in a row on the way to it: the pass after which it's known."""
+    """For every node, the number of reductions in a row on the way to it: the pass after which it's known.
+
+    A total over rows counts with its operand: that pass takes it.
+    """
     level: dict[Node, int] = {}
     mine = set(plan.nodes)
 
@@ -54,7 +59,7 @@ def phases(plan: Plan, stored: Container[Node]) -> dict[Node, int]:
                 continue
             else:
                 deepest = max((level[i] for i in current.inputs), default=0)
-                level[current] = deepest + (current.op.kind == "reduction" and current in mine)
+                level[current] = deepest + (current in mine and folds_row(plan, current))
             stack.pop()
         return level[node]
 
@@ -84,18 +89,34 @@ def emit_row(writer: Writer, addresses: Sequence[Index], name: str) -> list[Loop
     level = phases(plan, writer.memory.stored)
     last = max((level[n] for n in plan.nodes), default=0)
     width = product(plan.axes[a] for a in plan.reduced)
-    kept_values = _Kept(writer, inner, level)
-    row = store_rows(writer, [n for n in plan.outputs if level[n] == 0])
-    for phase in range(last + 1):
-        stores = [n for n in plan.outputs if level[n] == phase and is_full(plan, n)]
-        folds = [n for n in plan.nodes if n.op.kind == "reduction" and level[n] == phase + 1]
-        if stores or folds:
-            row += _pass(writer, inner, stores, folds, kept_values, phase)
-        row += store_rows(writer, [n for n in plan.outputs if level[n] == phase + 1])
     extent = product(loop.size for loop in outer)
-    lines = ["for r in range(lo, hi):", *indent([*unravel(outer, "r", parameters), *row])]
-    grain = row_grain(width)
-    return [finish(writer, name, lines, extent, grain, product(plan.axes), kept_values.bytes)]
+    kept_values = _Kept(writer, inner, level)
+    totals = Totals(writer, [n for n in plan.nodes if _is_total(plan, n)], extent, width)
+    stored = [n for n in plan.outputs if n not in totals.nodes]
+    row = store_rows(writer, [n for n in stored if level[n] == 0])
+    for phase in range(last + 1):
+        stores = [n for n in stored if level[n] == phase and is_full(plan, n)]
+        folds = [n for n in plan.nodes if folds_row(plan, n) and level[n] == phase + 1]
+        adds = [n for n in totals.nodes if level[n] == phase]
+        if stores or folds or adds:
+            row += _pass(writer, inner, stores, folds, totals, adds, kept_values, phase)
+        row += store_rows(writer, [n for n in stored if level[n] == phase + 1])
+    row = [*unravel(outer, "r", parameters), *row]
+    full = product(plan.axes)
+    if not totals.nodes:
+        lines = ["for r in range(lo, hi):", *indent(row)]
+        return [finish(writer, name, lines, extent, row_grain(width), full, kept_values.bytes)]
+    kernel = finish(writer, name, totals.by_chunks(row), totals.chunks, 1, full, kept_values.bytes)
+    return [kernel, *totals.joined(name)]
+
+
+def _is_total(plan: Plan, node: Node) -> bool:
+    return is_total(node, plan.placement[node], plan.reduced)
+
+
+def folds_row(plan: Plan, node: Node) -> bool:
+    """Whether the node is a reduction of each row."""
+    return node.op.kind == "reduction" and not _is_total(plan, node)
 
 
 def is_full(plan: Plan, node: Node) -> bool:
@@ -120,10 +141,12 @@ def _pass(
     inner: list[Loop],
     stores: list[Node],
     folds: list[Node],
+    totals: Totals,
+    adds: list[Node],
     kept: _Kept,
     phase: int,
 ) -> list[str]:
-    """One pass over the row: folds into reductions, stores what is known by now."""
+    """One pass over the row: folds into reductions, adds to totals, stores what is known by now."""
     scalars, parameters = writer.scalars, writer.parameters
     scalars.begin(INNER)
     kept.offer(phase)
@@ -140,6 +163,8 @@ def _pass(
         )
         accumulators.append(accumulator)
         body += fold(accumulator, value, inner, parameters)
+    for node in adds:
+        body.append(totals.add(node))
     values = [(n, writer.element(n)) for n in stores]
     keeps = kept.statements(phase)
     body = [*scalars.scopes[INNER].lines, *body, *keeps, *(writer.store(n, v, INNER) for n, v in values)]
@@ -268,7 +293,7 @@ def _passes_using(node: Node, writer: Writer, level: dict[Node, int]) -> set[int
             found.add(level[current])
         for reader in readers.get(current, ()):
             if reader.op.kind == "reduction":
-                found.add(level[reader] - 1)
+                found.add(level[reader] - folds_row(plan, reader))
             elif reader not in seen and is_full(plan, reader):
                 seen.add(reader)
                 stack.append(reader)

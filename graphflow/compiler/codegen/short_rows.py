@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence, Set
 
-from graphflow.compiler.access import normalize, reads, reduction_index
+from graphflow.compiler.access import is_total, normalize, reads, reduction_index
 from graphflow.compiler.codegen.kernel import Loops
 from graphflow.compiler.codegen.loops import (
     Plan,
@@ -45,6 +45,8 @@ def is_short(plan: Plan, stored: Set[Node]) -> bool:
     if not isinstance(length, int) or not kept:
         return False
     if not 0 < length <= LONGEST or length * len(plan.nodes) > MOST:
+        return False
+    if any(is_total(node, plan.placement[node], plan.reduced) for node in plan.nodes):
         return False
     addresses = [flat_index(plan.placement[node], node.shape) for node in plan.outputs]
     in_memory = stored | set(plan.nodes)

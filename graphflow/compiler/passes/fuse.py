@@ -11,21 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from graphflow.compiler.access import Access, is_view, reads, splits, strip_reshapes
+from graphflow.compiler.access import (
+    Access,
+    is_total,
+    is_view,
+    picks_elements,
+    reads,
+    splits,
+    strip_reshapes,
+)
 from graphflow.compiler.indexing import ZERO, Shape
 from graphflow.compiler.ir import Graph, Node, toposort, users
 from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.rematerialize import asked_for, rematerialize
 from graphflow.compiler.passes.separate import separate
 from graphflow.compiler.passes.split import update_nodes
-from graphflow.compiler.passes.unit import Fused, Placement, Unit, axis
+from graphflow.compiler.passes.unit import Fused, Placement, Unit, axis, common_domain, kind_of, takes_totals
 from graphflow.compiler.spread import spread
 
 MAX_NODES = 64  # a larger kernel compiles slower than two, and spills registers
 CHEAP = 3  # instructions it may cost to compute a value again rather than to store and load it
 CHEAP_ONCE = 16  # the same for a value of one element, which a kernel computes before its loops
 MAX_REPEATED = 16  # values of a row that may be computed once more for the one element that a gather picks
-SHORT = 4096  # elements that one thread may reduce alone, and go over several times
 JOINABLE = frozenset(["map", "row", "column", "fold", "contract"])
 MAX_SIBLINGS = 8  # units that are tried for sharing an operand's loads
 
@@ -133,7 +140,8 @@ class _Fuser:
             if node in self.stored:
                 continue
             if is_view(node) or node.op.name == "iota":
-                self.inline.add(node)
+                if not (self.join and picks_elements(node)):
+                    self.inline.add(node)
             elif self.join and node.op.kind == "elementwise" and self._may_repeat(node):
                 cost = node.op.lowering.cost
                 for operand in node.inputs:
@@ -188,29 +196,34 @@ class _Fuser:
                 if node.op.kind == "contract":
                     return False  # a product reads its operands whole, before its epilogue starts
                 is_single = node.op.kind != "reduction" and not any(i.terms for i in placement[node])
-                if self._at_hand(access, kind, placement, is_single):
+                if self._at_hand(access, kind, reduced, placement, is_single):
                     continue
-                if (
-                    kind in ("column", "fold")
-                    or node.op.name != "gather"
-                    or node.shape[node.attrs["dim"]] != 1
-                ):
+                if kind in ("column", "fold") or not picks_elements(node):
                     return False
-                if not self._repeats(access, placement):
+                if not self._repeats(access, reduced, placement):
                     return False
         return True
 
     def _at_hand(
-        self, access: Access, kind: str, placement: Mapping[Node, Placement], is_single: bool = False
+        self,
+        access: Access,
+        kind: str,
+        reduced: Sequence[int],
+        placement: Mapping[Node, Placement],
+        is_single: bool = False,
     ) -> bool:
         if access.flat is not None or placement[access.base] != access.index:
+            return False
+        if is_total(access.base, access.index, reduced):
             return False
         # A column is complete when all rows were seen; so is what a fold makes of its totals.
         if kind == "column":
             return access.base.op.kind != "reduction"
         return kind != "fold" or is_single or any(i.terms for i in access.index)
 
-    def _repeats(self, access: Access, placement: Mapping[Node, Placement]) -> bool:
+    def _repeats(
+        self, access: Access, reduced: Sequence[int], placement: Mapping[Node, Placement]
+    ) -> bool:
         """Whether the unit can compute a value of its own again at another place.
 
         So the log-probability of a label is taken inside the row kernel that makes the log-probabilities.
@@ -218,7 +231,7 @@ class _Fuser:
         stack, budget = [access], MAX_REPEATED
         while stack:
             found = stack.pop()
-            if found.base not in placement or self._at_hand(found, "row", placement):
+            if found.base not in placement or self._at_hand(found, "row", reduced, placement):
                 continue
             budget -= 1
             if found.flat is not None or found.base.op.kind != "elementwise" or budget < 0:
@@ -243,8 +256,19 @@ class _Fuser:
             self._start(node, kind, node.shape, needed)
         elif kind == "reduction":
             self._add_reduction(node, needed)
+        elif is_view(node) and node not in self.stored:
+            self._add_pick(node, needed)
         elif not self.join or not self._join_any(node, needed):
             self._start(node, "map", node.shape, needed)
+
+    def _add_pick(self, node: Node, needed: list[Unit]) -> None:
+        """One element of each row: stored by the kernel that has the rows, if one does, instead of them."""
+        base = self._base(node)
+        is_there = base.op.kind in ("input", "const") or base in self.stored
+        if is_there or not self._join_any(node, needed):
+            self.inline.add(node)
+        else:
+            self.stored.add(node)
 
     def _join_any(self, node: Node, needed: list[Unit]) -> bool:
         for unit in [*needed, *self._siblings(node, needed)]:
@@ -321,18 +345,17 @@ class _Fuser:
     def _merge(self, unit: Unit, other: Unit) -> bool:
         """Takes `other` into `unit` where they fit and nothing has to run between them; whether it did."""
         kinds = {unit.kind, other.kind}
-        if not kinds <= JOINABLE or len(kinds - {"map"}) > 1:
-            return False
-        if len(unit.nodes) + len(other.nodes) > MAX_NODES:
+        domain = common_domain(unit, other)
+        if not kinds <= JOINABLE or domain is None or len(unit.nodes) + len(other.nodes) > MAX_NODES:
             return False
         moved = self._moved(other, unit)
-        if moved is None or (unit.reduced and other.reduced and unit.reduced != other.reduced):
+        if moved is None:
             return False
         if "contract" in kinds and not self._is_epilogue(unit, other):
             return False
         if self.units.apart(unit, other):
             return False
-        kind, reduced = (unit if unit.kind != "map" else other).kind, unit.reduced or other.reduced
+        kind, reduced = domain
         placement = {**unit.placement, **moved}
         if not self._agrees(placement, kind, reduced, placement):
             return False
@@ -413,7 +436,9 @@ class _Fuser:
         variables = iter(wide)
         axes = [None if s == 1 else next(variables) for s in source.shape]
         reduced = tuple(a for d in dims if (a := axes[d]) is not None)
-        kind = _kind_of(reduced, unit.axes, node)
+        kind = kind_of(reduced, unit.axes, node)
+        if kind == "column" and unit.kind == "row" and takes_totals(unit.axes, unit.reduced, reduced):
+            kind, reduced = "row", unit.reduced
         if kind is None or (unit.reduced and (unit.reduced != reduced or unit.kind != kind)):
             return False
         if kind == "column" and self._is_narrow(unit):
@@ -434,7 +459,7 @@ class _Fuser:
     def _start_reduction(self, node: Node, dims: tuple[int, ...], needed: list[Unit]) -> None:
         shape = node.inputs[0].shape
         wide = [d for d, s in enumerate(shape) if s != 1]
-        kind = _kind_of(dims, shape, node)
+        kind = kind_of(dims, shape, node)
         order = (
             wide if kind else [*(d for d in wide if d not in dims), *dims]
         )  # scattered dimensions become rows
@@ -460,17 +485,3 @@ class _Fuser:
 
 def _is_single(node: Node) -> bool:
     return all(size == 1 for size in node.shape)
-
-
-def _kind_of(reduced: Sequence[int], axes: Shape, node: Node) -> str | None:
-    """The kind of kernel that reduces these axes; None where the axes have to change places first."""
-    wide = [a for a, size in enumerate(axes) if size != 1]
-    kept = [a for a in wide if a not in reduced]
-    if not kept and len(reduced) == 1:
-        size = axes[reduced[0]]
-        return "row" if isinstance(size, int) and size <= SHORT else "fold"
-    if not kept or not reduced or max(kept) < min(reduced):
-        return "row"
-    start = wide.index(min(reduced))
-    together = list(reduced) == wide[start : start + len(reduced)]
-    return "column" if together and not node.op.lowering.arg else None

@@ -259,9 +259,10 @@ class _Planner:
             )
             name, nodes = kernel_name(unit.nodes), (*unit.nodes, *self._completed(unit))
             parts: list[Call] = [(part, nodes, name) for part in emit(plan, memory, name)]
-            if unit.kind in ("column", "fold"):
+            if unit.kind in ("row", "column", "fold"):
                 done.append(parts[0])
-                late[unit] = parts[1:]
+                if len(parts) > 1:
+                    late[unit] = parts[1:]
             else:
                 done += parts
         done += [part for parts in late.values() for part in parts]
