@@ -296,3 +296,33 @@ def test_a_state_that_becomes_a_concatenation_is_read_before() -> None:
     parts = [OPS["sin"](x), OPS["cos"](x)]
     last = OPS["slice"](s, starts=(0, 3), steps=(1, 1), sizes=(4, 3)) + parts[0]
     compiled([OPS["sum"](OPS["exp"](s), dims=(0, 1)), last], [x], {s: OPS["cat"](*parts, dim=1)})
+
+
+def test_parts_along_the_first_dimension_are_runs_of_the_whole() -> None:
+    """Whoever computes or reads them; and so are slices for those who read by position."""
+    x, w = arg("x", N, 3), arg("w", 3, 3)
+    sine, product = OPS["sin"](x), OPS["matmul"](x, w)
+    column = OPS["sum"](x * 2.0, dims=(0,))
+    ordered = OPS["cumsum"](x, reverse=False)
+    whole = OPS["cat"](sine, column, product, ordered, dim=0)
+    others = [
+        OPS["matmul"](sine, w),
+        OPS["exp"](ordered),
+        product + 1.0,
+        OPS["cumsum"](column, reverse=False),
+    ]
+    assert "cat" not in labels(compiled([OPS["exp"](whole), *others], [x, w]))
+    # The inner one of two lies in the outer one; what lies in another one already is copied.
+    outer = OPS["cat"](OPS["cat"](sine, x, dim=0), product, dim=0)
+    assert labels(compiled([OPS["exp"](outer)], [x, w])).count("cat") == 1
+    assert labels(compiled([whole, outer], [x, w])).count("cat") == 3
+
+    rows = OPS["slice"](OPS["exp"](whole), starts=(2, 0), steps=(1, 1), sizes=(3, 3))
+    behind = OPS["slice"](rows, starts=(1, 0), steps=(1, 1), sizes=(2, 3))
+    assert "copy" not in labels(
+        compiled([OPS["cumsum"](rows, reverse=False), OPS["matmul"](behind, w)], [x, w])
+    )
+    # A narrower slice isn't a run of memory, nor is one with gaps.
+    for starts, steps, sizes in (((2, 0), (1, 1), (3, 2)), ((0, 0), (2, 1), (3, 3))):
+        part = OPS["slice"](OPS["exp"](whole), starts=starts, steps=steps, sizes=sizes)
+        assert "copy" in labels(compiled([OPS["cumsum"](part, reverse=False)], [x, w]))

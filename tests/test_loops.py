@@ -15,7 +15,7 @@ from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.contract import matmul
 from graphflow.compiler.ops.control import cond, items, scan, while_loop
 from graphflow.compiler.ops.index import take
-from graphflow.compiler.ops.movement import permute, reshape, slice_
+from graphflow.compiler.ops.movement import cat, permute, reshape, slice_
 from graphflow.compiler.ops.reduce import sum_
 from graphflow.compiler.passes.autodiff import vjp
 from graphflow.dims import Dim
@@ -176,6 +176,38 @@ def test_a_sum_that_would_have_to_be_stacked_stays_in_the_loop() -> None:
     compare(graph, *(rng.standard_normal(n.shape) for n in operands))
     (back,) = (n for n in graph.nodes() if n.op.name == "scan" and "vjp" in n.attrs["body"].name)
     assert back.attrs["carries"] == 2  # the state and the sum
+
+
+def test_parts_of_concatenations_around_and_in_loops() -> None:
+    """Emitted values lie in the concatenation that they become a part of, at every step."""
+    rng = np.random.default_rng(9)
+    h, x = arg("h", (2, 3)), arg("x", (2, 3))
+    new = el.tanh(h + x)
+    both = cat(el.sin(new), new * x, dim=0)
+    body = Graph(
+        "step",
+        (h, x),
+        (),
+        (
+            new,
+            both,
+            cat(new, el.cos(x), dim=1),
+            slice_(el.exp(both), starts=(1, 0), steps=(1, 1), sizes=(2, 3)),
+        ),
+    )
+    first, xs = arg("h0", (2, 3)), arg("xs", (T, 2, 3))
+    for reverse in (False, True):
+        loop = items(scan(first, xs, body=body, carries=1, sequences=1, length=T, reverse=reverse))
+        start = reshape(first, shape=(1, 2, 3))
+        inner = cat(start, xs, el.exp(xs), dim=0)
+        states = cat(start, slice_(loop[2], starts=(0, 0, 0), steps=(1, 1, 1), sizes=(T, 2, 3)), dim=0)
+        shifted = slice_(states, starts=(0, 0, 0), steps=(1, 1, 1), sizes=(T, 2, 3))
+        again = items(scan(first, shifted, body=body, carries=1, sequences=1, length=T, reverse=not reverse))
+        steps, cut = cat(loop[1], again[1], dim=0), cat(loop[3], start, again[3], dim=0)
+        graph = Graph(
+            "g", (first, xs), (), (el.exp(steps), el.sin(cut), sum_(inner, dims=(0,)), again[0], again[2])
+        )
+        compare(graph, rng.standard_normal((2, 3)), rng.standard_normal((5, 2, 3)))
 
 
 def test_carries_that_change_places_stay_or_count() -> None:

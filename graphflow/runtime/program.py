@@ -35,7 +35,8 @@ class Buffer:
 
     ``input`` and ``state`` come from the caller, ``output`` is handed to the caller fresh on every run,
     ``temp`` lives in the arena from command ``first`` to command ``last``, both inclusive. A ``part`` has no
-    memory of its own: it is one element of a sequence that a loop goes through.
+    memory of its own: it is a run of elements of another buffer, such as the element of a sequence that a
+    loop is at.
     """
 
     role: Role

@@ -262,7 +262,8 @@ def emit_cat(plan: Plan, memory: Memory, name: str) -> list[Loops]:
     start: Size = 0
     kernels = []
     for part in node.inputs:
-        if part not in memory.inside:
+        there = memory.inside.get(strip_reshapes(part))
+        if there is None or there.whole is not node:
             kernels.append(_copy_into(node, part, dim, start, memory, name))
         start = start + part.shape[dim]
     return kernels

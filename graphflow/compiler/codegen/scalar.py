@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from graphflow.compiler.access import broadcast_index, is_view, resolve
 from graphflow.compiler.codegen.kernel import Parameters, Size, suffix
-from graphflow.compiler.indexing import Index, flat_index
+from graphflow.compiler.indexing import Index, flat_index, numel
 from graphflow.compiler.ir import Node
 from graphflow.compiler.ops.random import MULTIPLIERS, ROUNDS, WEYL
 from graphflow.dims import Dim
@@ -306,11 +306,19 @@ class Status:
 
 @dataclass(frozen=True)
 class Inside:
-    """Where a value lies that is a part of a concatenation: behind the first `start` elements along `dim`."""
+    """Where a value lies that is a part of a concatenation: behind the first `start` elements along `dim`.
+
+    If that is the first dimension, the part is a run of the whole's memory, which is its own buffer.
+    """
 
     whole: Node
     dim: int
     start: Size
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the part has a buffer."""
+        return numel(self.whole.shape[: self.dim]) == 1
 
 
 @dataclass(frozen=True)
@@ -331,7 +339,7 @@ class Memory:
     def place(self, node: Node, index: Position) -> tuple[Node, Position]:
         """The value that a result's element is written into, and at which index."""
         there = self.inside.get(node)
-        if there is None:
+        if there is None or there.is_run:
             return node, index
         return there.whole, tuple(i + there.start if d == there.dim else i for d, i in enumerate(index))
 

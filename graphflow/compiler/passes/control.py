@@ -97,8 +97,12 @@ class Shared:
     def element(self, whole: int, type_: TensorType, name: str, loop: int, first: Size, step: int) -> int:
         """A new part of a buffer: its element `first`, moving on by `step` elements in every round."""
         size = numel(type_.shape)
+        return self.run(whole, type_, name, first * size, (loop, size * step))
+
+    def run(self, whole: int, type_: TensorType, name: str, start: Size, *steps: tuple[int, Size]) -> int:
+        """A new part of a buffer: a run of its elements from `start` on."""
         outer = self.buffers[whole].part or Part(whole, 0, ())
-        part = Part(outer.buffer, outer.start + first * size, (*outer.steps, (loop, size * step)))
+        part = Part(outer.buffer, outer.start + start, (*outer.steps, *steps))
         return self.new_buffer(Buffer("part", type_.dtype, type_.shape, name, part=part))
 
     def add_places(self, found: Mapping[Node, int]) -> None:

@@ -1,47 +1,98 @@
-"""Concatenations without copies: what is computed only to be concatenated is written to its place there."""
+"""Values that lie in the memory of others: parts of concatenations, and runs of elements cut out.
+
+What is computed only to be concatenated is written to its place there, and what follows the first dimension
+is a run of the whole's memory, whoever reads it. A slice that is such a run isn't copied for those who read
+by position: loops, branches, scatters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 
-from graphflow.compiler.access import strip_reshapes
+from graphflow.compiler.access import is_view, resolve, strip_reshapes
 from graphflow.compiler.codegen.scalar import Inside
+from graphflow.compiler.indexing import flat_index, numel
 from graphflow.compiler.ir import Node, Size, users
-from graphflow.compiler.passes.unit import Fused
+from graphflow.compiler.passes.unit import Fused, Unit
 
 _STRIDED = frozenset(["map", "contract"])  # kinds of units whose results may have any strides
 
 
-def embed(fused: Fused, placed: Container[Node]) -> dict[Node, Inside]:
-    """The stored values that are nothing but parts of one concatenation; none of those `placed` already.
+@dataclass
+class Embedded:
+    """Which stored values need no memory of their own, those that lie in others of them first.
 
-    A state's new value isn't made of such parts: its kernels would run before the state's last readers.
+    ``parts`` are the parts of concatenations; ``runs`` has of these and of slices the value that holds them,
+    and their first element there. ``cuts`` are those slices: nothing has to run for them.
     """
-    found: dict[Node, Inside] = {}
+
+    parts: dict[Node, Inside] = field(default_factory=dict)
+    runs: dict[Node, tuple[Node, Size]] = field(default_factory=dict)
+    cuts: set[Node] = field(default_factory=set)
+
+
+def embed(fused: Fused, placed: Container[Node]) -> Embedded:
+    """What needs no memory of its own, leaving out what is `placed` already.
+
+    A state's new value isn't made of parts: their kernels would run before the state's last readers.
+    """
+    found = Embedded()
     updated = {strip_reshapes(root) for _, root in fused.graph.updates}
     readers: Mapping[Node, list[Node]] = {}
     for unit in fused.units:
-        whole = unit.nodes[0]
-        if unit.kind != "cat" or whole in updated:
-            continue
-        readers = readers or users(fused.graph.nodes())
-        start: Size = 0
-        dim = whole.attrs["dim"]
-        for part in whole.inputs:
-            if part not in placed and _is_only_part(part, whole, readers[part], fused):
-                found[part] = Inside(whole, dim, start)
-            start = start + part.shape[dim]
+        node = unit.nodes[0]
+        if unit.kind == "cat" and node not in updated:
+            readers = readers or users(fused.graph.nodes())
+            _embed_parts(node, fused, readers, placed, found)
+        elif unit.kind == "map" and len(unit.nodes) == 1 and node not in placed and is_view(node):
+            run = _run(unit, fused)
+            if run is not None:
+                found.runs[node] = run
+                found.cuts.add(node)
     return found
+
+
+def _embed_parts(
+    whole: Node, fused: Fused, readers: Mapping[Node, list[Node]], placed: Container[Node], found: Embedded
+) -> None:
+    start: Size = 0
+    dim = whole.attrs["dim"]
+    places: dict[Node, Inside | None] = {}
+    for operand in whole.inputs:
+        part = strip_reshapes(operand)
+        place = Inside(whole, dim, start)
+        free = part in fused.unit_of and part in fused.stored and part not in placed
+        free = free and part not in found.parts and part not in found.runs and part not in places
+        free = free and (
+            place.is_run or (part is operand and _is_only_part(part, whole, readers[part], fused))
+        )
+        places[part] = place if free else None
+        start = start + operand.shape[dim]
+    for part, there in places.items():
+        if there is not None:
+            found.parts[part] = there
+            if there.is_run:
+                found.runs[part] = whole, there.start * numel(whole.shape[dim + 1 :])
 
 
 def _is_only_part(part: Node, whole: Node, readers: list[Node], fused: Fused) -> bool:
     """Whether nobody else reads the part, but in the kernel that computes it."""
     home = fused.unit_of.get(part)
-    if home is None or home.kind not in _STRIDED or part not in fused.stored:
+    if home is None or home.kind not in _STRIDED:
         return False
-    return readers.count(whole) == 1 and all(
-        reader is whole or fused.unit_of.get(reader) is home for reader in readers
-    )
+    return all(reader is whole or fused.unit_of.get(reader) is home for reader in readers)
 
 
-__all__ = ["embed"]
+def _run(unit: Unit, fused: Fused) -> tuple[Node, Size] | None:
+    """Where the elements of a view stand in a row in memory that this run of the program fills."""
+    node = unit.nodes[0]
+    place = unit.placement[node]
+    access = resolve(node, place, fused.stored - {node})
+    if access.base not in fused.unit_of or access.base not in fused.stored:
+        return None
+    start = access.address + flat_index(place, node.shape) * -1
+    return None if start.terms else (access.base, start.offset)
+
+
+__all__ = ["Embedded", "embed"]

@@ -14,12 +14,12 @@ from graphflow.compiler.access import reads, strip_reshapes
 from graphflow.compiler.codegen.emit import Emitted, emit
 from graphflow.compiler.codegen.kernel import Loops, kernel_name
 from graphflow.compiler.codegen.loops import Plan
-from graphflow.compiler.codegen.scalar import Inside, Memory, Status
-from graphflow.compiler.indexing import Index, Shape, flat_index
+from graphflow.compiler.codegen.scalar import Memory, Status
+from graphflow.compiler.indexing import Index, Shape, Size, flat_index
 from graphflow.compiler.ir import OPS, Graph, Node
 from graphflow.compiler.passes.control import Region, Shared, Step, lower
 from graphflow.compiler.passes.dependencies import Dependencies
-from graphflow.compiler.passes.embed import embed
+from graphflow.compiler.passes.embed import Embedded, embed
 from graphflow.compiler.passes.fuse import fuse
 from graphflow.compiler.passes.order import ordered
 from graphflow.compiler.passes.unit import Fused, Unit
@@ -63,7 +63,7 @@ class _Planner:
     buffer_of: dict[Node, int] = field(default_factory=dict)
     needs: Dependencies[Unit] = field(default_factory=Dependencies)
     temporaries: dict[object, int] = field(default_factory=dict)
-    inside: dict[Node, Inside] = field(default_factory=dict)
+    embedded: Embedded = field(default_factory=Embedded)
     in_body: bool = False
 
     def run(self) -> Layout:
@@ -108,11 +108,14 @@ class _Planner:
             if unit.kind == "control":
                 self._place_carries(unit)
         if self.shared.join:
-            self.inside = embed(self.fused, self.buffer_of)
+            self.embedded = embed(self.fused, self.buffer_of)
+        elsewhere = self.embedded.parts.keys() | self.embedded.runs.keys()
         for unit in self.fused.units:
             for node in unit.outputs:
-                if node not in self.buffer_of and node not in self.inside:
+                if node not in self.buffer_of and node not in elsewhere:
                     self.buffer_of[node] = self._buffer("temp", node, node.op.name)
+        for node in self.embedded.runs:
+            self._place_run(node)
         status = self.shared.status
         if status.buffer < 0 and any(_checks(node) for node in self.fused.graph.nodes()):
             status.buffer = self.shared.new_buffer(Buffer("state", int64, (2,), "status"))
@@ -130,6 +133,15 @@ class _Planner:
             if result not in self.buffer_of:
                 self.buffer_of[result] = self._buffer("temp", result, loop.op.name)
             self.buffer_of[first] = self.buffer_of[result]
+
+    def _place_run(self, node: Node) -> None:
+        """A value's place in the memory of another, which may be in that of yet another."""
+        whole: Node = node
+        start: Size = 0
+        while whole in self.embedded.runs:
+            whole, offset = self.embedded.runs[whole]
+            start = start + offset
+        self.buffer_of[node] = self.shared.run(self.buffer_of[whole], node.type, node.op.name, start)
 
     @property
     def buffers(self) -> list[Buffer]:
@@ -235,14 +247,16 @@ class _Planner:
         return ordered(self.needs, self.writers, found, self._is_temporary)
 
     def _is_temporary(self, node: Node) -> bool:
-        home = self.inside[node].whole if node in self.inside else node
+        home = self.embedded.parts[node].whole if node in self.embedded.parts else node
         return self.buffers[self.buffer_of[home]].role == "temp"
 
     # -------------------------------------------------------------------------------------- kernels
 
     def _emit(self, order: Sequence[Unit], copies: list[tuple[Node, int]], status: Status) -> list[Step]:
         done: list[Call] = []
-        memory = Memory(self.buffer_of.__getitem__, self.fused.stored, status, self._temporary, self.inside)
+        memory = Memory(
+            self.buffer_of.__getitem__, self.fused.stored, status, self._temporary, self.embedded.parts
+        )
         late: dict[Unit, list[Call]] = {}  # second kernels of reductions
         for unit in order:
             if unit in self.writers or not late.keys().isdisjoint(self.needs.direct[unit]):
@@ -254,6 +268,8 @@ class _Planner:
                 region = lower(unit.nodes, self.buffer_of, self.shared, lay_out_body)
                 done.append((region, tuple(unit.nodes), unit.nodes[0].op.name))
                 continue
+            if unit.nodes[0] in self.embedded.cuts:
+                continue  # it is there already
             plan = Plan(
                 unit.kind, unit.axes, unit.reduced, tuple(unit.nodes), unit.placement, tuple(unit.outputs)
             )
@@ -268,12 +284,13 @@ class _Planner:
         done += [part for parts in late.values() for part in parts]
         for node, state in copies:
             done.append((_copy(node, self.buffer_of[node], state), (node,), "update"))
-        return self._with_barriers(_alike(done), status)
+        return self._with_barriers(_alike(done, self.shared.memory_of), status)
 
     def _completed(self, unit: Unit) -> list[Node]:
         """Concatenations of which the unit writes all parts."""
-        wholes = dict.fromkeys(self.inside[node].whole for node in unit.outputs if node in self.inside)
-        return [w for w in wholes if all(i in self.inside and i in unit.placement for i in w.inputs)]
+        parts = self.embedded.parts
+        wholes = dict.fromkeys(parts[node].whole for node in unit.outputs if node in parts)
+        return [w for w in wholes if all(i in parts and i in unit.placement for i in w.inputs)]
 
     def _with_barriers(self, runs: Sequence[Sequence[Call]], status: Status) -> list[Step]:
         """The calls in order with barriers where they have to wait, loops and branches written out."""
@@ -317,27 +334,28 @@ def _checks(node: Node) -> bool:
     return inside or node.op.kind in ("gather", "scatter") or node.op.name == "checked_index"
 
 
-def _alike(calls: Sequence[Call]) -> list[list[Call]]:
+def _alike(calls: Sequence[Call], memory_of: Callable[[int], int]) -> list[list[Call]]:
     """Runs of calls of the same kernel that don't wait for each other: they become one command."""
     runs: list[list[Call]] = []
     written: set[int] = set()
     for call in calls:
         emitted = call[0]
         first = runs[-1][0][0] if runs else None
-        touched = {*emitted.reads, *emitted.writes}
-        read = {b for other, _, _ in runs[-1] for b in other.reads} if runs else set()
+        writes = {memory_of(b) for b in emitted.writes}
+        touched = {memory_of(b) for b in emitted.reads} | writes
+        read = {memory_of(b) for other, _, _ in runs[-1] for b in other.reads} if runs else set()
         if (
             isinstance(emitted, Loops)
             and isinstance(first, Loops)
             and emitted.function == first.function
             and written.isdisjoint(touched)
-            and read.isdisjoint(emitted.writes)
+            and read.isdisjoint(writes)
         ):
             runs[-1].append(call)
-            written |= set(emitted.writes)
+            written |= writes
         else:
             runs.append([call])
-            written = set(emitted.writes)
+            written = writes
     return runs
 
 
