@@ -221,6 +221,15 @@ def test_cut(extent, grain, work, count):
     assert cut.threads * cut.share >= extent
 
 
+def test_small_commands_are_shared_where_threads_meet_anyway():
+    small, big, tiny = (640, 1, 12_000), (640, 1, 90_000), (640, 1, 900)
+    costs = [small, big, small, tiny, small, small, tiny]
+    # a loop with a big command, in it one without, and behind them a loop of small ones
+    counts = [c.threads for c in schedule.cuts(costs, [(3, 5), (1, 6), (6, 7)], 2)]
+    assert counts == [1, 2, 2, 1, 1, 2, 1]
+    assert [c.threads for c in schedule.cuts(costs, [(1, 6)], 1)] == [1] * 7
+
+
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([1, 1, 2, 4])), max_size=12))
 def test_meetings(rows):
     barriers, counts = [b for b, _ in rows], [c for _, c in rows]

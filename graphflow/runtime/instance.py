@@ -148,7 +148,7 @@ class Instance:
 
     def _share(self, threads: int) -> None:
         """Cuts the commands' ranges for at most `threads` threads."""
-        cuts = [schedule.cut(extent, grain, work, threads) for extent, grain, work in self._cost]
+        cuts = schedule.cuts(self._cost, self.regions.spans.values(), threads)
         active = max((c.threads for c in cuts), default=1)
         commands = self._program.commands
         counts = [c.threads for c in cuts]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 # other core, meeting at a barrier costs far more than the microsecond it takes on a free one. With more
 # threads each gets at least half.
 SERIAL_NS = 40_000
+# The same in a loop or branch whose threads meet for other commands: they wait for this one all the same.
+AMONG_SHARED_NS = 10_000
 # A thread's share of a command is cut into at most so many chunks, of at least so many nanoseconds each, so
 # that threads that are done early can help the others.
 MAX_CHUNKS = 4
@@ -24,11 +26,29 @@ class Cut:
     chunk: int
 
 
-def cut(extent: int, grain: int, work: int, threads: int) -> Cut:
-    """The Cut of a command of `work` nanoseconds for up to `threads` threads, at multiples of `grain`."""
+def cuts(
+    costs: Sequence[tuple[int, int, int]], regions: Iterable[tuple[int, int]], threads: int
+) -> list[Cut]:
+    """The Cuts of commands, given extent, grain and nanoseconds of each, and the regions of the program."""
+    found = [cut(*cost, threads) for cost in costs]
+    own = set(range(len(found)))
+    for start, leave in sorted(regions, key=lambda r: r[1] - r[0]):  # inner ones first
+        inside = own.intersection(range(start, leave))  # of this region itself
+        own -= inside
+        if any(found[i].threads > 1 for i in inside):
+            for i in inside:
+                found[i] = cut(*costs[i], threads, AMONG_SHARED_NS)
+    return found
+
+
+def cut(extent: int, grain: int, work: int, threads: int, least: int = SERIAL_NS) -> Cut:
+    """The Cut of a command of `work` nanoseconds for up to `threads` threads, at multiples of `grain`.
+
+    It is for one thread if it takes less than `least` nanoseconds.
+    """
     grain = max(grain, 1)
     units = -(-extent // grain)
-    count = 1 if work < SERIAL_NS else min(threads, units, max(work // (SERIAL_NS // 2), 1))
+    count = 1 if work < least else min(threads, units, max(work // (least // 2), 1))
     if count <= 1:
         return Cut(1, extent, extent)
     share = -(-units // count)
