@@ -213,57 +213,73 @@ class Scalars:
         return place
 
     def _pad(self, node: Node, index: Position) -> Value:
-        source = node.inputs[0]
+        source, attrs = node.inputs[0], node.attrs
         inside: list[str] = []
-        mapped: list[Index] = []
-        level = PROLOGUE
-        for i, start, step, count in zip(
-            index, node.attrs["starts"], node.attrs["steps"], source.shape, strict=True
+        mapped = list(index)
+        limited: dict[int, Value] = {}
+        for d, (start, step, count) in enumerate(
+            zip(attrs["starts"], attrs["steps"], source.shape, strict=True)
         ):
-            if step == 1 and start == 0 and count == node.shape[len(mapped)]:
-                mapped.append(i)
+            if step == 1 and start == 0 and count == node.shape[d]:
                 continue
-            safe = self._inside(i + (0 - start), step, count, inside)
-            level = max(level, self.levels[safe])
-            mapped.append(Index.of(safe))
-        if not inside:
-            return self.value(source, mapped)
-        return self._where_inside(node, inside, level, mapped)
+            mapped[d] = index[d] + (0 - start)
+            limited[d] = self._inside(mapped[d], step, count, inside)
+            if step != 1:
+                mapped[d] = Index.of(limited[d].text)
+        return self._read_inside(node, mapped, limited, inside)
 
     def _unslide(self, node: Node, index: Position) -> Value:
         source, attrs = node.inputs[0], node.attrs
         inside: list[str] = []
         mapped = list(index)
-        level = PROLOGUE
+        limited: dict[int, Value] = {}
         for d, k, stride, dilation in zip(
             attrs["dims"], attrs["taps"], attrs["strides"], attrs["dilations"], strict=True
         ):
-            safe = self._inside(index[d] + index[k] * -dilation, stride, source.shape[d], inside)
-            level = max(level, self.levels[safe])
-            mapped[d] = Index.of(safe)
-        return self._where_inside(node, inside, level, mapped)
+            position = index[d] + index[k] * -dilation
+            limited[d] = self._inside(position, stride, source.shape[d], inside)
+            mapped[d] = Index.of(limited[d].text)
+        return self._read_inside(node, mapped, limited, inside)
 
-    def _inside(self, position: Index, step: int, count: Size, inside: list[str]) -> str:
-        """The variable of ``position / step``, kept in [0, count); adds to `inside` the conditions under
-        which it is right.
-        """
+    def _inside(self, position: Index, step: int, count: Size, inside: list[str]) -> Value:
+        """The variable of ``position / step``; adds to `inside` the conditions under which it is an index."""
         offset = self.index_text(position)
         where = self.let(offset.text, offset.level)
         if step != 1:
             quotient = self.let(f"floordiv_i64({where.text}, {step})", where.level)
             inside.append(f"({where.text} == {quotient.text} * ({step}))")
             where = quotient
-        limit = self.parameters.size(count)
-        inside.append(f"({where.text} >= 0) & ({where.text} < {limit})")
-        safe = self.let(f"minimum_i64(maximum_i64({where.text}, 0), {limit} - 1)", where.level, "g")
-        self.levels[safe.text] = safe.level
-        return safe.text
+        inside.append(f"({where.text} >= 0) & ({where.text} < {self.parameters.size(count)})")
+        self.levels[where.text] = where.level
+        return where
 
-    def _where_inside(self, node: Node, inside: list[str], level: int, mapped: list[Index]) -> Value:
-        """The source's element at `mapped` where the conditions hold, else 0."""
+    def _read_inside(
+        self, node: Node, mapped: list[Index], limited: Mapping[int, Value], inside: list[str]
+    ) -> Value:
+        """The source's element at `mapped` where the conditions hold, else 0.
+
+        From memory nothing is loaded where they don't, so that neighbours can be loaded as a vector of which
+        some are left out. What is computed is computed everywhere, with the `limited` indices kept in range.
+        """
+        source = node.inputs[0]
+        if not inside:
+            return self.value(source, mapped)
+        level = max(where.level for where in limited.values())
         condition = self.let(" & ".join(f"({c})" for c in inside), level)
-        value = self.value(node.inputs[0], mapped)
         zero = literal(0, node.dtype)
+        access = resolve(source, tuple(mapped), self.stored)
+        if access.base.op.kind != "const" and (access.flat is not None or not self._computes(access.base)):
+            pointer = self.parameters.pointer(access.base, node.dtype)
+            where = self.index_text(access.address)
+            text = f"({pointer}[{where.text}] if {condition.text} else {zero})"
+            return self.let(text, max(level, where.level))
+        for d, where in limited.items():
+            limit = self.parameters.size(source.shape[d])
+            text = f"minimum_i64(maximum_i64({where.text}, 0), {limit} - 1)"
+            safe = self.let(text, where.level, "g")
+            self.levels[safe.text] = safe.level
+            mapped[d] = Index.of(safe.text)
+        value = self.value(source, mapped)
         return self.let(f"select({condition.text}, {value.text}, {zero})", max(level, value.level))
 
     def _random(self, node: Node, index: Position) -> Value:

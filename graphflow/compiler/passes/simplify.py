@@ -171,6 +171,20 @@ def merge_permutes(node: Node) -> Node | None:
     return None
 
 
+@rule("pad")
+def pad_before_permute(node: Node) -> Node | None:
+    """Zeros around permuted dimensions are put there first: a convolution's gradient sees the image with
+    other dimensions in front, and the padded image is there already.
+    """
+    x = node.inputs[0]
+    if x.op.name != "permute":
+        return None
+    dims = x.attrs["dims"]
+    place = [dims.index(d) for d in range(len(dims))]
+    attrs = {name: tuple(node.attrs[name][d] for d in place) for name in ("shape", "starts", "steps")}
+    return OPS["permute"](OPS["pad"](x.inputs[0], **attrs), dims=dims)
+
+
 @rule("permute")
 def transpose_product(node: Node) -> Node | None:
     """(A B)ᵀ is Bᵀ Aᵀ: products read their operands by strides, so the transpose costs nothing there.
