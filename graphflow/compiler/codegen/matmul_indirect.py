@@ -65,16 +65,23 @@ def _define_micro(
     of = scalar.vector(lanes)
     left = [b.get(b.at(row_addresses, const(r), I64), POINTER) for r in range(rows)]
     right = [b.get(b.at(column_addresses, const(v), I64), POINTER) for v in range(vectors)]
+    targets = [b.at(c, b.mul(c_row, const(r))) for r in range(rows)]
+    for target in targets:
+        for v in range(vectors):
+            b.prefetch(b.at(target, const(v * lanes)), write=True)
     with b.loop(const(0), depth, const(1), [zeros(of)] * (rows * vectors), True) as turn:
         both = b.at(steps, b.mul(turn.index, const(2)), I64)
         a_step, b_step = b.get(both, I64), b.get(b.at(both, const(1), I64), I64)
+        # No prefetcher of a processor's own foresees the next panel, which is behind this one in many places.
+        behind = b.at(b.at(right[-1], b_step, I8), const(lanes))
+        for v in range(vectors):
+            b.prefetch(b.at(behind, const(v * lanes)))
         values = [b.get(b.at(start, b_step, I8), of) for start in right]
         sums = []
         for r in range(rows):
             factor = b.splat(b.get(b.at(left[r], a_step, I8)), lanes)
             sums += [b.multiply_add(factor, values[v], turn.values[r * vectors + v]) for v in range(vectors)]
         turn.values = sums
-    targets = [b.at(c, b.mul(c_row, const(r))) for r in range(rows)]
     mask = b.mask(last, lanes)
     matmul_micro.store(b, blocking, vectors, targets, turn.values, (accumulate, mask, last))
     b.ret_void()

@@ -160,14 +160,15 @@ class Body(ll.IRBuilder):  # type: ignore[misc]
         name = f"llvm.fmuladd.v{of.count}{self.scalar.name}"
         return self.call(self.declare(name, of, [of, of, of]), [a, b, c])
 
-    def prefetch(self, pointer: ll.Value, nearness: int = 3) -> None:
-        """Asks for the cache line at `pointer`, for reading, into the nearest cache (3) or the next (2).
+    def prefetch(self, pointer: ll.Value, nearness: int = 3, write: bool = False) -> None:
+        """Asks for the cache line at `pointer`, to read or to `write`, into the nearest cache (3) or the next
+        (2).
 
         Never faults.
         """
         word = ll.IntType(32)
         function = self.declare("llvm.prefetch.p0", VOID, [POINTER, word, word, word])
-        self.call(function, [pointer, *(ll.Constant(word, n) for n in (0, nearness, 1))])
+        self.call(function, [pointer, *(ll.Constant(word, int(n)) for n in (write, nearness, 1))])
 
     def declare(self, name: str, result: ll.Type, parameters: Sequence[ll.Type]) -> ll.Function:
         """The declaration of an intrinsic in the module under construction, made at its first use."""
