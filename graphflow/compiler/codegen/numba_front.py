@@ -14,12 +14,14 @@ This is the only module that touches Numba's insides. Tested on Numba 0.62 (LLVM
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import math
 import operator
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import llvmlite.ir as ll
@@ -346,18 +348,19 @@ class _LowerBody(LoweringPass):
 
 
 class _Pipeline(compiler.CompilerBase):
-    """Bytecode to IR to types to LLVM, and none of Numba's rewrites."""
+    """Bytecode to IR to types to LLVM, and none of Numba's rewrites.
+
+    Nor its `del` statements, which end the lives of objects: a kernel's values are numbers and addresses.
+    """
 
     def define_pipelines(self) -> list[PassManager]:
         manager = PassManager("graphflow")
         for step in (
             untyped_passes.TranslateByteCode,
             untyped_passes.FixupArgs,
-            untyped_passes.IRProcessing,
             untyped_passes.ReconstructSSA,
             typed_passes.NopythonTypeInference,
             typed_passes.PreLowerStripPhis,
-            typed_passes.IRLegalization,
             _LowerBody,
         ):
             manager.add_pass(step, step.__name__)
@@ -408,6 +411,18 @@ def _numba_module(function: Function) -> ll.Module:
     return pipeline.compile_extra(scope[function.name])
 
 
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Python's collector waits: a quarter of the time would go to walking live statements again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def _add_entry(module: ll.Module, function: Function, symbol: str) -> None:
     """The exported function: takes the block's words apart and calls the body."""
     body = module.globals["body"]
@@ -433,7 +448,7 @@ def lower(function: Function) -> str:
 
     CompileError when the text isn't valid or doesn't type: kernels are generated, so that's our mistake.
     """
-    with _LOCK, warnings.catch_warnings():
+    with _LOCK, _no_collections(), warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.NumbaWarning)
         try:
             module = _numba_module(function)
