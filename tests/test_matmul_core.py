@@ -253,6 +253,70 @@ def test_bits_depend_on_nothing_but_the_operands(
 
 @VARIANTS
 @DTYPES
+@pytest.mark.parametrize("k", [1, 7, 16, 37, 512, 1030])
+@pytest.mark.parametrize("few", [1, 2, 3, 4, 5])
+def test_few_rows_and_few_columns_have_the_bits_of_many(
+    variant: str, dtype: dtypes.DType, few: int, k: int
+) -> None:
+    core = Core(dtype, variant)
+    a, b = core.array((70, k), 1), core.array((k, 133), 2)
+    whole = np.zeros((70, 133), dtype.numpy)
+    core(a, b, whole)
+    for kind in INPUTS[:5]:
+        for output in OUTPUTS:
+            for rows, columns in ((few, 133), (70, few)):
+                c, around = fenced((rows, columns), output, dtype.numpy)
+                core(laid_out(a[:rows], "rows"), laid_out(b[:, :columns], kind), c, cuts=(0.3, 0.5))
+                assert (c == whole[:rows, :columns]).all()
+                c[...] = 0
+                core(laid_out(a[:rows], kind), laid_out(b[:, :columns], "columns"), c)
+                assert (c == whole[:rows, :columns]).all()
+                c[...] = 7
+                assert (around == 7).all()
+
+
+@VARIANTS
+@DTYPES
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_few_rows_times_more_columns_than_stream_together(
+    variant: str, dtype: dtypes.DType, rows: int
+) -> None:
+    core = Core(dtype, variant)
+    a, b = core.array((rows, 1030), 1), core.array((1030, 2500), 2)
+    plain = np.zeros((20, 2500), dtype.numpy)
+    core(np.concatenate([a, core.array((20 - rows, 1030), 3)]), b, plain)
+    for kind in ("rows", "columns"):
+        c, around = fenced((rows, 2500), "rows", dtype.numpy)
+        core(a, laid_out(b, kind), c, cuts=(0.6,))
+        assert (c == plain[:rows]).all()
+        c[...] = 7
+        assert (around == 7).all()
+
+
+@VARIANTS
+@DTYPES
+@pytest.mark.parametrize(("m", "n"), [(1, 150), (2, 33), (4, 150), (150, 1), (33, 2), (150, 4), (1, 1)])
+@pytest.mark.parametrize("kind", ["rows", "columns", "scattered"])
+def test_epilogue_of_few_rows_or_columns(
+    variant: str, dtype: dtypes.DType, m: int, n: int, kind: str
+) -> None:
+    core, k = Core(dtype, variant), 600
+    a, b = laid_out(core.array((m, k), 1), kind), laid_out(core.array((k, n), 2), kind)
+    plain, c, seen = np.zeros((m, n), dtype.numpy), np.zeros((m, n), dtype.numpy), np.zeros((m, n), int)
+
+    def epilogue(args: int, batch: int, m0: int, m1: int, n0: int, n1: int, tile: int, ld: int) -> None:
+        values = view(tile, (m1 - m0, ld), dtype)[:, : n1 - n0]
+        c[m0:m1, n0:n1] = 2 * values + 1
+        seen[m0:m1, n0:n1] += 1
+
+    core(a, b, plain)
+    core(a, b, np.broadcast_to(c, c.shape), {Word.EPILOGUE: EPILOGUE(epilogue)}, cuts=(0.4,))
+    assert (seen == 1).all()
+    assert (c == 2 * plain + 1).all()
+
+
+@VARIANTS
+@DTYPES
 def test_special_values_stay_in_their_rows_and_columns(variant: str, dtype: dtypes.DType) -> None:
     core = Core(dtype, variant)
     for m, n, k in [(7, 21, 20), (50, 101, 33)]:

@@ -47,6 +47,7 @@ from graphflow.compiler.codegen import (
     matmul_indirect,
     matmul_micro,
     matmul_pack,
+    matmul_thin,
 )
 from graphflow.compiler.codegen.matmul_arguments import MAX_BATCH_DIMS, Word, arguments
 from graphflow.compiler.codegen.matmul_blocking import DEPTH, Blocking, blocking
@@ -98,6 +99,8 @@ def text(dtype: DType, target: llvm.Target | None = None, indirect: bool = False
         micro=matmul_micro.define_all(module, scalar, plan),
         pack_a=matmul_pack.define_narrow(module, scalar, plan),
         pack_b=pack_b,
+        stream=matmul_thin.define_streams(module, scalar, plan),
+        turn=matmul_thin.define_turns(module, scalar, plan),
     )
     matmul_driver.define(module, name, scalar, plan, parts)
     return str(module)
@@ -144,4 +147,12 @@ def _scratch(plan: Blocking, m: int | Dim, n: int | Dim, k: int | Dim) -> int:
     tile = max(plan.small_tile if shallow else plan.large_tile, plan.rows * columns)
     if isinstance(m, int):
         tile = min(tile, -(-m // plan.rows) * plan.rows * columns)
-    return plan.unit_rows * depth + columns * depth + tile
+    panels = columns * depth
+    if not isinstance(m, int) or m <= plan.turn[-1]:
+        wide = plan.stream_columns
+        if isinstance(n, int):
+            wide = min(wide, -(-n // plan.lanes) * plan.lanes)
+        sums = len(plan.stream) * wide
+        panels = max(panels, sums, matmul_thin.near_elements(plan))
+        tile = max(tile, sums)
+    return plan.unit_rows * depth + panels + tile

@@ -23,18 +23,22 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 class Blocking:
     """Sizes in elements.
 
-    A register tile has up to `rows` rows and `vectors` vectors of `lanes` columns, or one or two rows and
-    up to `wide` vectors. A unit of parallel work is `unit_rows` x `unit_columns` of C. One thread takes up to
-    `columns` columns together, as that many columns of B, `depth` deep, stay in the second-level cache. Where
-    C isn't stored from registers, sums are kept in a tile of at most `small_tile` elements if `depth` covers
-    all of k, else `large_tile`, but at least `rows` rows. Up to `panelwise_rows` rows of A are multiplied
-    with one panel of B after another. `masks`: the processor has masked loads.
+    A register tile has up to `rows` rows and `vectors` vectors of `lanes` columns. One row, two rows and
+    so on of A are multiplied with so many rows of B together as `stream` says, in up to `stream_columns`
+    columns; a B that runs along k is turned in registers for up to the last of `turn` rows. A unit of
+    parallel work is `unit_rows` x `unit_columns` of C. One thread takes up to `columns` columns together,
+    as that many columns of B, `depth` deep, stay in the second-level cache. Where C isn't stored from
+    registers, sums are kept in a tile of at most `small_tile` elements if `depth` covers all of k, else
+    `large_tile`, but at least `rows` rows. Up to `panelwise_rows` rows of A are multiplied with one panel
+    of B after another. `masks`: the processor has masked loads.
     """
 
     lanes: int
     rows: int
     vectors: int
-    wide: tuple[int, int]
+    stream: tuple[int, ...]
+    stream_columns: int
+    turn: tuple[int, ...]
     depth: int
     unit_rows: int
     unit_columns: int
@@ -71,7 +75,7 @@ def blocking(itemsize: int, target: Target) -> Blocking:
     """The blocking for elements of `itemsize` bytes on `target`, for the caches of this machine."""
     lanes = target.lanes(itemsize)
     many_registers = target.vector_bits >= 512 or not target.triple.startswith(("x86_64", "i386", "i686"))
-    rows, vectors, wide = (8, 3, (8, 8)) if many_registers else (6, 2, (8, 6))
+    rows, vectors, stream = (8, 3, (8, 8)) if many_registers else (6, 2, (8, 4))
     panel = lanes * vectors
     depth = DEPTH * 4 // itemsize
     second = _cache_bytes(2, 1 << 20)
@@ -81,7 +85,9 @@ def blocking(itemsize: int, target: Target) -> Blocking:
         lanes=lanes,
         rows=rows,
         vectors=vectors,
-        wide=wide,
+        stream=stream,
+        stream_columns=(16 << 10) // itemsize // len(stream),
+        turn=(1, 4),
         depth=depth,
         unit_rows=rows * 4,
         unit_columns=unit_columns,

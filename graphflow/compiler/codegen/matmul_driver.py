@@ -1,18 +1,17 @@
-"""The outer loops of the matrix-product core: units of work, cache blocks, packing, tiles and epilogues."""
+"""The loops over a block of C in the matrix-product core: cache blocks, packing, tiles and epilogues."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import llvmlite.ir as ll
 
-from graphflow.compiler.codegen.matmul_arguments import MAX_BATCH_DIMS, Word
+from graphflow.compiler.codegen.matmul_arguments import Word
 from graphflow.compiler.codegen.matmul_blocking import Blocking
 from graphflow.compiler.codegen.matmul_ir import I64, POINTER, VOID, Body, Scalar, const, internal
+from graphflow.compiler.codegen.matmul_thin import TURNED_VECTORS
+from graphflow.compiler.codegen.matmul_units import address_of, b_in_place, define_units, streamed_by, word_of
 
-#: ``void kernel(int64* args, int64 lo, int64 hi, uint8* scratch)``
-KERNEL = ll.FunctionType(VOID, [POINTER, I64, I64, POINTER])
 #: ``void pack(int64* args, int64 batch, int64 row0, int64 rows, int64 k0, int64 depth, T* panel, int64
 #: width)``
 PACK = ll.FunctionType(VOID, [POINTER, I64, I64, I64, I64, I64, POINTER, I64]).as_pointer()
@@ -30,91 +29,14 @@ class Parts:
     micro: dict[tuple[int, int], ll.Function]
     pack_a: ll.Function
     pack_b: ll.Function
+    stream: dict[int, ll.Function] = field(default_factory=dict)
+    turn: dict[int, ll.Function] = field(default_factory=dict)
 
 
 def define(module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, parts: Parts) -> None:
     """Defines the exported kernel `name`."""
-    define_units(module, name, scalar, blocking, _define_block(module, scalar, blocking, parts))
-
-
-def define_units(
-    module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, block: ll.Function
-) -> None:
-    """Defines the exported kernel `name`, which takes its units to `block`."""
-    function = ll.Function(module, KERNEL, name=name)
-    function.attributes.add("nounwind")
-    b = Body(function, scalar)
-    given, low, high, scratch = function.args
-    turned, args = _turned(b, given)
-    unit_rows, unit_columns = (
-        b.select(turned, const(x), const(y))
-        for x, y in itertools.permutations((blocking.unit_columns, blocking.unit_rows))
-    )
-    m, n = _word(b, args, Word.M), _word(b, args, Word.N)
-    in_m = b.ceil_div(m, unit_rows)
-    in_n = b.ceil_div(n, unit_columns)
-    per_batch = b.mul(in_m, in_n)
-    most = b.udiv(const(blocking.columns), unit_columns)
-    with b.loop(low, high, const(1)) as unit:
-        batch = b.udiv(unit.index, per_batch)
-        within = b.urem(unit.index, per_batch)
-        column, row = b.udiv(within, in_m), b.urem(within, in_m)
-        left = b.sub(high, unit.index)
-        whole = b.and_(b.icmp_signed("==", row, const(0)), b.icmp_signed(">=", left, in_m))
-        fitting = b.min(b.udiv(left, in_m), b.min(most, b.sub(in_n, column)))
-        columns = b.select(whole, fitting, const(1))
-        rows = b.select(whole, in_m, b.min(b.sub(in_m, row), left))
-        m0 = b.mul(row, unit_rows)
-        n0 = b.mul(column, unit_columns)
-        m1 = b.min(m, b.add(m0, b.mul(rows, unit_rows)))
-        n1 = b.min(n, b.add(n0, b.mul(columns, unit_columns)))
-        b.call(block, [args, batch, m0, m1, n0, n1, scratch])
-        unit.step = b.mul(rows, columns)
-    b.ret_void()
-
-
-#: Words that change places when both operands do.
-TURNED = {
-    Word.A: Word.B,
-    Word.M: Word.N,
-    Word.A_ROW: Word.B_COLUMN,
-    Word.A_DEPTH: Word.B_DEPTH,
-    Word.C_ROW: Word.C_COLUMN,
-}
-
-
-def _turned(b: Body, args: ll.Value) -> tuple[ll.Value, ll.Value]:
-    """Whether to compute the transpose of C from those of B and A, and the argument block that says so.
-
-    That is done where C's neighbours lie along m, so that vectors of them can be stored.
-    """
-    copy = b.alloca(I64, size=const(Word.BATCH + 4 * MAX_BATCH_DIMS))
-    upright = b.icmp_signed("==", _word(b, args, Word.C_COLUMN), const(1))
-    along_m = b.icmp_signed("==", _word(b, args, Word.C_ROW), const(1))
-    functions = [_word(b, args, word) for word in (Word.PACK_A, Word.PACK_B, Word.EPILOGUE)]
-    plain = b.icmp_signed("==", b.or_(b.or_(*functions[:2]), functions[2]), const(0))
-    turn = b.and_(b.and_(along_m, plain), b.not_(upright))
-
-    def move(source: ll.Value, target: ll.Value) -> None:
-        b.store(b.get(b.at(args, source, I64), I64), b.at(copy, target, I64), align=8)
-
-    with b.if_then(turn):
-        other = {**TURNED, **{y: x for x, y in TURNED.items()}}
-        for word in range(Word.BATCH):
-            move(const(word), const(other.get(Word(word), word)))
-        with b.loop(const(0), _word(b, args, Word.BATCH_DIMS), const(1)) as dimension:
-            first = b.add(b.mul(dimension.index, const(4)), const(Word.BATCH))
-            for word, place in enumerate((0, 2, 1, 3)):
-                move(b.add(first, const(word)), b.add(first, const(place)))
-    return turn, b.select(turn, copy, args)
-
-
-def _word(b: Body, args: ll.Value, word: int) -> ll.Value:
-    return b.get(b.at(args, const(word), I64), I64)
-
-
-def _address(b: Body, args: ll.Value, word: int, of: ll.Type = POINTER) -> ll.Value:
-    return b.get(b.at(args, const(word), I64), of)
+    block = _define_block(module, scalar, blocking, parts)
+    define_units(module, name, scalar, blocking, block, streams=True)
 
 
 @dataclass
@@ -133,39 +55,34 @@ class Block:
     a: ll.Value
     right: ll.Value
     c: ll.Value
+    turned: ll.Value  # whether this is the transpose of what was asked for
     in_place: ll.Value  # whether B is read where it lies
 
     def word(self, word: int) -> ll.Value:
         """A word of the argument block."""
-        return _word(self.b, self.args, word)
+        return word_of(self.b, self.args, word)
 
     def address(self, word: int, of: ll.Type = POINTER) -> ll.Value:
         """A word of the argument block that is an address."""
-        return _address(self.b, self.args, word, of)
+        return address_of(self.b, self.args, word, of)
 
     def panels(self) -> tuple[ll.Value, ll.Value, ll.Value]:
-        """Vectors that the columns fill, panels they are dealt to evenly, least that a panel gets.
-
-        One or two rows leave registers for more columns, and reading B along its rows is kind to the memory.
-        """
+        """Vectors that the columns fill, panels they are dealt to evenly, least that a panel gets."""
         b = self.b
         vectors = b.ceil_div(b.sub(self.n1, self.n0), const(self.blocking.lanes))
-        one, two = self.blocking.wide
-        rows = b.sub(self.m1, self.m0)
-        wide = b.select(b.icmp_signed("==", rows, const(1)), const(one), const(two))
-        thin = b.and_(self.in_place, b.icmp_signed("<=", rows, const(2)))
-        count = b.ceil_div(vectors, b.select(thin, wide, const(self.blocking.vectors)))
+        count = b.ceil_div(vectors, const(self.blocking.vectors))
         return vectors, count, b.udiv(vectors, count)
 
 
 def _define_block(module: ll.Module, scalar: Scalar, blocking: Blocking, parts: Parts) -> ll.Function:
     """Defines the function that computes rows [m0, m1) and columns [n0, n1) of one batch item of C."""
-    function = internal(module, "block", [POINTER, *[I64] * 5, POINTER])
+    function = internal(module, "block", [POINTER, *[I64] * 6, POINTER])
     b = Body(function, scalar)
-    args, batch, m0, m1, n0, n1, scratch = function.args
+    args, batch, m0, m1, n0, n1, turned, scratch = function.args
     a, right, c = batch_item(b, args, batch)
-    in_place = _b_in_place(b, blocking, args, b.sub(m1, m0), b.sub(n1, n0))
-    block = Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, in_place)
+    in_place = b_in_place(b, blocking, args, b.sub(m1, m0), b.sub(n1, n0))
+    turned = b.icmp_signed("!=", turned, const(0))
+    block = Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, turned, in_place)
     _compute(block, scratch)
     b.ret_void()
     return function
@@ -173,7 +90,7 @@ def _define_block(module: ll.Module, scalar: Scalar, blocking: Blocking, parts: 
 
 def batch_item(b: Body, args: ll.Value, batch: ll.Value) -> list[ll.Value]:
     """Addresses of A, B and C of batch item `batch`, the last batch dimension running fastest."""
-    dims = _word(b, args, Word.BATCH_DIMS)
+    dims = word_of(b, args, Word.BATCH_DIMS)
     with b.loop(const(0), dims, const(1), [batch, const(0), const(0), const(0)]) as turn:
         rest, *offsets = turn.values
         dimension = b.sub(b.sub(dims, const(1)), turn.index)
@@ -182,7 +99,7 @@ def batch_item(b: Body, args: ll.Value, batch: ll.Value) -> list[ll.Value]:
         index = b.urem(rest, words[0])
         offsets = [b.add(o, b.mul(index, stride)) for o, stride in zip(offsets, words[1:], strict=True)]
         turn.values = [b.udiv(rest, words[0]), *offsets]
-    return [b.at(_address(b, args, word), offset) for word, offset in enumerate(turn.values[1:])]
+    return [b.at(address_of(b, args, word), offset) for word, offset in enumerate(turn.values[1:])]
 
 
 def _compute(s: Block, scratch: ll.Value) -> None:
@@ -198,7 +115,7 @@ def _compute(s: Block, scratch: ll.Value) -> None:
     panels = b.at(strips, b.mul(deepest, const(blocking.unit_rows)))
     tile = b.at(panels, b.mul(deepest, padded))
 
-    epilogue = _address(b, s.args, Word.EPILOGUE, EPILOGUE)
+    epilogue = s.address(Word.EPILOGUE, EPILOGUE)
     unit_c = b.icmp_signed("==", s.word(Word.C_COLUMN), const(1))
     straight = b.and_(b.is_null(epilogue), unit_c)
     elements = b.select(one, const(blocking.small_tile), const(blocking.large_tile))
@@ -209,6 +126,8 @@ def _compute(s: Block, scratch: ll.Value) -> None:
     few = b.icmp_signed("<=", b.sub(s.m1, s.m0), const(blocking.panelwise_rows))
     kept = b.or_(straight, b.not_(one))
     panelwise = b.and_(b.and_(few, kept), b.not_(b.or_(in_place, copied)))
+    streamed, turning = streamed_by(b, blocking, s.args), _b_turning(s)
+    thin = b.or_(streamed, turning)
 
     with b.loop(s.m0, s.m1, chunk) as rows:
         first = rows.index
@@ -219,16 +138,19 @@ def _compute(s: Block, scratch: ll.Value) -> None:
         with b.loop(const(0), blocks, const(1)) as turn:
             k0 = b.mul(turn.index, deepest)
             run = Run(first, stop, k0, b.min(deepest, b.sub(k, k0)), deepest, target, target_row)
-            with b.if_else(panelwise) as (then, otherwise):
-                with then:
-                    _panels_first(s, run, panels)
-                with otherwise:
-                    fresh = b.or_(b.icmp_signed("==", first, s.m0), b.not_(one))
-                    with b.if_then(b.and_(fresh, b.not_(in_place))):
-                        _pack_panels(s, run, panels)
-                    origin = b.at(b.at(s.right, b.mul(k0, s.word(Word.B_DEPTH))), s.n0)
-                    source = b.select(in_place, origin, panels)
-                    _strips_first(s, run, strips, (source, in_place), copied)
+            with b.if_else(thin) as (few_rows, many_rows):
+                with few_rows:
+                    _rows_only(s, run, (strips, panels), copied, streamed)
+                with many_rows, b.if_else(panelwise) as (then, otherwise):
+                    with then:
+                        _panels_first(s, run, panels)
+                    with otherwise:
+                        fresh = b.or_(b.icmp_signed("==", first, s.m0), b.not_(one))
+                        with b.if_then(b.and_(fresh, b.not_(in_place))):
+                            _pack_panels(s, run, panels)
+                        origin = b.at(b.at(s.right, b.mul(k0, s.word(Word.B_DEPTH))), s.n0)
+                        source = b.select(in_place, origin, panels)
+                        _strips_first(s, run, strips, (source, in_place), copied)
         with b.if_then(b.not_(straight)):
             finish(s, epilogue, first, stop, tile, padded)
 
@@ -246,17 +168,14 @@ class Run:
     target_row: ll.Value
 
 
-def _b_in_place(b: Body, blocking: Blocking, args: ll.Value, rows: ll.Value, columns: ll.Value) -> ll.Value:
-    """Whether B is read where it lies: its columns are neighbours, complete vectors or loads can be masked,
-    and too few rows of A come by to pay for a copy."""
-    plain = b.is_null(_address(b, args, Word.PACK_B))
-    unit = b.icmp_signed("==", _word(b, args, Word.B_COLUMN), const(1))
-    few = b.icmp_signed("<=", rows, const(blocking.rows * 2))
-    result = b.and_(b.and_(plain, unit), few)
-    if not blocking.masks:
-        complete = b.icmp_signed("==", b.urem(columns, const(blocking.lanes)), const(0))
-        result = b.and_(result, complete)
-    return result
+def _b_turning(s: Block) -> ll.Value:
+    """Whether B runs along k, and too few rows of A come by to pay for its copy."""
+    b = s.b
+    plain = b.is_null(s.address(Word.PACK_B))
+    along_k = b.icmp_signed("==", s.word(Word.B_DEPTH), const(1))
+    few = b.icmp_signed("<=", s.word(Word.M), const(s.blocking.turn[-1]))
+    deep = b.icmp_signed(">=", s.word(Word.K), const(s.blocking.lanes))
+    return b.and_(b.and_(b.and_(plain, along_k), b.and_(few, deep)), b.not_(s.in_place))
 
 
 def panel_bounds(s: Block, index: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
@@ -281,7 +200,7 @@ def _pack_panels(s: Block, run: Run, panels: ll.Value) -> None:
 def pack_panel(s: Block, run: Run, bounds: tuple[ll.Value, ll.Value, ll.Value], panel: ll.Value) -> None:
     """Packs columns of B as `panel_bounds` tells them."""
     b = s.b
-    custom = _address(b, s.args, Word.PACK_B, PACK)
+    custom = s.address(Word.PACK_B, PACK)
     start, vectors, there = bounds
     width = b.mul(vectors, const(s.blocking.lanes))
     column = b.add(s.n0, start)
@@ -291,7 +210,7 @@ def pack_panel(s: Block, run: Run, bounds: tuple[ll.Value, ll.Value, ll.Value], 
             source = b.at(b.at(s.right, b.mul(run.k0, k_stride)), b.mul(column, n_stride))
             b.call(s.parts.pack_b, [source, n_stride, k_stride, there, run.depth, panel, width])
         with otherwise:
-            own = _address(b, s.args, Word.PACK_B_ARGS)
+            own = s.address(Word.PACK_B_ARGS)
             b.call(custom, [own, s.batch, column, there, run.k0, run.depth, panel, width])
 
 
@@ -300,13 +219,13 @@ def _pack_strips(s: Block, run: Run, row: ll.Value, stop: ll.Value, strips: ll.V
     k, so that it can copy what runs along k in memory.
     """
     b = s.b
-    custom = _address(b, s.args, Word.PACK_A, PACK)
+    custom = s.address(Word.PACK_A, PACK)
     with b.if_else(b.is_null(custom)) as (then, otherwise):
         with then:
             here, a_row, a_k = _strip_in_place(s, run, row)
             b.call(s.parts.pack_a, [here, a_row, a_k, b.sub(stop, row), run.depth, strips])
         with otherwise:
-            own = _address(b, s.args, Word.PACK_A_ARGS)
+            own = s.address(Word.PACK_A_ARGS)
             b.call(custom, [own, s.batch, row, b.sub(stop, row), run.k0, run.depth, strips, run.depth])
 
 
@@ -315,6 +234,53 @@ def _strip_in_place(s: Block, run: Run, row: ll.Value) -> tuple[ll.Value, ll.Val
     b = s.b
     a_row, a_k = s.word(Word.A_ROW), s.word(Word.A_DEPTH)
     return b.at(b.at(s.a, b.mul(row, a_row)), b.mul(run.k0, a_k)), a_row, a_k
+
+
+def _strip(
+    s: Block, run: Run, row: ll.Value, packed: ll.Value, copied: ll.Value
+) -> tuple[ll.Value, ll.Value, ll.Value]:
+    """Address, row stride and k stride of a strip of A: in A itself, or where it was packed."""
+    b = s.b
+    foreign = b.not_(b.is_null(s.address(Word.PACK_A)))
+    steps = ((run.depth, const(1)), (const(1), const(s.blocking.rows)))
+    there = (packed, *(b.select(foreign, x, y) for x, y in zip(*steps, strict=True)))
+    address, row_step, k_step = (
+        b.select(copied, x, y) for x, y in zip(there, _strip_in_place(s, run, row), strict=True)
+    )
+    return address, row_step, k_step
+
+
+def _rows_only(
+    s: Block, run: Run, memory: tuple[ll.Value, ll.Value], copied: ll.Value, streamed: ll.Value
+) -> None:
+    """Few rows with a B that is read where it lies, and once. `memory`: for strips, and for the kernels."""
+    b = s.b
+    strips, near = memory
+    with b.if_then(copied):
+        _pack_strips(s, run, run.first, run.stop, strips)
+    left = _strip(s, run, run.first, strips, copied)
+    rows = b.sub(run.stop, run.first)
+    again = b.zext(b.icmp_signed(">", run.k0, const(0)), I64)
+    columns = b.sub(s.n1, s.n0)
+    b_k, b_column = s.word(Word.B_DEPTH), s.word(Word.B_COLUMN)
+    right = b.at(b.at(s.right, b.mul(run.k0, b_k)), b.mul(s.n0, b_column))
+    with b.if_else(streamed) as (stream, turn):
+        with stream:
+            values = [run.depth, *left, right, b_k, run.target, run.target_row, again, columns, near]
+            for count, function in s.parts.stream.items():
+                with b.if_then(b.icmp_signed("==", rows, const(count))):
+                    b.call(function, values)
+        with turn, b.loop(const(0), columns, const(s.blocking.lanes * TURNED_VECTORS)) as group:
+            first = group.index
+            there = b.min(b.sub(columns, first), group.step)
+            source, target = b.at(right, b.mul(first, b_column)), b.at(run.target, first)
+            values = [run.depth, *left, source, b_column, target, run.target_row, again, there, near, rows]
+            fewer = 0
+            for count, function in s.parts.turn.items():
+                fits = b.and_(b.icmp_signed("<=", rows, const(count)), b.icmp_signed(">", rows, const(fewer)))
+                with b.if_then(fits):
+                    b.call(function, values)
+                fewer = count
 
 
 def _strips_first(
@@ -333,11 +299,7 @@ def _strips_first(
         with b.loop(unit.index, stop, const(blocking.rows)) as turn:
             row = turn.index
             there = b.min(b.sub(stop, row), const(blocking.rows))
-            strip = b.at(strips, b.mul(b.sub(row, unit.index), run.depth))
-            foreign = b.not_(b.is_null(_address(b, s.args, Word.PACK_A)))
-            steps = ((run.depth, const(1)), (const(1), const(blocking.rows)))
-            packed = (strip, *(b.select(foreign, x, y) for x, y in zip(*steps, strict=True)))
-            left = [b.select(copied, x, y) for x, y in zip(packed, _strip_in_place(s, run, row), strict=True)]
+            left = _strip(s, run, row, b.at(strips, b.mul(b.sub(row, unit.index), run.depth)), copied)
             with b.loop(const(0), s.panels()[1], const(1)) as inner:
                 bounds = panel_bounds(s, inner.index)
                 right = b.at(panels, b.select(in_place, bounds[0], b.mul(bounds[0], run.deepest)))
@@ -382,7 +344,7 @@ def _a_copied(s: Block, deepest: ll.Value) -> ll.Value:
     """Whether strips of A are packed before use: by a function, or because their k are scattered over many
     cache lines and several panels of B come by."""
     b = s.b
-    foreign = b.not_(b.is_null(_address(b, s.args, Word.PACK_A)))
+    foreign = b.not_(b.is_null(s.address(Word.PACK_A)))
     scattered = b.icmp_signed("!=", s.word(Word.A_DEPTH), const(1))
     deep = b.icmp_signed(">", deepest, const(SHALLOW))
     several = b.icmp_signed(">=", s.panels()[1], const(2))
@@ -391,7 +353,7 @@ def _a_copied(s: Block, deepest: ll.Value) -> ll.Value:
 
 def choose(s: Block, rows: ll.Value, vectors: ll.Value, values: list[ll.Value]) -> None:
     """Calls the micro-kernel of a tile of that many rows and vectors."""
-    b, stride = s.b, max(*s.blocking.wide, s.blocking.vectors) + 1
+    b, stride = s.b, s.blocking.vectors + 1
     after = b.append_basic_block("tile_done")
     key = b.add(b.mul(rows, const(stride)), vectors)
     switch = b.switch(key, after)
@@ -418,5 +380,10 @@ def finish(
                     value = b.get(b.at(line, b.sub(inner.index, s.n0)))
                     b.put(value, b.at(target, b.mul(inner.index, column_stride)))
         with otherwise:
-            own = _address(b, s.args, Word.EPILOGUE_ARGS)
-            b.call(epilogue, [own, s.batch, first, stop, s.n0, s.n1, tile, padded])
+            own = s.address(Word.EPILOGUE_ARGS)
+            upright, turned = (
+                (first, stop, s.n0, s.n1, tile, padded),
+                (s.n0, s.n1, first, stop, tile, const(1)),
+            )
+            place = [b.select(s.turned, x, y) for x, y in zip(turned, upright, strict=True)]
+            b.call(epilogue, [own, s.batch, *place])

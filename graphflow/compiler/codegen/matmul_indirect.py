@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
-from graphflow.compiler.codegen import matmul_driver, matmul_micro
+from graphflow.compiler.codegen import matmul_driver, matmul_micro, matmul_units
 from graphflow.compiler.codegen.matmul_arguments import Word
 from graphflow.compiler.codegen.matmul_blocking import Blocking
 from graphflow.compiler.codegen.matmul_driver import EPILOGUE, PACK
@@ -42,7 +42,7 @@ def define(module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, pac
         for vectors in range(1, blocking.vectors + 1)
     }
     block = _define_block(module, scalar, blocking, matmul_driver.Parts(micro, pack_b, pack_b))
-    matmul_driver.define_units(module, name, scalar, blocking, block)
+    matmul_units.define_units(module, name, scalar, blocking, block)
 
 
 def scratch_bytes(blocking: Blocking, itemsize: int, m: int | Dim, n: int | Dim, k: int | Dim) -> int:
@@ -101,12 +101,12 @@ def _define_block(
     module: ll.Module, scalar: Scalar, blocking: Blocking, parts: matmul_driver.Parts
 ) -> ll.Function:
     """Defines the function that computes rows [m0, m1) and columns [n0, n1) of one batch item of C."""
-    function = internal(module, "block", [POINTER, *[I64] * 5, POINTER])
+    function = internal(module, "block", [POINTER, *[I64] * 6, POINTER])
     b = Body(function, scalar)
-    args, batch, m0, m1, n0, n1, scratch = function.args
+    args, batch, m0, m1, n0, n1, _turned, scratch = function.args
     a, right, c = matmul_driver.batch_item(b, args, batch)
-    nothing = ll.Constant(ll.IntType(1), 0)
-    block = matmul_driver.Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, nothing)
+    no = ll.Constant(ll.IntType(1), 0)
+    block = matmul_driver.Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, no, no)
     _compute(block, scratch)
     b.ret_void()
     return function

@@ -13,20 +13,17 @@ from graphflow.compiler.codegen.matmul_ir import I64, POINTER, Body, Scalar, con
 PARAMETERS = (I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, I64, I64)
 
 #: How many k ahead of their use lines of A and B are asked for. A panel of B comes from the second-level
-#: cache; A matters where its k are scattered. Wide tiles read B from further away and ask for more each time.
+#: cache; A matters where its k are scattered.
 A_AHEAD = 8
 B_AHEAD = 16
-WIDE_AHEAD = 4
 
 
 def define_all(module: ll.Module, scalar: Scalar, blocking: Blocking) -> dict[tuple[int, int], ll.Function]:
     """Defines the micro-kernel of every tile height and width, so that edges compute no absent rows."""
-    sizes = [(rows, blocking.vectors) for rows in range(1, blocking.rows + 1)]
-    sizes[: len(blocking.wide)] = enumerate(blocking.wide, start=1)
     return {
         (rows, vectors): _define(module, scalar, blocking, rows, vectors)
-        for rows, most in sizes
-        for vectors in range(1, most + 1)
+        for rows in range(1, blocking.rows + 1)
+        for vectors in range(1, blocking.vectors + 1)
     }
 
 
@@ -53,7 +50,7 @@ def _define(module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, ve
         return result
 
     a_ahead = b.mul(a_k, const(A_AHEAD))
-    b_ahead = b.mul(b_k, const(B_AHEAD if vectors <= blocking.vectors else WIDE_AHEAD))
+    b_ahead = b.mul(b_k, const(B_AHEAD))
     start = [a, panel] + [zeros(scalar.vector(lanes))] * (rows * vectors)
     with b.loop(const(0), depth, const(1), start) as turn:
         a_now, b_now, *sums = turn.values

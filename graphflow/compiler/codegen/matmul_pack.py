@@ -163,6 +163,40 @@ def _transpose(
             b.put(values, b.at(panel, b.mul(b.add(k, const(j)), width)))
 
 
+def turned(b: Body, lines: list[ll.Value], lanes: int) -> list[ll.Value]:
+    """The columns of the square of as many lanes whose rows start at `lines`.
+
+    Every row is loaded as one vector: rows often lie a power of two apart, and then other rows' cache lines
+    take the place of this one's before its next piece would be loaded. Small squares are turned within each
+    sixteen bytes, and then sixteen bytes are put into place as a whole.
+    """
+    piece = 16 // b.scalar.size
+    groups = []
+    for i in range(0, lanes, piece):
+        rows = [b.get(line, b.scalar.vector(lanes)) for line in lines[i : i + piece]]
+        groups.append(_small_squares(b, rows, lanes))
+    columns = [_turned_pieces(b, list(vectors)) for vectors in zip(*groups, strict=True)]
+    return [column for piece_columns in zip(*columns, strict=True) for column in piece_columns]
+
+
+def _turned_pieces(b: Body, vectors: list[ll.Value]) -> list[ll.Value]:
+    """Vectors of as many pieces of sixteen bytes as there are vectors: vector q of piece q of each."""
+    count = len(vectors)
+    if count == 1:
+        return vectors
+    size = 16 // b.scalar.size
+
+    def picked(x: ll.Value, y: ll.Value, pieces: range) -> ll.Value:
+        """Half of a vector's pieces from x, the same from y."""
+        lanes = [piece * size + lane for piece in pieces for lane in range(size)]
+        return b.shuffle(x, y, [*lanes, *(count * size + lane for lane in lanes)])
+
+    if count == 2:
+        return [picked(vectors[0], vectors[1], range(q, q + 1)) for q in (0, 1)]
+    halves = [[picked(vectors[i], vectors[i + 1], range(q, q + 2)) for i in (0, 2)] for q in (0, 2)]
+    return [picked(x, y, range(odd, 4, 2)) for x, y in halves for odd in (0, 1)]
+
+
 def _turned(b: Body, lines: list[ll.Value], lanes: int) -> list[ll.Value]:
     """The columns of the square whose rows start at `lines`.
 
