@@ -14,6 +14,7 @@ import graphflow as gf
 from graphflow import engine
 from graphflow.engine import Engine
 from graphflow.explain import Explanation
+from graphflow.runtime.executor import Profiled
 
 
 def main() -> None:
@@ -33,10 +34,14 @@ def table(name: str, steps: int) -> None:
     step = peers_graphflow.ALL[name]()
     step()
     seen: dict[int, Engine] = {}
-    engine.observers.append(lambda source, _: seen.setdefault(id(source), source))
+
+    def observer(source: Engine, _: Profiled) -> None:
+        seen[id(source)] = source
+
+    engine.observe(observer)
     for _ in range(steps):
         step()
-    engine.observers.pop()
+    engine.ignore(observer)
     reports = [kernel for source in seen.values() for kernel in Explanation(source, []).kernels]
     rows = [(k.label, ", ".join(k.lines[-1:]), t) for k in reports for t in k.times]
     total = sum(t.nanoseconds for _, _, t in rows) or 1

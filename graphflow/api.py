@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import functools
 import inspect
 import os
@@ -19,6 +20,7 @@ from graphflow.checking import engine_for
 from graphflow.compiler.ir import Graph
 from graphflow.compiler.trace import current_trace
 from graphflow.dims import Dim
+from graphflow.direct import DirectCalls
 from graphflow.dtypes import get_default_dtype
 from graphflow.errors import TraceError
 from graphflow.explain import Explanation
@@ -37,7 +39,7 @@ from graphflow.reasons import difference, names_within, unique
 from graphflow.runtime.locks import ForkLock
 from graphflow.snapshots import PLAIN, comparable
 from graphflow.specs import TensorSpec, as_array, bind, default_specs
-from graphflow.tensor import Tensor, is_grad_enabled, where_called
+from graphflow.tensor import Tensor, epoch, is_grad_enabled, where_called
 from graphflow.traced import Arguments, trace_function
 from graphflow.variant import Binding, Variant
 
@@ -72,7 +74,8 @@ class CompiledFunction:
         self._checks = {"check": check, "check_nan": check_nan}
         self._variants: dict[Hashable, tuple[Variant, ...]] = {}
         self._order: list[Variant] = []
-        self._calls = 0
+        self._calls = ctypes.c_int64()
+        self._direct = DirectCalls(self._calls)
         self._lock = ForkLock(reentrant=True)
         self._captures = Captures(function)
         self._name: str = getattr(function, "__name__", type(function).__name__)
@@ -121,6 +124,15 @@ class CompiledFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the compiled function. Inside another compiled function it becomes part of that one."""
+        if not kwargs:
+            for run in self._direct.ready:
+                result = run(*args)
+                if result is not NotImplemented:
+                    return result
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Any call, whatever its arguments are."""
         if current_trace() is not None:
             return self._function(*args, **kwargs)
         if kwargs or not all(map(_FLAT.__contains__, map(type, args))):
@@ -143,8 +155,13 @@ class CompiledFunction:
         key = (spec, (is_grad_enabled(), get_default_dtype(), MODE.autocast), tuple(kinds), around)
         call = Arguments(leaves, spec, dynamic, arrays)
         variant, binding = self._find(key, call)
-        self._calls = variant.used = self._calls + 1
-        return variant.run(call, binding)
+        self._calls.value += 1
+        variant.used.value = self._calls.value
+        self._direct.keep_current()
+        result = variant.run(call, binding)
+        if spec is _flat_spec(len(args)):
+            self._direct.met(variant, binding, call, key, self._captures)
+        return result
 
     def _static_kind(self, leaf: Any, position: int, spec: pytree.Spec) -> Hashable:
         if isinstance(leaf, Tensor):
@@ -234,16 +251,16 @@ class CompiledFunction:
         self._variants[key] = (variant, *self._variants.get(key, ()))
         self._order.append(variant)
         if len(self._order) > self._keep:
-            self._forget(min(self._order[:-1], key=lambda v: v.used))
+            self._forget(min(self._order[:-1], key=lambda v: v.used.value))
         elif len(self._order) == _MANY and self._max_variants is None:
             warnings.warn(
                 f"{self._name} has {_MANY} compiled variants now, the last because of: {reason}. What "
                 "changes from call to call is best passed as a tensor or a float; max_variants= makes this "
                 "an error",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
-        return variant, variant.bind(call)
+        return variant, variant.bind(call, epoch())
 
     def _settled_kinds(self, kinds: Any, call: Arguments) -> tuple[Hashable, ...]:
         """The kinds of arguments before a trace, without what the trace changed in objects among them."""
@@ -256,10 +273,12 @@ class CompiledFunction:
         return tuple(settled)
 
     def _last_used(self) -> Variant:
-        return max(self._order, key=lambda v: v.used)
+        return max(self._order, key=lambda v: v.used.value)
 
     def _forget(self, variant: Variant) -> None:
         self._order.remove(variant)
+        variant.forget()
+        self._direct.keep_current()
         left = tuple(v for v in self._variants[variant.key] if v is not variant)
         if left:
             self._variants[variant.key] = left

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from graphflow.bytecode import DYNAMIC, Load, loads, names_in
+from graphflow.runtime import direct
 from graphflow.snapshots import (
     LIBRARY,
     LIMIT,
@@ -42,12 +43,16 @@ _Key = tuple[tuple[str, Hashable], ...]
 
 @dataclass(frozen=True)
 class Watch:
-    """One value from around the function: what to call it, how to read it now, whether to look into it."""
+    """One value from around the function: what to call it, how to read it now, whether to look into it.
+
+    ``source`` is the cell, or the dictionary and key, that holds it, where it is no attribute of something.
+    """
 
     label: str
     read: Callable[[], Any]
     place: Hashable
     deep: bool
+    source: tuple[dict[str, Any], str] | types.CellType | None = None
 
 
 class Captures:
@@ -154,6 +159,23 @@ class Captures:
                 self._arguments.clear()
             found = self._arguments[name, id(value)] = Captures(self._function, (name, value), self._names)
         return found
+
+
+    def direct_watches(self, key: _Key) -> list[direct.Watch] | None:
+        """What has to be the very same for `key` to be this one; None where it isn't any more."""
+        found, parts = [], []
+        watches = self._watches or []
+        for watch in watches:
+            value = watch.read()
+            parts += self._entries(watch, value)
+            if isinstance(watch.source, tuple) and not _is_mutable(watch, value):
+                found.append(direct.Watch("item", *watch.source, value))
+            elif watch.source is not None and not _is_mutable(watch, value):
+                found.append(direct.Watch("cell", watch.source, None, value))
+        if len(found) < len(watches):
+            now = self.key()
+            return [direct.Watch("result", self.key, None, now)] if now == key else None
+        return found if tuple(parts) == key else None
 
 
 def _is_plain(old: Any, new: Any) -> bool:
@@ -310,7 +332,8 @@ class _Reading:
             read = _reader(load.kind, load.name, plain.__globals__, cells)
             if read is not None:
                 place = id(plain.__globals__) if load.kind == "global" else id(cells[load.name])
-                for watch in self._along(load.name, read, place, load):
+                source = (plain.__globals__, load.name) if load.kind == "global" else cells[load.name]
+                for watch in self._along(load.name, read, place, load, source=source):
                     self._watch(watch)
 
     def _use_bases(self, label: str, holder: Any, code: types.CodeType) -> None:
@@ -330,9 +353,11 @@ class _Reading:
                 self._watch(watch)
 
     def _along(
-        self, name: str, read: Callable[[], Any], place: int, load: Load, first: int = 0
+        self, name: str, read: Callable[[], Any], place: int, load: Load, first: int = 0, source: Any = None
     ) -> Iterator[Watch]:
-        """The values on the way to ``name.path``; functions among them are put on the list."""
+        """The values on the way to ``name.path``; functions among them are put on the list. What `read` reads
+        is in `source`, if that is known.
+        """
         path = load.path
         for length in range(first, len(path) + 1):
             part = path[:length]
@@ -354,7 +379,7 @@ class _Reading:
             ended = length == len(path) and load.ended
             if not on_class and not isinstance(found, _FIXED) and (ended or not isinstance(found, type)):
                 deep = ended and form(type(found)) != "whole"
-                yield Watch(label, _path_reader(read, part) if part else read, place, deep)
+                yield Watch(label, _path_reader(read, part), place, deep, None if part else source)
             if ended and _is_network(found):
                 self.networks[id(found)] = found
             if on_class or (isinstance(found, types.ModuleType) and _is_own(found.__name__)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,12 +93,12 @@ _BY_PYTHON: dict[object, DType] = {float: float64, int: int64, bool: bool_}
 _KINDS = ("bool", "int", "float")
 
 
-_DEFAULT = [float32]
+DEFAULT = types.CellType(float32)
 
 
 def get_default_dtype() -> DType:
     """The dtype of tensors made of Python floats, and of what integers become in floating point functions."""
-    return _DEFAULT[0]
+    return DEFAULT.cell_contents  # type: ignore[no-any-return]
 
 
 def set_default_dtype(d: object) -> None:
@@ -108,7 +109,7 @@ def set_default_dtype(d: object) -> None:
     dtype = as_dtype(d)
     if dtype.kind != "float":
         raise DTypeError(f"set_default_dtype: only floating point dtypes can be the default, not {dtype}")
-    _DEFAULT[0] = dtype
+    DEFAULT.cell_contents = dtype
 
 
 def by_name(name: str) -> DType:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import operator
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,10 +19,39 @@ from graphflow.config import settings
 from graphflow.dims import evaluate
 from graphflow.runtime import cache, report, threads
 from graphflow.runtime.executor import INSTANCES_KEPT, CommandTime, Executor, Profiled
+from graphflow.runtime.instance import Instance
 from graphflow.runtime.locks import ForkLock
 
+Observer = Callable[["Engine", Profiled], None]
+
 #: Told the engine and the result of every run; while there is one, runs are profiled.
-observers: list[Callable[[Engine, Profiled], None]] = []
+observers: tuple[Observer, ...] = ()
+_observing = ForkLock()
+
+
+def observe(observer: Observer) -> None:
+    """Has a function told of every run from now on, until `ignore`."""
+    global observers
+    with _observing:
+        observers = (*observers, observer)
+
+
+def ignore(observer: Observer) -> None:
+    """Ends `observe`."""
+    global observers
+    with _observing:
+        observers = tuple([o for o in observers if o != observer])
+
+
+class Prepared(NamedTuple):
+    """What a direct call of an engine needs: the instance, the states' addresses, a status of its own if
+    kernels check, and what raises its error.
+    """
+
+    instance: Instance
+    states: Sequence[int]
+    status: np.ndarray | None
+    fail: Callable[[], None]
 
 
 class Engine:
@@ -59,8 +89,23 @@ class Engine:
         with self._lock:  # the status belongs to one run at a time
             outputs = run(args, states)
             if self.status[0]:
-                self.raise_index_error()
+                self.raise_index_error(self.status, self.executor.kept_assignments[-1])
         return outputs
+
+    def prepared(self, args: Sequence[np.ndarray], states: tuple[np.ndarray, ...]) -> Prepared | None:
+        """For direct calls with arrays like those of a call that succeeded; None where `call` does more than
+        run.
+        """
+        status = np.zeros_like(self.status)
+        is_watched = observers or settings().debug >= 2
+        found = None if is_watched else self.executor.prepared(args, states)
+        if found is None:
+            return None
+        instance, addresses = found
+        if self.checks:
+            addresses = [*addresses[:-1], status.ctypes.data]
+        fail = functools.partial(self.raise_index_error, status, instance.values)
+        return Prepared(instance, addresses, status if self.checks else None, fail)
 
     def _check_bounds(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> None:
         """Slices with symbolic bounds are checked once for every set of sizes: machine code doesn't look."""
@@ -80,17 +125,19 @@ class Engine:
             del self.fastest[next(iter(self.fastest))]
         if settings().debug >= 2:
             print(f"graphflow: {self.graph.name}\n{report.table(profiled.times)}", file=sys.stderr)
-        for observer in tuple(observers):
+        for observer in observers:
             observer(self, profiled)
         return profiled.outputs
 
-    def raise_index_error(self) -> None:
-        """Reports the index that a kernel found out of range, and forgets it."""
-        code, value = (int(v) for v in self.status)
-        self.status[:] = 0
+    def raise_index_error(self, status: np.ndarray, values: Mapping[str, int]) -> None:
+        """Reports the index that a kernel found out of range, the symbols having these `values`, and forgets
+        it.
+        """
+        code, value = (int(v) for v in status)
+        status[:] = 0
         node = self.checks[code - 1]
         size = node.inputs[0].shape[node.attrs["dim"]] if node.op.kind == "gather" else node.attrs["size"]
-        size = evaluate(size, self.executor.kept_assignments[-1])
+        size = evaluate(size, values)
         where = f"\n  at {node.loc.describe()}" if node.loc else ""
         asked = node.loc.asked if node.loc and node.loc.asked else Asked(node.op.name, False)
         raise IndexError(f"{asked.name}: {asked.told(value, int(size))}{where}")

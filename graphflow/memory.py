@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import types
 import weakref
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
@@ -174,17 +175,17 @@ class Region:
 
 # Advanced by everything that compiled variants depend on and that changes rarely: flags, a replaced array,
 # module attributes. A variant whose checks passed in this epoch needn't repeat them.
-_EPOCH = [0]
+EPOCH = types.CellType(0)
 
 
 def advance_epoch() -> None:
     """Tells compiled functions to look again at the Python values they depend on."""
-    _EPOCH[0] += 1
+    EPOCH.cell_contents += 1
 
 
 def epoch() -> int:
     """The number of changes so far; see `advance_epoch`."""
-    return _EPOCH[0]
+    return EPOCH.cell_contents  # type: ignore[no-any-return]
 
 
 def depends_on(owner: object, read: Callable[[], Hashable]) -> None:

@@ -105,7 +105,7 @@ class profile:
         self._lock = threading.Lock()
 
     def __enter__(self) -> profile:
-        engine.observers.append(self._observe)
+        engine.observe(self._observe)
         return self
 
     def __exit__(
@@ -114,7 +114,7 @@ class profile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        engine.observers.remove(self._observe)
+        engine.ignore(self._observe)
 
     def step(self) -> None:
         """Nothing: every call counts."""

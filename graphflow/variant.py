@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,8 @@ class Binding:
 
     ``grads`` are the ``.grad`` handles that were read for it; ``changing`` are the identities of arrays that
     the call changes, and of those they are views of; ``foreign`` tells whether memory of unknown origin is
-    among them.
+    among them. ``epoch`` is when the handles were compared with what they have to be (None: not yet). ``met``
+    counts calls of each kind.
     """
 
     grads: tuple[Tensor | None, ...]
@@ -37,6 +39,8 @@ class Binding:
     storages: tuple[Storage, ...]
     changing: frozenset[int]
     foreign: bool
+    epoch: object
+    met: dict[Hashable, int] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -47,14 +51,14 @@ class Variant:
     engine: Engine
     reason: str
     key: Any = None
-    used: int = 0
-    _epoch: int = -1
+    used: ctypes.c_int64 = field(default_factory=ctypes.c_int64)
+    _epoch: int | None = None
     _shapes: set[tuple[tuple[int, ...], ...]] = field(default_factory=set)
     _flags: tuple[bool, ...] = ()
     _records: bool = False
     _changing: frozenset[int] = frozenset()
     _bound: Binding | None = None
-    _lock: AbstractContextManager[object] = field(default_factory=nullcontext)
+    lock: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     def __post_init__(self) -> None:
         traced = self.traced
@@ -65,7 +69,7 @@ class Variant:
         trains = not traced.renewed and any(traced.states[i]._requires_grad for i in self._changing)
         self._records = bool(traced.results.differentiable) and not trains
         if self._changing:
-            self._lock = ForkLock()
+            self.lock = ForkLock()
 
     @property
     def symbols(self) -> dict[str, int | str]:
@@ -94,8 +98,8 @@ class Variant:
         """The tensors behind the graph's states, gradients as they were at the last call."""
         return self._bound.handles if self._bound is not None else self.traced.states
 
-    def bind(self, call: Arguments) -> Binding:
-        """Takes the states' memory as it is now."""
+    def bind(self, call: Arguments, now: int) -> Binding:
+        """Takes the states' memory as it is in the epoch `now`."""
         traced = self.traced
         handles: list[Any] = list(traced.states)
         grads = []
@@ -108,8 +112,8 @@ class Variant:
         changing = [arrays[i] for i in self._changing]
         bases = [a.base for a in changing if a.base is not None]
         # What the trace itself changed, as an optimizer splits its counters, is compared at the next call.
-        first = self._epoch < 0
-        self._epoch = -1 if first and self._state_mismatch() is not None else epoch()
+        first = self._epoch is None
+        self._epoch = None if first and self._state_mismatch() is not None else now
         self._bound = Binding(
             tuple(grads),
             tuple(handles),
@@ -117,6 +121,7 @@ class Variant:
             tuple(dict.fromkeys(handles[i]._storage for i in self._changing)),
             frozenset(map(id, changing + bases)),
             any(not isinstance(base, np.ndarray) for base in bases),
+            self._epoch,
         )
         return self._bound
 
@@ -135,8 +140,8 @@ class Variant:
             array = call.arrays[holder] if isinstance(holder, int) else holder._array
             if array is not None and array.flags.c_contiguous != rows:
                 return "elements that were in row-major order, or weren't, are laid out otherwise now"
-        bound = self._bound
-        if self._epoch != epoch() or bound is None:
+        bound, now = self._bound, epoch()
+        if self._epoch != now or bound is None:
             why = self._state_mismatch()
             if why is not None:
                 return why
@@ -152,7 +157,7 @@ class Variant:
             fresh = True
         if bound is not None and not fresh:
             return bound
-        bound = self.bind(call)
+        bound = self.bind(call, now)
         return overlap(self.traced.graph, bound.arrays) or self._ambiguous(bound) or bound
 
     def _check_needs(self, arrays: Sequence[np.ndarray]) -> None:
@@ -222,7 +227,7 @@ class Variant:
         """One call: outputs in the function's own nesting, gradients put on their handles."""
         if self.traced.results.argument_updates:
             self._check_writable(call, bound)
-        with self._lock:
+        with self.lock:
             if bound.changing:
                 self._separate(call.arrays, bound)
             operands = self._operands(call, bound) if self._records else []
@@ -231,8 +236,7 @@ class Variant:
                 storage.version += 1
             results = self.traced.results
             for holder, value in results.grads:
-                grad = Tensor.holding(outputs[value]) if isinstance(value, int) else value
-                self._leave_grad(call.held_by(holder), grad)
+                self._leave_grad(call.held_by(holder), value, outputs)
             for number, output in results.argument_updates:
                 target = call.held_by(number)
                 np.copyto(call.arrays[number], outputs[output])
@@ -242,11 +246,49 @@ class Variant:
             return self._recorded(operands, outputs, call)
         if results.spec is pytree.LEAF and results.returned[0][0] is not None:
             return Tensor.holding(outputs[results.returned[0][0]])
-        found = [
-            Tensor.holding(outputs[n]) if n is not None else self._constant(c, call)
-            for n, c in results.returned
-        ]
-        return pytree.unflatten(results.spec, found)
+        return self._nested(outputs, [self._constant(c, call) for _, c in results.returned])
+
+    def _nested(self, outputs: Sequence[np.ndarray], constants: Sequence[Any]) -> Any:
+        """The results in the function's own nesting."""
+        results = self.traced.results
+        pairs = zip(results.returned, constants, strict=True)
+        return pytree.unflatten(
+            results.spec, [Tensor.holding(outputs[n]) if n is not None else c for (n, _), c in pairs]
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a call does no more than to run, and to leave what `finisher` leaves."""
+        results = self.traced.results
+        kept = all(isinstance(holder, Tensor) for holder, _ in results.grads)
+        known = all(isinstance(read.holder, Tensor) for read in self.traced.grad_reads)
+        return kept and known and not (self._records or results.argument_updates)
+
+    def forget(self) -> None:
+        """Lets the states' memory go; a call would take it again."""
+        self._bound = None
+
+    def is_bound_to(self, binding: Binding) -> bool:
+        """Whether the states' memory is still this."""
+        return self._bound is binding
+
+    def changing(self, binding: Binding) -> list[np.ndarray]:
+        """The arrays that a call changes."""
+        return [binding.arrays[i] for i in self._changing]
+
+    def finisher(self, call: Arguments) -> Callable[[list[np.ndarray]], Any] | None:
+        """What makes the results of a call like this one from its outputs; None for one plain tensor."""
+        results = self.traced.results
+        if not results.grads and results.spec is pytree.LEAF and results.returned[0][0] == 0:
+            return None
+        constants = [self._constant(c, call) for _, c in results.returned]
+
+        def finish(outputs: list[np.ndarray]) -> Any:
+            for holder, value in results.grads:
+                self._leave_grad(holder, value, outputs)
+            return self._nested(outputs, constants)
+
+        return finish
 
     @staticmethod
     def _separate(arrays: list[np.ndarray], bound: Binding) -> None:
@@ -282,9 +324,10 @@ class Variant:
                     raise TraceError(f"{told} shares memory with {name}; pass a copy of one of them")
 
     @staticmethod
-    def _leave_grad(target: Any, grad: Tensor | None) -> None:
+    def _leave_grad(target: Any, value: Any, outputs: Sequence[np.ndarray]) -> None:
         if not isinstance(target, Tensor):
             return
+        grad = Tensor.holding(outputs[value]) if isinstance(value, int) else value
         if grad is not None and not target.is_leaf:
             target.backward(grad)  # on to what the argument was made from
         else:

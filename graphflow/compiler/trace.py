@@ -284,19 +284,23 @@ def _solve(size: Dim, number: int) -> tuple[str | None, int]:
     return symbol, value
 
 
-_LOCAL = threading.local()
+class _Local(threading.local):
+    trace: Trace | None = None
+
+
+LOCAL = _Local()
 
 
 def current_trace() -> Trace | None:
     """The trace that operations in this thread add nodes to, if any."""
-    return getattr(_LOCAL, "trace", None)
+    return LOCAL.trace
 
 
 @contextmanager
 def tracing(trace: Trace | None) -> Iterator[None]:
     """Operations inside add nodes to `trace`; with None they run at once on concrete values."""
     outer = current_trace()
-    _LOCAL.trace = trace
+    LOCAL.trace = trace
     try:
         if trace is None:
             yield
@@ -304,7 +308,7 @@ def tracing(trace: Trace | None) -> Iterator[None]:
             with constrained_by(trace):
                 yield
     finally:
-        _LOCAL.trace = outer
+        LOCAL.trace = outer
 
 
 def trace(

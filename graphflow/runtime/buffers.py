@@ -60,18 +60,18 @@ class OutputPool:
     """
 
     __slots__ = (
-        "_dtype",
         "_first",
         "_first_address",
         "_first_array",
         "_second",
         "_second_address",
         "_second_array",
-        "_shape",
+        "dtype",
+        "shape",
     )
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
-        self._shape, self._dtype = shape, dtype
+        self.shape, self.dtype = shape, dtype
         self._first, self._first_array, self._first_address = self._allocate()
         # None is referenced from everywhere, so it never looks free
         self._second: np.ndarray | None = None
@@ -94,8 +94,8 @@ class OutputPool:
         return self._first_array.view(), self._first_address
 
     def _allocate(self) -> tuple[np.ndarray, np.ndarray, int]:
-        memory, address = aligned_bytes(prod(self._shape) * self._dtype.itemsize)
-        return memory, array_at(memory, address, self._shape, self._dtype), address
+        memory, address = aligned_bytes(prod(self.shape) * self.dtype.itemsize)
+        return memory, array_at(memory, address, self.shape, self.dtype), address
 
 
 _UNUSED = 0

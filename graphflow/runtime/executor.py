@@ -142,6 +142,20 @@ class Executor:
             _copy_back(bound)
         return results
 
+    def prepared(
+        self, inputs: Sequence[np.ndarray], states: tuple[np.ndarray, ...]
+    ) -> tuple[Instance, list[int]] | None:
+        """The instance for arrays like these, and the states' addresses; None where an array needs a copy."""
+        kept, _, bound, used = self._arguments(inputs, states, None)
+        if bound.copies or any(a is not b for a, b in zip(inputs, used, strict=True)):
+            return None
+        instance = self._claim(kept)
+        try:
+            instance.share()
+        finally:
+            instance.lock.release()
+        return (instance, bound.addresses) if instance in kept.instances else None
+
     def profile(
         self,
         inputs: Sequence[np.ndarray],
@@ -194,7 +208,7 @@ class Executor:
 
     def _arguments(
         self, inputs: Sequence[np.ndarray], states: Sequence[np.ndarray], symbols: Mapping[str, int] | None
-    ) -> tuple[_Kept, list[int], _States, object]:
+    ) -> tuple[_Kept, list[int], _States, Sequence[np.ndarray]]:
         """Checked: what is kept for these sizes, input addresses, states, and what must outlive the run."""
         bound = self._states
         if bound is None or bound.arrays is not states:
@@ -223,7 +237,7 @@ class Executor:
 
     def _arguments_slowly(
         self, inputs: Sequence[np.ndarray], bound: _States, symbols: Mapping[str, int] | None
-    ) -> tuple[_Kept, list[int], _States, object]:
+    ) -> tuple[_Kept, list[int], _States, Sequence[np.ndarray]]:
         program = self.program
         if len(inputs) != len(program.inputs):
             raise TypeError(f"{program.name} takes {len(program.inputs)} input(s), not {len(inputs)}")
@@ -354,6 +368,8 @@ class Executor:
 
     def _forget(self, key: tuple[int, ...]) -> None:
         kept = self._kept.pop(key)
+        for instance in kept.instances:
+            instance.dropped = True
         for shapes in [s for s, k in self._by_shapes.items() if k is kept]:
             del self._by_shapes[shapes]
 

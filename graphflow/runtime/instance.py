@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class Instance:
         self._fill_blocks(layout)
         self._fill_commands(layout)
         self.scratch_bytes = max((size(c.scratch) for c in program.commands), default=0)
-        self._outputs = [OutputPool(self.shapes[i], program.buffers[i].dtype.numpy) for i in program.outputs]
+        self.outputs = [OutputPool(self.shapes[i], program.buffers[i].dtype.numpy) for i in program.outputs]
         inputs, states, outputs = len(program.inputs), len(program.states), len(program.outputs)
         self._pointers = WordArray(inputs + states + outputs)
         self._bound: list[int] | None = None
@@ -93,10 +94,15 @@ class Instance:
         self._threads = 0
         self._scratch = np.empty(0, np.uint8)
         self._run = native.native().run
+        self.plan_address, self.input_count = self._plan.address, inputs
+        # nanoseconds of one core, by the compiler's estimate; how often a loop goes round it doesn't say
+        controls = any(command.control is not None for command in program.commands)
+        self.work = math.inf if controls else sum(work for _, _, work in self._cost)
+        self.dropped = False
 
     def held(self) -> Held:
         """What is allocated now; scratch memory is from the first run on, as the threads are known then."""
-        return Held(self.slab.size, self._scratch.nbytes, sum(pool.bytes for pool in self._outputs))
+        return Held(self.slab.size, self._scratch.nbytes, sum(pool.bytes for pool in self.outputs))
 
     def _told(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.values.items()) or "no symbols"
@@ -145,6 +151,12 @@ class Instance:
             self._commands.values[index, words.COUNTERS] = decision
         plan = self._plan.values
         plan[words.COMMANDS], plan[words.COMMAND_COUNT] = self._commands.address, len(commands)
+
+    def share(self) -> None:
+        """Has the ranges cut for the number of threads that there is now; the caller holds the lock."""
+        threads = get_num_threads()
+        if threads != self._threads:
+            self._share(threads)
 
     def _share(self, threads: int) -> None:
         """Cuts the commands' ranges for at most `threads` threads."""
@@ -195,36 +207,36 @@ class Instance:
             self._bound = states
         results = []
         addresses = []
-        for output in self._outputs:
+        for output in self.outputs:
             array, address = output.take()
             results.append(array)
             addresses.append(address)
         self._pack_outputs(*addresses)
         return results
 
-    def execute(self) -> None:
-        """Runs all commands on what `start` was given; the caller holds the lock."""
-        threads = get_num_threads()
-        if threads != self._threads:
-            self._share(threads)
+    def execute(self, pointers: int | None = None) -> None:
+        """Runs all commands on what `start` was given, or on the pointers at an address; the caller holds the
+        lock.
+        """
+        if pointers is None:
+            pointers = self._pointers.address
+        self.share()
         if self._active > 1:
             lent = pool.lend(self._active)
             if lent:
                 try:
-                    self._run(self._plan.address, self._pointers.address, lent, None)
+                    self._run(self.plan_address, pointers, lent, None)
                 finally:
                     pool.give_back()
                 return
-        self._run(self._plan.address, self._pointers.address, None, None)
+        self._run(self.plan_address, pointers, None, None)
 
     def execute_profiled(self) -> np.ndarray:
         """`execute` with all threads meeting around every command.
 
         Nanoseconds and runs of each, int64 of shape (commands, 2).
         """
-        threads = get_num_threads()
-        if threads != self._threads:
-            self._share(threads)
+        self.share()
         times = np.zeros((max(len(self._program.commands), 1), 2), np.int64)
         lent = pool.lend(self._active) if self._active > 1 else 0
         try:

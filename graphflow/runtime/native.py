@@ -364,7 +364,7 @@ def _load() -> Native:
     text = source()
     identity = "\n".join(("native", llvmlite.__version__, binding.get_process_triple(), text))
     digest = hashlib.sha256(identity.encode()).hexdigest()
-    object_code, _ = cache.compile(digest, lambda: (_emit(text), {"kind": "native"}), counted=False)
+    object_code, _ = cache.compile(digest, lambda: (emit(text), {"kind": "native"}), counted=False)
     symbols = ("gf_run", "gf_stop", "gf_worker")
     image = loader.load_forever(object_code, symbols)
     word = ctypes.c_void_p
@@ -375,7 +375,8 @@ def _load() -> Native:
     )
 
 
-def _emit(text: str) -> bytes:
+def emit(text: str) -> bytes:
+    """The object code of LLVM IR, for any CPU of this architecture."""
     machine = loader.host_target()
     module = binding.parse_assembly(text)
     module.triple = machine.triple

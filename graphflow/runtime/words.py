@@ -50,3 +50,14 @@ def word(name: str, base: str, index: int | str) -> str:
 def read(name: str, base: str, index: int, kind: str = "i64") -> str:
     """IR that loads a word into a name."""
     return f"{word(name + '.at', base, index)}\n  %{name} = load {kind}, ptr %{name}.at"
+
+
+def row(name: str, base: str, number: str, words: int) -> str:
+    """IR that names the address of a row of so many words."""
+    return f"%{name}.words = mul i64 %{number}, {words}\n  {word(name, base, f'%{name}.words')}"
+
+
+def field(name: str, base: str, offset: int, kind: str = "ptr") -> str:
+    """IR that loads a field of an object, at an offset in bytes."""
+    place = f"%{name}.in = getelementptr i8, ptr %{base}, i64 {offset}"
+    return f"{place}\n  %{name} = load {kind}, ptr %{name}.in"

@@ -1,0 +1,172 @@
+"""From a variant and a call that it took to a direct call: what has to hold for the next one to be the same.
+
+A direct call (``runtime/direct.py``) stands for exactly what a ``CompiledFunction`` would do, so this module
+lists everything that would make it do something else, and leaves out every case that needs Python.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphflow import config, dtypes, engine, memory
+from graphflow.captures import Captures
+from graphflow.compiler import trace
+from graphflow.dtypes import DType
+from graphflow.memory import Storage
+from graphflow.modes import MODE
+from graphflow.runtime import direct, threads
+from graphflow.runtime.direct import Argument, Call, Handles, Watch, is_plain
+from graphflow.runtime.instance import Instance
+from graphflow.runtime.locks import ForkLock
+from graphflow.snapshots import PLAIN
+from graphflow.tensor import Tensor
+from graphflow.traced import Arguments
+from graphflow.variant import Binding, Variant
+
+_MOST = 4  # direct calls of one function
+_MET = 64  # kinds of calls that are counted
+_KINDS = (Tensor, np.ndarray, float)  # of arguments that are arrays; not of their subclasses
+
+
+class _Direct:
+    """A direct call, ``run``, with what it holds on to: where one of those is out of use, so is this."""
+
+    __slots__ = ("_binding", "_instance", "_variant", "mark", "run")
+
+    def __init__(
+        self, run: Callable[..., Any], mark: object, variant: Variant, binding: Binding, instance: Instance
+    ):
+        self.run, self.mark = run, mark
+        self._variant, self._binding, self._instance = variant, binding, instance
+
+    def is_current(self) -> bool:
+        """Whether the variant still has this memory, and the executor the instance."""
+        return self._variant.is_bound_to(self._binding) and not self._instance.dropped
+
+
+class DirectCalls:
+    """The direct calls of one function: ``ready`` are those to try, the one made last first.
+
+    `calls` counts the function's calls.
+    """
+
+    def __init__(self, calls: ctypes.c_int64):
+        self.ready: tuple[Callable[..., Any], ...] = ()
+        self._calls = calls
+        self._made: tuple[_Direct, ...] = ()
+        self._lock = ForkLock()
+
+    def met(self, variant: Variant, binding: Binding, call: Arguments, key: Any, captures: Captures) -> None:
+        """Takes note of a call that the variant just took, with plain positional arguments.
+
+        One of a kind that comes again gets a direct call: at the second, and where that didn't help at the
+        fourth, eighth and so on.
+        """
+        if not variant.is_plain:
+            return
+        mark = (key, tuple([a.shape for a in call.arrays]), tuple(map(type, call.leaves)))
+        if len(binding.met) >= _MET:
+            binding.met.clear()
+        count = binding.met[mark] = binding.met.get(mark, 0) + 1
+        if count < 2 or count & (count - 1):
+            return
+        around = captures.direct_watches(key[3])
+        run = None if around is None else self._run(variant, binding, call, key, around)
+        if run is not None:
+            direct, instance = run
+            made = _Direct(direct, mark, variant, binding, instance)
+            with self._lock:
+                self._set([made, *(d for d in self._made if d.mark != mark)][:_MOST])
+
+    def keep_current(self) -> None:
+        """Lets go of those that no call can take any more, with the memory that they hold."""
+        if self._made and not all([d.is_current() for d in self._made]):
+            with self._lock:
+                self._set([d for d in self._made if d.is_current()])
+
+    def _set(self, made: Sequence[_Direct]) -> None:
+        self._made = tuple(made)
+        self.ready = tuple([d.run for d in made])
+
+    def _run(
+        self, variant: Variant, binding: Binding, call: Arguments, key: Any, around: Sequence[Watch]
+    ) -> tuple[Callable[..., Any], Instance] | None:
+        """A direct call for calls like this one, while `around` holds; None where such calls need more."""
+        # before anything else, so that what another thread changes meanwhile is seen by the first call
+        surroundings = _surroundings(key[1], binding.epoch)
+        arguments = _arguments(call, key[2])
+        prepared = variant.engine.prepared(call.arrays, binding.arrays)
+        if arguments is None or prepared is None or not _are_in_rows(variant):
+            return None
+        reads = variant.traced.grad_reads
+        grads = [Watch("slot", r.holder, "_grad", g) for r, g in zip(reads, binding.grads, strict=True)]
+        run = direct.make(
+            _handles(),
+            Call(
+                instance=prepared.instance,
+                arguments=arguments,
+                watches=[*surroundings, *around, *grads],
+                states=prepared.states,
+                changing=variant.changing(binding),
+                locks=[variant.lock] if isinstance(variant.lock, ForkLock) else [],
+                versions=binding.storages,
+                finish=variant.finisher(call),
+                status=prepared.status,
+                fail=prepared.fail,
+                calls=self._calls,
+                used=variant.used,
+            ),
+        )
+        return None if run is None else (run, prepared.instance)
+
+
+@functools.cache
+def _handles() -> Handles:
+    fresh = Tensor.holding(np.zeros(0, np.float32))
+    return Handles(fresh, Storage.count, "_array", "_storage", "_requires_grad", "version", "born")
+
+
+def _surroundings(modes: tuple[bool, DType, DType | None], epoch: object) -> Sequence[Watch]:
+    """What every call depends on: the thread's modes, when states were compared, the process's settings."""
+    grad_enabled, default, autocast = modes
+    return (
+        Watch("cell", memory.EPOCH, None, epoch),
+        Watch("cell", dtypes.DEFAULT, None, default),
+        Watch("attribute", trace.LOCAL, "trace", None),
+        Watch("attribute", MODE, "grad_enabled", grad_enabled),
+        Watch("attribute", MODE, "autocast", autocast),
+        Watch("item", vars(engine), "observers", engine.observers),
+        Watch("item", vars(config), "_current", config.settings()),
+        Watch("item", vars(threads), "_threads", threads.get_num_threads()),
+    )
+
+
+def _arguments(call: Arguments, kinds: Sequence[Any]) -> list[Argument] | None:
+    """The positional arguments of these kinds; None where one isn't a plain value or plain memory."""
+    found = []
+    numbers = {position: number for number, position in enumerate(call.dynamic)}
+    for position, leaf in enumerate(call.leaves):
+        number = numbers.get(position)
+        if number is None:
+            if not isinstance(leaf, PLAIN):
+                return None
+            found.append(Argument(leaf))
+            continue
+        array = call.arrays[number]
+        if type(leaf) not in _KINDS or not is_plain(array):
+            return None
+        found.append(Argument(leaf, array, number, kinds[position][2]))
+    return found
+
+
+def _are_in_rows(variant: Variant) -> bool:
+    """Whether what the trace found of layouts holds for arguments in row-major order, and for these alone."""
+    return all(isinstance(holder, int) and rows for holder, rows in variant.traced.in_rows)
+
+
+__all__ = ["DirectCalls"]
