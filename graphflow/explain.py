@@ -10,6 +10,7 @@ from graphflow.compiler.ir import Graph, Node
 from graphflow.dims import Dim, evaluate
 from graphflow.dtypes import float64
 from graphflow.engine import Engine
+from graphflow.footprint import Peak, peak
 from graphflow.runtime.program import FunctionArg
 
 Size = int | Dim
@@ -66,13 +67,18 @@ class KernelReport:
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """Bytes by role, and the arena for each set of sizes that has run."""
+    """Bytes by role, and for each set of sizes that has run the arena and what is in it at its peak."""
 
     inputs: Size
     states: Size
     outputs: Size
     temporaries: Size
-    arenas: tuple[tuple[dict[str, int], int], ...]
+    peaks: tuple[Peak, ...]
+
+    @property
+    def arenas(self) -> tuple[tuple[dict[str, int], int], ...]:
+        """Sizes, and the bytes of temporary memory that are allocated for them."""
+        return tuple((peak.sizes, peak.arena) for peak in self.peaks)
 
 
 class Explanation:
@@ -138,14 +144,20 @@ class Explanation:
 
     def _footprint(self, sizes: dict[str, int]) -> int:
         """Bytes of all memory that one step goes through."""
-        memory = self.memory
-        around = memory.inputs + memory.states + memory.outputs
+        totals = self._totals()
+        around = totals["input"] + totals["state"] + totals["output"]
         around = evaluate(around, sizes) if isinstance(around, Dim) else around
         return around + self._executor.instance(sizes).arena_bytes
 
     @property
     def memory(self) -> MemoryReport:
-        """Bytes of every kind of buffer, and the planned arena of each assignment of sizes in use."""
+        """Bytes of every kind of buffer, and the peak of temporary memory for all sizes in use."""
+        totals = self._totals()
+        peaks = tuple(peak(self._compiled, values) for values in self._executor.kept_assignments)
+        return MemoryReport(totals["input"], totals["state"], totals["output"], totals["temp"], peaks)
+
+    def _totals(self) -> dict[str, Size]:
+        """Bytes of all buffers by role."""
         totals: dict[str, Size] = {"input": 0, "state": 0, "output": 0, "temp": 0}
         for buffer in self._compiled.program.buffers:
             if buffer.part is not None:
@@ -154,10 +166,14 @@ class Explanation:
             for s in buffer.shape:
                 size = size * s
             totals[buffer.role] = totals[buffer.role] + size
-        arenas = []
-        for values in self._executor.kept_assignments:
-            arenas.append((values, self._executor.instance(values).arena_bytes))
-        return MemoryReport(totals["input"], totals["state"], totals["output"], totals["temp"], tuple(arenas))
+        return totals
+
+    def peak(self, **sizes: int) -> Peak:
+        """The temporary memory that a run with these sizes of the symbols takes, and what for."""
+        missing = set(self._compiled.program.symbols) - sizes.keys()
+        if missing:
+            raise TypeError(f"peak takes the size of {', '.join(sorted(missing))}")
+        return peak(self._compiled, sizes)
 
     @property
     def bytes(self) -> Size:
@@ -189,9 +205,7 @@ class Explanation:
         lines.append("\nmemory")
         for name in ("inputs", "states", "outputs", "temporaries"):
             lines.append(f"  {name}: {getattr(memory, name)} bytes")
-        for values, size in memory.arenas:
-            told = ", ".join(f"{k}={v}" for k, v in values.items()) or "all sizes"
-            lines.append(f"  arena for {told}: {size} bytes")
+        lines += [f"  {line}" for p in memory.peaks for line in str(p).splitlines()]
         lines.append(f"\none run: {self.bytes} bytes, {self.flops} flops")
         if self.variants:
             lines.append("\nvariants")

@@ -18,7 +18,7 @@ from graphflow.compiler.codegen import columns, folds, products, row_totals, row
 from graphflow.compiler.interpret import run_graph
 from graphflow.compiler.ir import OPS, Graph, Node, TensorType, input_node
 from graphflow.compiler.parser import parse
-from graphflow.compiler.passes import unit
+from graphflow.compiler.passes import inplace, unit
 from graphflow.dims import Dim
 from graphflow.dtypes import float32
 from graphflow.engine import Engine, compile_graph
@@ -36,7 +36,8 @@ EXAMPLES = int(os.environ.get("GRAPHFLOW_FUZZ_EXAMPLES", "300"))
 N = Dim.symbol("n")
 
 
-# Where kernels cut long axes, and sizes that cut the short ones of random graphs too.
+# Where kernels cut long axes, and sizes that cut the short ones of random graphs too; and from which size on
+# values are written over others.
 PIECES = (
     (columns, "COLUMNS", 4),
     (columns, "RUN", 2),
@@ -49,6 +50,7 @@ PIECES = (
     (unit, "SHORT", 3),
     (unit, "LONGEST", 0),
     (unit, "FEWEST_ROWS", 1),
+    (inplace, "LEAST", 1),
 )
 
 

@@ -31,6 +31,10 @@ class Embedded:
     runs: dict[Node, tuple[Node, Size]] = field(default_factory=dict)
     cuts: set[Node] = field(default_factory=set)
 
+    def holders(self) -> set[Node]:
+        """The values that others lie in."""
+        return {place.whole for place in self.parts.values()} | {whole for whole, _ in self.runs.values()}
+
 
 def embed(fused: Fused, placed: Container[Node]) -> Embedded:
     """What needs no memory of its own, leaving out what is `placed` already.

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from graphflow.compiler.access import reads, strip_reshapes
+from graphflow.compiler.access import strip_reshapes
 from graphflow.compiler.codegen.emit import Emitted, emit
 from graphflow.compiler.codegen.kernel import Loops, kernel_name
 from graphflow.compiler.codegen.loops import Plan
 from graphflow.compiler.codegen.scalar import Memory, Status
-from graphflow.compiler.indexing import Index, Shape, Size, flat_index
+from graphflow.compiler.indexing import Index, Shape, Size
 from graphflow.compiler.ir import OPS, Graph, Node
 from graphflow.compiler.passes.control import Region, Shared, Step, lower
 from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.embed import Embedded, embed
 from graphflow.compiler.passes.fuse import fuse
+from graphflow.compiler.passes.inplace import overwritten, reads_in_place
 from graphflow.compiler.passes.order import ordered
 from graphflow.compiler.passes.unit import Fused, Unit
 from graphflow.dtypes import DType, int64
@@ -109,17 +110,24 @@ class _Planner:
                 self._place_carries(unit)
         if self.shared.join:
             self.embedded = embed(self.fused, self.buffer_of)
-        elsewhere = self.embedded.parts.keys() | self.embedded.runs.keys()
-        for unit in self.fused.units:
+        order, sources = self._ordered()
+        elsewhere = self.buffer_of.keys() | self.embedded.parts.keys() | self.embedded.runs.keys()
+        own = {node for unit in order for node in unit.outputs} - elsewhere
+        over: dict[Node, Node] = {}
+        if self.shared.join:
+            over = overwritten(self.fused, order, sources, own - self.embedded.holders())
+        for unit in order:
             for node in unit.outputs:
-                if node not in self.buffer_of and node not in elsewhere:
+                if node in over:
+                    self.buffer_of[node] = self.buffer_of[over[node]]
+                elif node in own:
                     self.buffer_of[node] = self._buffer("temp", node, node.op.name)
         for node in self.embedded.runs:
             self._place_run(node)
         status = self.shared.status
         if status.buffer < 0 and any(_checks(node) for node in self.fused.graph.nodes()):
             status.buffer = self.shared.new_buffer(Buffer("state", int64, (2,), "status"))
-        steps = self._emit(self._ordered(), copies, status)
+        steps = self._emit(order, copies, status)
         self.shared.add_places(self.buffer_of)
         return steps
 
@@ -204,7 +212,8 @@ class _Planner:
             # A state keeps its value when an index turns out to be bad, there or later.
             early = unit in checking or any(self.needs.needs(u, unit) for u in checking)
             inside = unit.kind == "control"
-            if late or early or inside or (unit in readers and not self._reads_in_place(unit, state, base)):
+            in_place = unit not in readers or reads_in_place(self.fused, unit, state, base)
+            if late or early or inside or not in_place:
                 copies.append((base, states[number]))
             else:
                 self.buffer_of[base] = states[number]
@@ -223,32 +232,19 @@ class _Planner:
             stack += [i for i in node.inputs if i not in seen and i not in self.fused.unit_of]
         return False
 
-    def _reads_in_place(self, unit: Unit, state: Node, target: Node) -> bool:
-        """Whether the unit reads the state only at the element that it writes in the same breath."""
-        if unit.kind not in ("map", "contract", "row", "fold"):
-            return False
-        here = flat_index(unit.placement[target], target.shape)
-        # One element of each row is read once, before the row's results are written; elements of the row
-        # itself would be read again by every pass.
-        again = unit.kind == "row" and any(f"a{a}" in here.terms for a in unit.reduced)
-        if again:
-            return False
-        for node in unit.nodes:
-            for access in reads(
-                node, unit.placement[node], self.fused.stored, self.fused.unit_of, unit.reduced
-            ):
-                if access.base is state and access.address != here:
-                    return False
-        return True
-
-    def _ordered(self) -> list[Unit]:
-        """Units in dependency order, those that write states as late as possible (so next to each other)."""
+    def _ordered(self) -> tuple[list[Unit], dict[Unit, set[Node]]]:
+        """Units in dependency order, those that write states as late as possible (so next to each other), and
+        the stored values that each reads.
+        """
         found = {unit: self._reads(unit) & self.fused.stored for unit in self.fused.units}
-        return ordered(self.needs, self.writers, found, self._is_temporary)
+        return ordered(self.needs, self.writers, found, self._is_temporary), found
 
     def _is_temporary(self, node: Node) -> bool:
-        home = self.embedded.parts[node].whole if node in self.embedded.parts else node
-        return self.buffers[self.buffer_of[home]].role == "temp"
+        if node in self.embedded.parts:
+            node = self.embedded.parts[node].whole
+        elif node in self.embedded.runs:
+            return False
+        return node not in self.buffer_of or self.buffers[self.buffer_of[node]].role == "temp"
 
     # -------------------------------------------------------------------------------------- kernels
 

@@ -1,0 +1,95 @@
+"""What the training steps of the benchmark need of memory: planned, allocated, and told by ``explain()``."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import graphflow as gf
+import numpy as np
+import pytest
+from graphflow.engine import Engine, compile_graph
+from graphflow.footprint import peak
+from graphflow.runtime import arena
+
+from models import mlp_adam
+
+PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "peers_graphflow.py"
+WORKLOADS = ["twolayer", "mlp", "lenet", "cnn", "gpt", "lstm", "chain", "norm", "dispatch"]
+
+
+class _Stopped(Exception):
+    """Ends a call once its engine is there."""
+
+
+def engine_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """The compiled step of a workload; it isn't run."""
+    found: list[Engine] = []
+
+    def call(self: Engine, *arguments: Any) -> None:
+        found.append(self)
+        raise _Stopped
+
+    spec = importlib.util.spec_from_file_location("peers_graphflow", PATH)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    step = module.ALL[name]()
+    monkeypatch.setattr(Engine, "call", call)
+    with pytest.raises(_Stopped):
+        step()
+    return found[0]
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_predicted_peak_is_what_is_allocated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(name, monkeypatch)
+    executor = engine.executor
+    symbols = executor.program.symbols
+    for batch in (1, 3, 17, 64) if symbols else (0,):
+        sizes = dict.fromkeys(symbols, batch)
+        expected = peak(engine.compiled, sizes)
+        instance = executor.instance(sizes)
+        assert expected.arena == instance.arena_bytes
+        # aligned to cache lines, buffers take hardly more than those that are alive at the same time
+        waste = expected.arena - expected.alive
+        assert 0 <= waste <= expected.alive // 50 + 64 * len(expected.values)
+        assert sum(value.bytes for value in expected.values) == expected.alive
+    largest = executor.instance(dict.fromkeys(symbols, 64)).held().arena
+    assert largest == max(i.arena_bytes for i in map(executor.instance, executor.kept_assignments))
+
+
+def test_the_text_names_what_is_alive() -> None:
+    step = gf.compile(lambda x, w: gf.relu(x @ w) @ w)
+    step(gf.ones(8, 32), gf.ones(32, 32))
+    explained = step.explain()
+    (first,) = explained.memory.peaks
+    assert first.sizes == {"batch": 8}
+    assert [(v.bytes, v.ops, v.shape) for v in first.values] == [(8 * 32 * 4, ("relu",), (8, 32))]
+    assert "1024 alive in" in str(
+        explained
+    ) and "1024 bytes: relu float32[8, 32] from test_footprint.py:" in str(explained)
+    assert explained.peak(batch=5).arena == 5 * 32 * 4
+    with pytest.raises(TypeError, match="batch"):
+        explained.peak()
+
+
+def test_what_an_instance_holds() -> None:
+    engine = compile_graph(mlp_adam())
+    shapes = [tuple(9 if not isinstance(s, int) else s for s in node.shape) for node in engine.graph.inputs]
+    engine.run([np.ones(s, n.dtype.numpy) for s, n in zip(shapes, engine.graph.inputs, strict=True)])
+    instance = engine.executor.instance({"n": 9})
+    held = instance.held()
+    assert held.arena == instance.arena_bytes > 0
+    assert held.scratch >= instance.scratch_bytes
+    assert held.outputs == sum(int(np.prod(instance.shapes[b])) * 4 for b in engine.executor.program.outputs)
+
+
+def test_a_plan_is_tried_in_several_orders() -> None:
+    # by size, what lives long lies behind what lives at its beginning, and what lives at its end behind it
+    spans, sizes = [(3, 3), (1, 1), (0, 3), (1, 1)], [384, 192, 192, 256]
+    _, total = arena.plan(spans, sizes)
+    assert total == arena.peak(spans, sizes) == 640
+    assert arena.plan([], []) == ([], 0)
+    assert arena.plan([(0, 0)], [0]) == ([0], 0)
