@@ -19,6 +19,9 @@ from graphflow.dtypes import DType
 Position = tuple[Index, ...]
 ROW_LENGTH = 32  # elements that pay for the divisions which tell a row's place
 LONGEST_ROW = 1024  # elements of a row made of several loops
+#: Lengths of innermost loops that LLVM would write out before it makes vectors. It would then have the loop
+#: over rows, whose elements are scattered: so it isn't told the length, only that it is no longer.
+VECTOR_ROWS = (16, 24, 32)
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,11 @@ def indent(lines: Sequence[str], depth: int = 1) -> list[str]:
 
 def nest(loops: Sequence[Loop], body: list[str], parameters: Parameters) -> list[str]:
     """The body inside the loops, the last innermost."""
-    for loop in reversed(loops):
-        body = [f"for {loop.variable} in range(0, {parameters.size(loop.size)}):", *indent(body or ["pass"])]
+    for number, loop in enumerate(reversed(loops)):
+        size = parameters.size(loop.size)
+        if number == 0 and loop.size in VECTOR_ROWS:
+            size = f"minimum_i64({parameters.runtime_size(loop.size)}, {size})"
+        body = [f"for {loop.variable} in range(0, {size}):", *indent(body or ["pass"])]
     return body
 
 

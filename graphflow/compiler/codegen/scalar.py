@@ -224,9 +224,7 @@ class Scalars:
                 continue
             mapped[d] = index[d] + (0 - start)
             limited[d] = self._inside(mapped[d], step, count, inside)
-            if step != 1:
-                mapped[d] = Index.of(limited[d].text)
-        return self._read_inside(node, mapped, limited, inside)
+        return self._read_inside(node, mapped, limited, inside, all(step == 1 for step in attrs["steps"]))
 
     def _unslide(self, node: Node, index: Position) -> Value:
         source, attrs = node.inputs[0], node.attrs
@@ -236,10 +234,9 @@ class Scalars:
         for d, k, stride, dilation in zip(
             attrs["dims"], attrs["taps"], attrs["strides"], attrs["dilations"], strict=True
         ):
-            position = index[d] + index[k] * -dilation
-            limited[d] = self._inside(position, stride, source.shape[d], inside)
-            mapped[d] = Index.of(limited[d].text)
-        return self._read_inside(node, mapped, limited, inside)
+            mapped[d] = index[d] + index[k] * -dilation
+            limited[d] = self._inside(mapped[d], stride, source.shape[d], inside)
+        return self._read_inside(node, mapped, limited, inside, all(s == 1 for s in attrs["strides"]))
 
     def _inside(self, position: Index, step: int, count: Size, inside: list[str]) -> Value:
         """The variable of ``position / step``; adds to `inside` the conditions under which it is an index."""
@@ -254,12 +251,13 @@ class Scalars:
         return where
 
     def _read_inside(
-        self, node: Node, mapped: list[Index], limited: Mapping[int, Value], inside: list[str]
+        self, node: Node, mapped: list[Index], limited: Mapping[int, Value], inside: list[str], runs: bool
     ) -> Value:
-        """The source's element at `mapped` where the conditions hold, else 0.
+        """The source's element where the conditions hold, else 0. They are about the `limited` indices.
 
-        From memory nothing is loaded where they don't, so that neighbours can be loaded as a vector of which
-        some are left out. What is computed is computed everywhere, with the `limited` indices kept in range.
+        If those are `mapped` as they are, neighbours are neighbours in the source, too (`runs`), and none is
+        loaded from memory where the conditions don't hold: a vector of which some are left out. Otherwise an
+        element is taken everywhere, with indices kept in range.
         """
         source = node.inputs[0]
         if not inside:
@@ -267,12 +265,14 @@ class Scalars:
         level = max(where.level for where in limited.values())
         condition = self.let(" & ".join(f"({c})" for c in inside), level)
         zero = literal(0, node.dtype)
-        access = resolve(source, tuple(mapped), self.stored)
-        if access.base.op.kind != "const" and (access.flat is not None or not self._computes(access.base)):
-            pointer = self.parameters.pointer(access.base, node.dtype)
-            where = self.index_text(access.address)
-            text = f"({pointer}[{where.text}] if {condition.text} else {zero})"
-            return self.let(text, max(level, where.level))
+        if runs:
+            access = resolve(source, tuple(mapped), self.stored)
+            in_memory = access.flat is not None or not self._computes(access.base)
+            if in_memory and access.base.op.kind != "const":
+                pointer = self.parameters.pointer(access.base, node.dtype)
+                where = self.index_text(access.address)
+                text = f"({pointer}[{where.text}] if {condition.text} else {zero})"
+                return self.let(text, max(level, where.level))
         for d, where in limited.items():
             limit = self.parameters.size(source.shape[d])
             text = f"minimum_i64(maximum_i64({where.text}, 0), {limit} - 1)"
