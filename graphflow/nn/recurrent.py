@@ -125,6 +125,8 @@ class _Recurrent(Module):
 class RNNBase(_Recurrent):
     """What `RNN`, `LSTM` and `GRU` share; see `RNN` for arguments and shapes."""
 
+    adds_biases = True  # whether a step does no more with its two biases than to add both
+
     def __init__(
         self,
         input_size: int,
@@ -273,7 +275,10 @@ class RNNBase(_Recurrent):
         """One layer in one direction: states at all steps, and the last one."""
         weight_hh, bias_hh = getattr(self, f"weight_hh{suffix}"), getattr(self, f"bias_hh{suffix}", None)
         projection = getattr(self, f"weight_hr{suffix}", None)
-        gates = F.linear(input, getattr(self, f"weight_ih{suffix}"), getattr(self, f"bias_ih{suffix}", None))
+        bias_ih = getattr(self, f"bias_ih{suffix}", None)
+        if self.adds_biases and bias_ih is not None:
+            bias_ih, bias_hh = bias_ih + bias_hh, None
+        gates = F.linear(input, getattr(self, f"weight_ih{suffix}"), bias_ih)
         step = self._step()
 
         def body(state: State, x: tuple[Tensor, Tensor | None]) -> tuple[State, State]:
@@ -360,6 +365,7 @@ class GRU(RNNBase):
     """Gated recurrent unit, as ``torch.nn.GRU``; gates in the order reset, update, new. Shapes as `RNN`."""
 
     gates = 3
+    adds_biases = False
 
     def __init__(
         self,
