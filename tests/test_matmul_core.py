@@ -209,6 +209,19 @@ def test_several_cache_blocks(dtype: dtypes.DType, m: int, n: int, k: int, kind:
 
 @VARIANTS
 @DTYPES
+@pytest.mark.parametrize("k", [16, 17, 40, 600])
+def test_few_rows_kept_in_a_tile(variant: str, dtype: dtypes.DType, k: int) -> None:
+    """The tile of sums lies behind all memory that the kernels of few rows need for themselves."""
+    core = Core(dtype, variant)
+    for m, n, kind in itertools.product((1, 2, 3, 4), (5, 17, 40), ("rows", "columns")):
+        a, b = core.array((m, k), 1), laid_out(core.array((k, n), 2), kind)
+        c, _ = fenced((m, n), "scattered", dtype.numpy)
+        core(a, b, c)
+        close(c, a, b)
+
+
+@VARIANTS
+@DTYPES
 def test_batches(variant: str, dtype: dtypes.DType) -> None:
     core = Core(dtype, variant)
     a, b = core.array((2, 1, 3, 19, 23), 1), core.array((5, 3, 23, 29), 2)

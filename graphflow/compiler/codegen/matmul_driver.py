@@ -9,7 +9,7 @@ import llvmlite.ir as ll
 from graphflow.compiler.codegen.matmul_arguments import Word
 from graphflow.compiler.codegen.matmul_blocking import Blocking
 from graphflow.compiler.codegen.matmul_ir import I64, POINTER, VOID, Body, Scalar, const, internal
-from graphflow.compiler.codegen.matmul_thin import TURNED_VECTORS
+from graphflow.compiler.codegen.matmul_thin import TURNED_VECTORS, near_elements
 from graphflow.compiler.codegen.matmul_units import address_of, b_in_place, define_units, streamed_by, word_of
 
 #: ``void pack(int64* args, int64 batch, int64 row0, int64 rows, int64 k0, int64 depth, T* panel, int64
@@ -113,7 +113,8 @@ def _compute(s: Block, scratch: ll.Value) -> None:
 
     strips = scratch
     panels = b.at(strips, b.mul(deepest, const(blocking.unit_rows)))
-    tile = b.at(panels, b.mul(deepest, padded))
+    near = b.select(_b_turning(s), const(near_elements(blocking)), const(0))
+    tile = b.at(panels, b.max(near, b.mul(deepest, padded)))
 
     epilogue = s.address(Word.EPILOGUE, EPILOGUE)
     unit_c = b.icmp_signed("==", s.word(Word.C_COLUMN), const(1))
