@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from graphflow import tuning
 from graphflow.artifact import read_artifact
 from graphflow.config import settings
 from graphflow.errors import GraphflowError
@@ -61,11 +62,43 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("inspect", help="tell what a .gfz file holds, without running it")
     command.add_argument("file", type=Path, help="a graph file, e.g. runs/digits/model.gfz")
     command.set_defaults(run=_inspect)
+    command = commands.add_parser(
+        "tune", help="measure how matrix products are best cut on this machine, and keep that"
+    )
+    command.add_argument("--again", action="store_true", help="also where it was measured before")
+    command.set_defaults(run=_tune)
     return parser
 
 
 def _train(options: argparse.Namespace) -> None:
     train(options.job, resume=options.resume)
+
+
+def _tune(options: argparse.Namespace) -> None:
+    """Measures once per machine; prints what was found."""
+    console = Console(file=standard_output())
+    found = None if options.again else tuning.kept()
+    if found is not None:
+        _say(console, f"measured before: {_chosen(found)} (--again measures anew)")
+        return
+    names = {}
+    for dtype in tuning.DTYPES:
+        measured = tuning.measure(dtype)
+        if not measured.complete:
+            raise tuning.TuneError(
+                "time was up before all was measured; try when the machine does nothing else"
+            )
+        names[str(dtype)] = measured.name
+        table = Table(str(dtype), "speed, the rule's being 1", "", box=None, pad_edge=False)
+        for name, speed in measured.speeds.items():
+            table.add_row(name, f"{speed:.3f}", "chosen" if name == measured.name else "")
+        console.print(table)
+    tuning.keep(names)
+    _say(console, f"kept: {_chosen(names)}")
+
+
+def _chosen(names: dict[str, str]) -> str:
+    return ", ".join(f"{dtype} {name}" for dtype, name in names.items())
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ GRAPHFLOW_DEBUG       0 (default) nothing, 1 pass timings, 2 per-kernel run tabl
 GRAPHFLOW_NUM_THREADS threads that one step may use; default: the physical cores this process may run on
 GRAPHFLOW_CACHE       directory of compiled code, or ``off``; default: graphflow in the user's cache
 GRAPHFLOW_CACHE_BYTES upper bound of that directory's size in bytes, with an optional K, M or G; default 1G
+GRAPHFLOW_TUNE        on (default): matrix products are cut as ``graphflow tune`` measured; off: by rule
 ===================== ======================================================================================
 """
 
@@ -39,6 +40,7 @@ class Settings:
     threads: int | None = None
     cache_directory: Path | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
+    tune: bool = True
 
 
 def parse(environment: Mapping[str, str]) -> Settings:
@@ -49,6 +51,7 @@ def parse(environment: Mapping[str, str]) -> Settings:
         threads=threads,
         cache_directory=_cache_directory(environment),
         cache_bytes=_cache_bytes(environment),
+        tune=_switch(environment, "GRAPHFLOW_TUNE"),
     )
 
 
@@ -78,6 +81,13 @@ def _integer(environment: Mapping[str, str], name: str, least: int, most: int) -
     if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
         raise ConfigError(f"{name}={text!r}: it takes a whole number from {least} to {most}")
     return int(text)
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    text = environment.get(name, "").strip().lower()
+    if text not in ("", "on", "off"):
+        raise ConfigError(f"{name}={text!r}: it takes on or off")
+    return text != "off"
 
 
 def _cache_bytes(environment: Mapping[str, str]) -> int:

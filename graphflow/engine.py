@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from graphflow import tuning
 from graphflow.compiler import pipeline
 from graphflow.compiler.bounds import unproved
 from graphflow.compiler.interpret import bind_symbols
@@ -61,6 +62,7 @@ class Engine:
 
     def __init__(self, graph: Graph, join: bool = True):
         self.graph = graph
+        tuning.apply()
         compile_all = functools.partial(cache.compile_all, threads=threads.compile_threads())
         self.compiled = pipeline.compile_graph(graph, compile_all, join)
         changed = {number for number, _ in graph.updates}

@@ -92,6 +92,11 @@ class Cache:
             self._misses += entry is None
         return entry
 
+    def peek(self, digest: str) -> Entry | None:
+        """`get`, which `status` doesn't count."""
+        _check_digest(digest)
+        return self._memory.get(digest) or self._read(digest)
+
     def put(self, digest: str, object_code: bytes, metadata: Metadata) -> None:
         """Keeps an entry. What the disk doesn't take is kept in memory."""
         _check_digest(digest)

@@ -70,27 +70,35 @@ __all__ = [
 ]
 
 
-@functools.cache
-def symbol(dtype: DType, target: llvm.Target | None = None, indirect: bool = False) -> str:
+def symbol(
+    dtype: DType, target: llvm.Target | None = None, indirect: bool = False, plan: Blocking | None = None
+) -> str:
     """The name of the kernel for float32 or float64 on `target` (default: this machine).
 
-    `indirect` is the kernel of `codegen.matmul_indirect`. The name ends in a digest of all that decides the
-    kernel's code; the code, which takes long to write, isn't needed. KeyError for other dtypes.
+    `indirect` is the kernel of `codegen.matmul_indirect`, `plan` its blocking (default: `blocking`). The name
+    ends in a digest of all that decides the kernel's code; the code, which takes long to write, isn't needed.
+    KeyError for other dtypes.
     """
     target = target or llvm.host()
     scalar = SCALARS[dtype.name]
-    plan = blocking(scalar.size, target)
-    digest = digests.of_modules(("llvm", *digests.beside("matmul")), target.description, scalar.name, plan)
+    digest = _digest(target, scalar.name, plan or blocking(scalar.size, target))
     return f"gf_{'indirect' if indirect else 'matmul'}_{scalar.name}_{digest[:16]}"
 
 
-def text(dtype: DType, target: llvm.Target | None = None, indirect: bool = False) -> str:
+@functools.cache
+def _digest(target: llvm.Target, name: str, plan: Blocking) -> str:
+    return digests.of_modules(("llvm", *digests.beside("matmul")), target.description, name, plan)
+
+
+def text(
+    dtype: DType, target: llvm.Target | None = None, indirect: bool = False, plan: Blocking | None = None
+) -> str:
     """The kernel's LLVM IR."""
     target = target or llvm.host()
     scalar = SCALARS[dtype.name]
-    plan = blocking(scalar.size, target)
+    plan = plan or blocking(scalar.size, target)
     module = ll.Module(name="matmul", context=ll.Context())
-    name = symbol(dtype, target, indirect)
+    name = symbol(dtype, target, indirect, plan)
     pack_b = matmul_pack.define_wide(module, scalar, plan)
     if indirect:
         matmul_indirect.define(module, name, scalar, plan, pack_b)
@@ -106,10 +114,13 @@ def text(dtype: DType, target: llvm.Target | None = None, indirect: bool = False
     return str(module)
 
 
-def object_code(dtype: DType, target: llvm.Target | None = None, indirect: bool = False) -> tuple[str, bytes]:
+def object_code(
+    dtype: DType, target: llvm.Target | None = None, indirect: bool = False, plan: Blocking | None = None
+) -> tuple[str, bytes]:
     """The kernel's symbol and its object file. Takes about a second; callers cache it under the symbol."""
     target = target or llvm.host()
-    return symbol(dtype, target, indirect), llvm.emit([text(dtype, target, indirect)], target)
+    code = llvm.emit([text(dtype, target, indirect, plan)], target)
+    return symbol(dtype, target, indirect, plan), code
 
 
 def units(
@@ -118,9 +129,10 @@ def units(
     n: int | Dim,
     batch: tuple[int | Dim, ...] = (),
     target: llvm.Target | None = None,
+    plan: Blocking | None = None,
 ) -> int | Dim:
     """Extent of the kernel's range: how many pieces of C can be computed apart. It may be cut anywhere."""
-    plan = blocking(dtype.itemsize, target or llvm.host())
+    plan = plan or blocking(dtype.itemsize, target or llvm.host())
     return product(batch) * ceil_div(m, plan.unit_rows) * ceil_div(n, plan.unit_columns)
 
 
@@ -131,9 +143,10 @@ def scratch_bytes(
     k: int | Dim,
     target: llvm.Target | None = None,
     indirect: bool = False,
+    plan: Blocking | None = None,
 ) -> int:
     """Bytes of scratch each thread needs: bounded by the caches' sizes, less where a small size is known."""
-    plan = blocking(dtype.itemsize, target or llvm.host())
+    plan = plan or blocking(dtype.itemsize, target or llvm.host())
     if indirect:
         return matmul_indirect.scratch_bytes(plan, dtype.itemsize, m, n, k)
     return dtype.itemsize * max(_scratch(plan, m, n, k), _scratch(plan, n, m, k))

@@ -54,6 +54,7 @@ class Blocking:
         return self.lanes * self.vectors
 
 
+@functools.cache
 def _cache_bytes(level: int, otherwise: int) -> int:
     """Bytes of this machine's data cache of `level`; `otherwise` where the system doesn't tell."""
     for index in sorted(_CACHES.glob("index*")):
@@ -70,17 +71,59 @@ def _cache_bytes(level: int, otherwise: int) -> int:
     return otherwise
 
 
-@functools.cache
+#: Register tiles, the rule's own first, and tenths of the second-level cache that B may take: what the rule
+#: knows no reason for, and what may be measured instead. None of it shows in a result's bits.
+_TILES = {True: ((8, 3), (12, 2), (14, 2), (6, 4)), False: ((6, 2), (4, 3))}
+_SHARES = (6, 3, 8)
+
+_chosen: dict[tuple[int, Target], str] = {}
+
+
 def blocking(itemsize: int, target: Target) -> Blocking:
+    """The blocking for elements of `itemsize` bytes on `target`: by rule, unless `choose` said otherwise."""
+    name = _chosen.get((itemsize, target))
+    return candidates(itemsize, target)[name] if name else by_rule(itemsize, target)
+
+
+def choose(itemsize: int, target: Target, name: str | None) -> None:
+    """Has products that are compiled from now on use the candidate `name`; None: what the rule says."""
+    if name is None:
+        _chosen.pop((itemsize, target), None)
+    elif name not in candidates(itemsize, target):
+        raise KeyError(name)
+    else:
+        _chosen[itemsize, target] = name
+
+
+@functools.cache
+def candidates(itemsize: int, target: Target) -> dict[str, Blocking]:
+    """Blockings by name, the rule's first. All give the same bits."""
+    own, *others = _TILES[_many_registers(target)]
+    pairs = [(own, share) for share in _SHARES] + [(tile, _SHARES[0]) for tile in others]
+    return {
+        f"{rows}x{vectors}, {share}/10": _made(itemsize, target, rows, vectors, share)
+        for (rows, vectors), share in pairs
+    }
+
+
+@functools.cache
+def by_rule(itemsize: int, target: Target) -> Blocking:
     """The blocking for elements of `itemsize` bytes on `target`, for the caches of this machine."""
+    return next(iter(candidates(itemsize, target).values()))
+
+
+def _many_registers(target: Target) -> bool:
+    return target.vector_bits >= 512 or not target.triple.startswith(("x86_64", "i386", "i686"))
+
+
+def _made(itemsize: int, target: Target, rows: int, vectors: int, share: int) -> Blocking:
     lanes = target.lanes(itemsize)
-    many_registers = target.vector_bits >= 512 or not target.triple.startswith(("x86_64", "i386", "i686"))
-    rows, vectors, stream = (8, 3, (8, 8)) if many_registers else (6, 2, (8, 4))
+    stream = (8, 8) if _many_registers(target) else (8, 4)
     panel = lanes * vectors
     depth = DEPTH * 4 // itemsize
     second = _cache_bytes(2, 1 << 20)
     unit_columns = panel * 2
-    columns = max(2, second * 6 // 10 // (depth * itemsize) // unit_columns) * unit_columns
+    columns = max(2, second * share // 10 // (depth * itemsize) // unit_columns) * unit_columns
     return Blocking(
         lanes=lanes,
         rows=rows,
