@@ -390,3 +390,31 @@ def test_every_module_that_makes_functions_is_part_of_the_fingerprint() -> None:
     """Or machine code of an older formula would be taken from the cache."""
     used = {n.rpartition(".")[2] for n in sys.modules if n.startswith("graphflow.compiler.codegen.vecmath")}
     assert used and used == set(vecmath.SOURCES)
+
+
+@pytest.mark.parametrize("turns", [3, 32, 33, 100, 767, 768])
+def test_long_loops_are_not_written_out_whole(turns: int) -> None:
+    body = f"""
+        for i in range(lo, hi):
+            s = f32(0.0)
+            for j in range(0, {turns}):
+                s = acc_add_f32(s, x[i * {turns} + j])
+            for j in range(0, {turns}):
+                y[i * {turns} + j] = x[i * {turns} + j] - s
+    """
+    x = np.random.default_rng(0).standard_normal((5, turns)).astype(np.float32)
+    y = np.zeros_like(x)
+    run(body, 0, 5, x=x, y=y)
+    np.testing.assert_allclose(y, x - x.sum(1, keepdims=True), rtol=1e-4, atol=1e-4)
+    text = body_of(llvm.optimised_ir([lower(Function("k", (("x", "f32*"), ("y", "f32*")), body=body))]))
+    assert text.count("store ") <= 64
+
+
+def test_loops_around_others_are_not_written_out() -> None:
+    nested = "for i in range(0, 40):\n    for j in range(0, 768):\n        x[i * 768 + j] = f32(1.0)"
+    x = np.zeros((40, 768), np.float32)
+    run(nested, x=x)
+    assert (x == 1).all()
+    inner = "for j in range(0, 768):\n    x[j] = f32(1.0)"
+    one, both = (llvm.optimised_ir([lower(Function("k", (("x", "f32*"),), body=b))]) for b in (inner, nested))
+    assert body_of(both).count("store ") <= body_of(one).count("store ")

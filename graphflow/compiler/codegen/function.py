@@ -48,7 +48,9 @@ def fingerprint() -> str:
     """
     numba = importlib.metadata.version("numba")  # not asked of Numba itself, which takes long to import
     versions = (sys.implementation.cache_tag, numba, llvm.host().description)
-    return digests.of_modules(("function", "numba_front", "llvm", *vecmath.SOURCES), *versions)
+    return digests.of_modules(
+        ("function", *digests.beside("numba"), "llvm", *vecmath.SOURCES), *versions
+    )
 
 
 def symbol(function: Function) -> str:

@@ -5,8 +5,8 @@ runtime, its exceptions and its disk cache stay out, and so do its rules for ari
 functions that a body may use are declared in `vecmath_scalars` and `vecmath` and installed in contexts of
 our own, which makes a kernel's meaning independent of Numba's library, and its compile many times quicker.
 
-This is the only module that touches Numba's insides. Tested on Numba 0.62 (LLVM 20) to 0.68
-(LLVM 22); older ones write pointers with types, which the texts of `vecmath` don't.
+This is the only module that imports Numba; `numba_loops` knows of its insides, too. Tested on Numba 0.62
+(LLVM 20) to 0.68 (LLVM 22); older ones write pointers with types, which the texts of `vecmath` don't.
 """
 
 # Numba has no types:
@@ -44,7 +44,7 @@ from numba.core.typing.templates import signature
 from numba.cpython import builtins as _builtins  # noqa: F401  (registers constants and casts)
 from numba.cpython import numbers as _numbers  # noqa: F401
 
-from graphflow.compiler.codegen import llvm, vecmath
+from graphflow.compiler.codegen import llvm, numba_loops, vecmath
 from graphflow.compiler.codegen import vecmath_scalars as scalars
 from graphflow.compiler.codegen.function import Function, symbol
 from graphflow.errors import CompileError
@@ -319,6 +319,10 @@ class _Lower(lowering.Lower):
             self._blk_local_varmap[name] = value
         else:
             self.builder.store(value, self.getvar(name))
+
+    def lower_block(self, block: Any) -> None:
+        super().lower_block(block)
+        numba_loops.keep_rolled(self, block)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
