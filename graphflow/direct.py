@@ -36,13 +36,17 @@ _KINDS = (Tensor, np.ndarray, float)  # of arguments that are arrays; not of the
 class _Direct:
     """A direct call, ``run``, with what it holds on to: where one of those is out of use, so is this."""
 
-    __slots__ = ("_binding", "_instance", "_variant", "mark", "run")
+    __slots__ = ("_binding", "_instance", "_mark", "_variant", "run")
 
     def __init__(
         self, run: Callable[..., Any], mark: object, variant: Variant, binding: Binding, instance: Instance
     ):
-        self.run, self.mark = run, mark
+        self.run, self._mark = run, mark
         self._variant, self._binding, self._instance = variant, binding, instance
+
+    def is_like(self, other: _Direct) -> bool:
+        """Whether both are for the same kind of call."""
+        return self._binding is other._binding and self._mark == other._mark
 
     def is_current(self) -> bool:
         """Whether the variant still has this memory, and the executor the instance."""
@@ -69,7 +73,7 @@ class DirectCalls:
         """
         if not variant.is_plain:
             return
-        mark = (key, tuple([a.shape for a in call.arrays]), tuple(map(type, call.leaves)))
+        mark = (tuple([a.shape for a in call.arrays]), tuple(map(type, call.leaves)))
         if len(binding.met) >= _MET:
             binding.met.clear()
         count = binding.met[mark] = binding.met.get(mark, 0) + 1
@@ -81,7 +85,7 @@ class DirectCalls:
             direct, instance = run
             made = _Direct(direct, mark, variant, binding, instance)
             with self._lock:
-                self._set([made, *(d for d in self._made if d.mark != mark)][:_MOST])
+                self._set([made, *(d for d in self._made if not d.is_like(made))][:_MOST])
 
     def keep_current(self) -> None:
         """Lets go of those that no call can take any more, with the memory that they hold."""

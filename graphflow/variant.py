@@ -45,7 +45,10 @@ class Binding:
 
 @dataclass(eq=False)
 class Variant:
-    """A traced function compiled, and the conditions under which it may be called."""
+    """A traced function compiled, and the conditions under which it may be called.
+
+    ``is_plain`` tells that a call does no more than to run, and to leave what `finisher` leaves.
+    """
 
     traced: Traced
     engine: Engine
@@ -59,6 +62,7 @@ class Variant:
     _changing: frozenset[int] = frozenset()
     _bound: Binding | None = None
     lock: AbstractContextManager[object] = field(default_factory=nullcontext)
+    is_plain: bool = False
 
     def __post_init__(self) -> None:
         traced = self.traced
@@ -70,6 +74,9 @@ class Variant:
         self._records = bool(traced.results.differentiable) and not trains
         if self._changing:
             self.lock = ForkLock()
+        kept = all(isinstance(holder, Tensor) for holder, _ in traced.results.grads)
+        known = all(isinstance(read.holder, Tensor) for read in traced.grad_reads)
+        self.is_plain = kept and known and not (self._records or traced.results.argument_updates)
 
     @property
     def symbols(self) -> dict[str, int | str]:
@@ -255,14 +262,6 @@ class Variant:
         return pytree.unflatten(
             results.spec, [Tensor.holding(outputs[n]) if n is not None else c for (n, _), c in pairs]
         )
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether a call does no more than to run, and to leave what `finisher` leaves."""
-        results = self.traced.results
-        kept = all(isinstance(holder, Tensor) for holder, _ in results.grads)
-        known = all(isinstance(read.holder, Tensor) for read in self.traced.grad_reads)
-        return kept and known and not (self._records or results.argument_updates)
 
     def forget(self) -> None:
         """Lets the states' memory go; a call would take it again."""

@@ -35,11 +35,13 @@ def initialize_llvm() -> None:
         llvm_ready = True
 
 
-def host_target() -> binding.TargetMachine:
-    """A target machine for position independent code that any CPU of this architecture can run."""
+def host_target(level: int = 2) -> binding.TargetMachine:
+    """A target machine for position independent code that any CPU of this architecture can run, optimised at
+    a level from 0 to 3.
+    """
     initialize_llvm()
     target = binding.Target.from_triple(binding.get_process_triple())
-    return target.create_target_machine(opt=2, reloc="pic", codemodel="small")
+    return target.create_target_machine(opt=level, reloc="pic", codemodel="small")
 
 
 _ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183}

@@ -375,13 +375,14 @@ def _load() -> Native:
     )
 
 
-def emit(text: str) -> bytes:
-    """The object code of LLVM IR, for any CPU of this architecture."""
-    machine = loader.host_target()
+def emit(text: str, quickly: bool = False) -> bytes:
+    """The object code of LLVM IR, for any CPU of this architecture; without passes over it if `quickly`."""
+    machine = loader.host_target(1 if quickly else 2)
     module = binding.parse_assembly(text)
     module.triple = machine.triple
     module.verify()
-    options = binding.create_pipeline_tuning_options(speed_level=2)
-    builder = binding.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    if not quickly:
+        options = binding.create_pipeline_tuning_options(speed_level=2)
+        builder = binding.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
     return bytes(machine.emit_object(module))
