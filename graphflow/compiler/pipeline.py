@@ -28,6 +28,7 @@ from graphflow.compiler.passes.widen import widen
 from graphflow.compiler.verify import verify
 from graphflow.config import settings
 from graphflow.dims import Dim
+from graphflow.dtypes import DType
 from graphflow.runtime.program import (
     Arg,
     BlockArg,
@@ -198,16 +199,33 @@ class _Assembler:
             lambda: _front().compile_function(loops.function)[1],
         )
 
+    def _core(self, dtype: DType, indirect: bool = False) -> int:
+        return self._kernel(
+            f"{'indirect_' if indirect else ''}matmul_{dtype}",
+            matmul.symbol(dtype, indirect=indirect),
+            "",
+            lambda: matmul.object_code(dtype, indirect=indirect)[1],
+            _CORE_COST,
+        )
+
+    def _arguments(self, loops: Loops) -> tuple[Arg, ...]:
+        """The function's argument block, with what it needs to call the matrix core."""
+        if loops.core is None:
+            return loops.args
+        plan = matmul.blocking(loops.core.itemsize, llvm.host())
+        units = (SizeArg(plan.unit_rows), SizeArg(plan.unit_columns))
+        return (*loops.args, BlockArg((FunctionArg(self._core(loops.core)), *units)))
+
     def _single(self, step: Step, loops: Loops, number: int) -> Command:
         return Command(
             self._loops(loops),
-            loops.args,
+            self._arguments(loops),
             loops.extent,
             loops.grain,
             step.barrier,
             f"k{number:02d}_{step.name}",
             loops.scratch,
-            _nanoseconds(loops.bytes, loops.flops, 16),
+            _nanoseconds(loops.bytes, loops.flops, 16 if loops.core is None else 100),
             loops.bytes,
             loops.flops,
         )
@@ -224,7 +242,7 @@ class _Assembler:
         size: Size = 0
         flops: Size = 0
         for loops in members:
-            args += [SizeArg(start), BlockArg(loops.args)]
+            args += [SizeArg(start), BlockArg(self._arguments(loops))]
             start, size, flops = start + loops.extent, size + loops.bytes, flops + loops.flops
         args.append(SizeArg(start))
         scratch = max((m.scratch for m in members), key=lambda s: s if isinstance(s, int) else 0)
@@ -237,14 +255,7 @@ class _Assembler:
 
     def _product(self, step: Step, product: Product, number: int) -> Command:
         dtype = product.node.dtype
-        indirect = product.indirect
-        core = self._kernel(
-            f"{'indirect_' if indirect else ''}matmul_{dtype}",
-            matmul.symbol(dtype, indirect=indirect),
-            "",
-            lambda: matmul.object_code(dtype, indirect=indirect)[1],
-            _CORE_COST,
-        )
+        core = self._core(dtype, product.indirect)
         epilogue, c = None, product.c
         extra_bytes: Size = 0
         extra_flops: Size = 0
@@ -283,7 +294,7 @@ class _Assembler:
             1,
             step.barrier,
             f"k{number:02d}_{step.name}",
-            matmul.scratch_bytes(dtype, m, n, k, indirect=indirect),
+            matmul.scratch_bytes(dtype, m, n, k, indirect=product.indirect),
             _nanoseconds(moved, flops, 100) + extra_flops // 16,
             moved,
             flops + extra_flops,

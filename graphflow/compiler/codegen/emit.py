@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphflow.compiler.codegen import columns, folds, loops, products, routines, rows, short_rows
+from graphflow.compiler.codegen import columns, folds, loops, products, routines, rows, short_rows, tiled
 from graphflow.compiler.codegen.kernel import Loops
 from graphflow.compiler.codegen.loops import Plan
 from graphflow.compiler.codegen.products import Product
@@ -26,6 +26,8 @@ def emit(plan: Plan, memory: Memory, name: str) -> list[Emitted]:
         return [products.emit_scatter(plan, memory, name)]
     if plan.kind == "routine":
         return [routines.emit_routine(plan, memory, name)]
+    if plan.kind == "tiled":
+        return [tiled.emit_tiled(plan, memory, name)]
     if plan.kind == "cat":
         return list(products.emit_cat(plan, memory, name))
     if plan.kind == "row" and short_rows.is_short(plan, memory.stored):

@@ -34,7 +34,10 @@ def suffix(dtype: DType) -> str:
 
 @dataclass(frozen=True)
 class Loops:
-    """One generated function and how to call it."""
+    """One generated function and how to call it.
+
+    `core` is the element type of the matrix core whose description the last parameter, ``core``, points to.
+    """
 
     function: Function
     args: tuple[Arg, ...]
@@ -45,6 +48,7 @@ class Loops:
     flops: Size = 0
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...] = ()
+    core: DType | None = None
 
 
 @dataclass

@@ -18,19 +18,22 @@ from graphflow.compiler.ir import Node, TensorType, TupleType
 from graphflow.dims import ceil_div, product
 from graphflow.dtypes import ALL
 
-_ITEM_SIZES = {SUFFIX[dtype.name]: dtype.itemsize for dtype in ALL}
+ITEM_SIZES = {SUFFIX[dtype.name]: dtype.itemsize for dtype in ALL}
 WORK = 8192  # instructions worth a share of their own
 
 
-class _Array(NamedTuple):
+class Array(NamedTuple):
+    """An operand, result or piece of scratch memory as a signature names it."""
+
     name: str
     dtype: str  # the suffix, or "" for the first operand's
     sizes: tuple[str, ...]
 
 
-def _arrays(text: str) -> list[_Array]:
+def arrays(text: str) -> list[Array]:
+    """What is named in (a part of) a signature."""
     found = re.findall(r"(\w+)(?::(\w+))?\[([\w ]*)\]", text)
-    return [_Array(name, dtype, tuple(sizes.split())) for name, dtype, sizes in found]
+    return [Array(name, dtype, tuple(sizes.split())) for name, dtype, sizes in found]
 
 
 def emit_routine(plan: Plan, memory: Memory, name: str) -> Loops:
@@ -38,7 +41,7 @@ def emit_routine(plan: Plan, memory: Memory, name: str) -> Loops:
     node = plan.nodes[0]
     routine = node.op.lowering
     before, after = routine.signature.split("->")
-    operands, results = _arrays(before), _arrays(after)
+    operands, results = arrays(before), arrays(after)
     types = node.type.items if isinstance(node.type, TupleType) else (node.type,)
     parameters = Parameters(memory.buffer_of)
     lines: list[str] = []
@@ -53,13 +56,13 @@ def emit_routine(plan: Plan, memory: Memory, name: str) -> Loops:
         rows.append(f"    {array.name} = {pointer} + r * {_step(array)}")
     for number, (array, type_) in enumerate(zip(results, types, strict=True)):
         rows.append(
-            f"    {array.name} = {_result(plan, number, type_, parameters, memory)} + r * {_step(array)}"
+            f"    {array.name} = {result(plan, number, type_, parameters, memory)} + r * {_step(array)}"
         )
     scratch: Size = 0
     first = suffix(node.inputs[0].dtype)
-    for array in _arrays(routine.scratch):
+    for array in arrays(routine.scratch):
         dtype = array.dtype or first
-        item = _ITEM_SIZES[dtype]
+        item = ITEM_SIZES[dtype]
         lines.append(f"{array.name} = ptr_{dtype}(scratch + {parameters.size(scratch)})")
         scratch = scratch + ceil_div(product(sizes[s] for s in array.sizes) * item, 64) * 64
     body = textwrap.dedent(routine.body(node)).strip("\n").replace("{t}", first)
@@ -85,11 +88,11 @@ def emit_routine(plan: Plan, memory: Memory, name: str) -> Loops:
     )
 
 
-def _step(array: _Array) -> str:
+def _step(array: Array) -> str:
     return f"({' * '.join(array.sizes)})" if array.sizes else "1"
 
 
-def _result(plan: Plan, number: int, type_: TensorType, parameters: Parameters, memory: Memory) -> str:
+def result(plan: Plan, number: int, type_: TensorType, parameters: Parameters, memory: Memory) -> str:
     """The pointer to a result; one that nobody uses goes to memory of the kernel's own."""
     node = plan.nodes[0]
     wanted: dict[int, Node] = {n.attrs["index"]: n for n in plan.nodes[1:]}

@@ -1,6 +1,7 @@
 """The primitives, by family. Importing this package fills the registry ``ir.OPS``."""
 
 from graphflow.compiler.ops import (
+    attention,
     call,
     contract,
     control,
@@ -19,6 +20,6 @@ from graphflow.compiler.ops import (
 )
 
 __all__ = [
-    "call", "contract", "control", "convolve", "cumulative", "elementwise", "family", "index", "linalg",
-    "movement", "order", "random", "reduce", "special", "window",
+    "attention", "call", "contract", "control", "convolve", "cumulative", "elementwise", "family", "index",
+    "linalg", "movement", "order", "random", "reduce", "special", "window",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.compiler.ir import BadSample, Node, Op, Sample, TensorType, broadcast_shapes, register
+from graphflow.compiler.ir import BadSample, Node, Op, Sample, Size, TensorType, broadcast_shapes, register
 from graphflow.dims import Dim
 from graphflow.dtypes import ALL, FLOATS, INTS, DType, bool_, by_name
 from graphflow.errors import DTypeError, ShapeError
@@ -61,6 +61,29 @@ class Routine:
     body: Callable[[Node], str]
     scratch: str = ""
     cost: Callable[..., int | Dim] = lambda *sizes: 4
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """A procedure over tiles of matrices, whose products the matrix core computes.
+
+    ``signature`` is written as a `Routine`'s; operands at its end may be left out. The text that
+    ``body(node)`` gives is run for each index of the leading (batch) dimensions, or ``ceil(n / R)`` times,
+    numbered by ``part``, for ``parts=("n", "R")``. Operands have any strides: ``x_0`` and ``x_1`` are those
+    of x; results and scratch are row-major. ``tiles`` are sizes that text and scratch may use. A product of
+    (m, k) and (k, n) matrices is ``multiply(core, work, a, a_row, a_k, b, b_k, b_column, c, c_row, m, n,
+    k)``, which overwrites c; ``depths`` names the largest k. ``flops`` counts a batch item's. Where tiles
+    don't pay, ``compose(node, inputs)`` gives the results written in other ops, and None elsewhere.
+    """
+
+    signature: str
+    body: Callable[[Node], str]
+    scratch: str
+    tiles: Mapping[str, int]
+    depths: str
+    flops: Callable[[Mapping[str, Size], Node], Size]
+    compose: Callable[[Node, Sequence[Node]], list[Node] | None]
+    parts: tuple[str, str] | None = None
 
 
 def by_kind(value: str | Mapping[str, str]) -> Mapping[str, str]:

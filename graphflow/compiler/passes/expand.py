@@ -1,4 +1,6 @@
-"""Calls and composite ops put in line: once gradients are built, what has one of its own is like all else."""
+"""Calls and composite ops put in line: once gradients are built, what has one of its own is like all else.
+Tiled ops are, too, where they are too small for tiles.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,12 @@ def expand(graph: Graph) -> Graph:
             with at(node.loc):
                 done[node] = node.op.lowering.compose(*inputs, **node.attrs)
             continue
+        if node.op.kind == "tiled":
+            with at(node.loc):
+                written = node.op.lowering.compose(node, inputs)
+            if written is not None:
+                parts[node] = written
+                continue
         if node.op.name == "project" and node.inputs[0] in parts:
             done[node] = parts[node.inputs[0]][node.attrs["index"]]
             continue

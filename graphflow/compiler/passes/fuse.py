@@ -86,7 +86,7 @@ class _Fuser:
                         self._store(places.base)
                     else:
                         self._store_behind(operand)
-            elif kind == "cat":
+            elif kind in ("cat", "tiled"):
                 for operand in node.inputs:
                     self._store_behind(operand)
             elif kind == "project":
@@ -248,7 +248,7 @@ class _Fuser:
     def _add(self, node: Node) -> None:
         needed = self._needed(node)
         kind = node.op.kind
-        if kind == "control" or kind == "routine":
+        if kind in ("control", "routine", "tiled"):
             self._put(node, self._new_unit(kind, ()), (), needed)
         elif kind == "project":
             self._put(node, self.unit_of[node.inputs[0]], (), [])

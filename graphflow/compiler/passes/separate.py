@@ -12,7 +12,8 @@ from graphflow.compiler.ir import OPS, Graph, Node, at, make_node, toposort
 def separate(graph: Graph) -> Graph:
     """The graph with a storage of its own for every root and every carry of a loop.
 
-    None of those is an input or a constant, and no other operand of a loop, branch or routine is a constant.
+    None of those is an input or a constant, and no other operand of a loop, branch, routine or tiled op is a
+    constant.
     """
     uids = count(-1, -1)
     return _separate_operands(_separate_roots(graph, uids), uids)
@@ -36,7 +37,7 @@ def _separate_operands(graph: Graph, uids: Iterator[int]) -> Graph:
     done: dict[Node, Node] = {}
     for node in toposort(graph.roots):
         inputs = [done[i] for i in node.inputs]
-        if node.op.kind in ("control", "routine"):
+        if node.op.kind in ("control", "routine", "tiled"):
             carries = node.attrs.get("carries", 0)  # the loop overwrites the memory that these start in
             for position, operand in enumerate(inputs):
                 if position < carries or strip_reshapes(operand).op.kind == "const":

@@ -21,8 +21,8 @@ class Unit:
     all rows); ``column`` (``reduced`` is a run before the last kept axes); ``fold`` (the only axis is
     reduced, once); ``contract`` (the first node is the matrix product, the rest its epilogue); ``scatter``;
     ``cat``; ``routine`` (an op over whole rows or matrices, then those of its results that are used);
-    ``control`` (a loop or branch, then those of its results that are used; it has no domain and becomes many
-    kernels).
+    ``tiled`` (the same of an op over tiles); ``control`` (a loop or branch, then those of its results that
+    are used; it has no domain and becomes many kernels).
     """
 
     number: int

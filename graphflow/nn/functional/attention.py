@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 from graphflow import functions as ops
+from graphflow.dtypes import DType
 from graphflow.errors import DTypeError, ShapeError
+from graphflow.functions.attention import attended
 from graphflow.functions.precision import autocasting
 from graphflow.functions.registry import error
 from graphflow.nn.functional.dropout import dropout
@@ -48,9 +50,14 @@ def scaled_dot_product_attention(
             "scaled_dot_product_attention",
             "Explicit attn_mask should not be set when is_causal=True",
         )
+    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     if enable_gqa:
         key, value = (_repeated(t, query.shape[-3]) for t in (key, value))
-    scores = query @ key.transpose(-2, -1) * (1.0 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if dropout_p == 0.0:
+        mask = None if attn_mask is None else _fitting(attn_mask, query.dtype)
+        whole: Tensor = attended(query, key, value, mask, scale=float(factor), causal=is_causal)
+        return whole
+    scores = query @ key.transpose(-2, -1) * factor
     if is_causal:
         queries, keys = (ops.arange(size) for size in (query.shape[-2], key.shape[-2]))
         scores = ops.where(queries.unsqueeze(-1) >= keys, scores, -math.inf)
@@ -76,16 +83,24 @@ def _repeated(t: Tensor, heads: int) -> Tensor:
     return result
 
 
+def _fitting(mask: Tensor, dtype: DType) -> Tensor:
+    """A mask of two dimensions or more, bool or of the scores' dtype."""
+    if mask.dtype.kind != "bool":
+        if not mask.dtype.is_floating_point:
+            raise error(
+                DTypeError,
+                "scaled_dot_product_attention",
+                f"an attention mask is bool or floating point, got {mask.dtype}; convert with .bool()",
+            )
+        mask = mask.to(dtype)
+    while mask.ndim < 2:
+        mask = mask.unsqueeze(0)
+    return mask
+
+
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:
-    if mask.dtype.kind == "bool":
-        return ops.where(mask, scores, -math.inf)
-    if not mask.dtype.is_floating_point:
-        raise error(
-            DTypeError,
-            "scaled_dot_product_attention",
-            f"an attention mask is bool or floating point, got {mask.dtype}; convert with .bool()",
-        )
-    result: Tensor = scores + mask.to(scores.dtype)
+    mask = _fitting(mask, scores.dtype)
+    result: Tensor = ops.where(mask, scores, -math.inf) if mask.dtype.kind == "bool" else scores + mask
     return result
 
 
