@@ -326,3 +326,29 @@ def test_parts_along_the_first_dimension_are_runs_of_the_whole() -> None:
     for starts, steps, sizes in (((2, 0), (1, 1), (3, 2)), ((0, 0), (2, 1), (3, 3))):
         part = OPS["slice"](OPS["exp"](whole), starts=starts, steps=steps, sizes=sizes)
         assert "copy" in labels(compiled([OPS["cumsum"](part, reverse=False)], [x, w]))
+
+
+def test_what_is_only_added_to_a_product_needs_no_epilogue() -> None:
+    """The core adds a matrix or a row; anything else is an epilogue's business."""
+    x, w, row, column = arg("x", N, 5), arg("w", 5, 6), arg("row", 6), arg("column", N, 1)
+    whole, wide, deep = arg("whole", N, 6), arg("wide", 6, N), arg("deep", 1100, 6)
+    product = OPS["matmul"](x, w)
+    for output, args, epilogue in (
+        (product + row, (x, w, row), False),
+        (whole + product, (x, w, whole), False),
+        (product + OPS["slice"](row, starts=(5,), steps=(-1,), sizes=(6,)), (x, w, row), True),
+        (product + column, (x, w, column), True),
+        (product + OPS["permute"](wide, dims=(1, 0)), (x, w, wide), True),
+        (product + whole + row, (x, w, whole, row), True),
+        (product + product, (x, w), True),
+        (OPS["tanh"](product + row), (x, w, row), True),
+        (OPS["matmul"](OPS["permute"](deep, dims=(1, 0)), deep) + row, (deep, row), True),
+        (OPS["cat"](product + whole, OPS["sin"](x), dim=1), (x, w, whole), False),
+        (
+            OPS["matmul"](x, w) + OPS["slice"](whole, starts=(0, 0), steps=(1, 1), sizes=(N, 6)),
+            (x, w, whole),
+            False,
+        ),
+    ):
+        program = compiled([output], args).compiled.program
+        assert any("epilogue" in k.name for k in program.kernels) is epilogue

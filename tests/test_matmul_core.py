@@ -67,8 +67,9 @@ class Core:
         c: np.ndarray,
         functions: dict[Word, object] | None = None,
         cuts: tuple[float, ...] = (),
+        addend: np.ndarray | None = None,
     ) -> None:
-        """``c[...] = a @ b``, leading dimensions broadcast; `cuts` are fractions of the range."""
+        """``c[...] = a @ b + addend``, leading dimensions broadcast; `cuts` are fractions of the range."""
         (m, k), n = a.shape[-2:], b.shape[-1]
         batch = c.shape[:-2]
         a = np.broadcast_to(a, batch + a.shape[-2:])
@@ -78,6 +79,9 @@ class Core:
         words[Word.A : Word.M] = [x.ctypes.data for x in (a, b, c)]
         words[Word.M : Word.A_ROW] = [m, n, k]
         words[Word.A_ROW : Word.PACK_A] = [s for each in strides for s in each[-2:]]
+        if addend is not None:
+            steps = [s // self.dtype.itemsize for s in addend.strides]
+            words[Word.ADDEND : Word.BATCH_DIMS] = [addend.ctypes.data, *steps]
         words[Word.BATCH_DIMS] = len(batch)
         words[Word.BATCH :] = [
             word for i, size in enumerate(batch) for word in (size, *(each[i] for each in strides))
@@ -218,6 +222,29 @@ def test_few_rows_kept_in_a_tile(variant: str, dtype: dtypes.DType, k: int) -> N
         c, _ = fenced((m, n), "scattered", dtype.numpy)
         core(a, b, c)
         close(c, a, b)
+
+
+@VARIANTS
+@DTYPES
+@pytest.mark.parametrize("seed", range(6))
+def test_addends_have_the_bits_of_an_addition(variant: str, dtype: dtypes.DType, seed: int) -> None:
+    """Matrices, rows, columns, numbers; also where few rows, or several runs of k, go other ways."""
+    core, rng = Core(dtype, variant), np.random.default_rng(seed)
+    for case in range(24):
+        m, n, k = (int(rng.choice(sizes)) for sizes in (SIZES, SIZES, DEPTHS))
+        a = laid_out(core.array((m, k), case), str(rng.choice(INPUTS[:5])))
+        b = laid_out(core.array((k, n), case + 1), str(rng.choice(INPUTS[:5])))
+        addend = laid_out(core.array((m, n), case + 2), str(rng.choice(INPUTS)))
+        kind, cuts = str(rng.choice(["rows", *OUTPUTS])), tuple(rng.random(2))
+        plain, (c, whole) = np.empty((m, n), dtype.numpy), fenced((m, n), kind, dtype.numpy)
+        core(a, b, plain)
+        core(a, b, c, cuts=cuts, addend=addend)
+        np.testing.assert_array_equal(c, plain + addend)
+        c[...] = 7
+        assert (whole == 7).all()
+        c[...] = addend
+        core(a, b, c, cuts=cuts, addend=c)  # in place
+        np.testing.assert_array_equal(c, plain + addend)
 
 
 @VARIANTS

@@ -280,6 +280,7 @@ class _Assembler:
             pack_a=self._packer(product.a.packer),
             pack_b=self._packer(product.b.packer),
             epilogue=epilogue,
+            addend=product.addend,
         )
         sizes = product.batch
         count: Size = 1

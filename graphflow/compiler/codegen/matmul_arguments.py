@@ -35,8 +35,11 @@ class Word(IntEnum):
     PACK_B_ARGS = 15
     EPILOGUE = 16  # function, 0: sums are stored into C through its strides
     EPILOGUE_ARGS = 17
-    BATCH_DIMS = 18  # 0 to MAX_BATCH_DIMS
-    BATCH = 19  # outermost dimension first, four words each: size, stride of A, of B, of C
+    ADDEND = 18  # address of what is added to the sums, for [0, 0]; 0: nothing. See `arguments`
+    ADDEND_ROW = 19  # its stride along m
+    ADDEND_COLUMN = 20  # its stride along n
+    BATCH_DIMS = 21  # 0 to MAX_BATCH_DIMS
+    BATCH = 22  # outermost dimension first, four words each: size, stride of A, of B, of C
 
 
 def arguments(
@@ -54,14 +57,16 @@ def arguments(
     pack_a: Function | None = None,
     pack_b: Function | None = None,
     epilogue: Function | None = None,
+    addend: tuple[BufferArg, int | Dim, int | Dim] | None = None,
 ) -> tuple[Arg, ...]:
     """The block of one product ``C[..., m, n] = epilogue(sum over k of A[..., m, k] * B[..., k, n])``.
 
     `a_strides` are A's along (m, k), `b_strides` B's along (k, n), `c_strides` C's along (m, n), in elements.
     `batch` has one (size, stride of A, stride of B, stride of C) per batch dimension, outermost first. An
     operand is left out where its function takes its place; `pack_a`, `pack_b` and `epilogue` are (function,
-    its own block). ValueError when there are more than six batch dimensions or an operand has neither buffer
-    nor function.
+    its own block). `addend` is what complete sums are added to: a buffer, and its strides along m and n. It
+    goes with neither an epilogue nor a batch, and not with the indirect core. ValueError when there are more
+    than six batch dimensions or an operand has neither buffer nor function.
     """
     if len(batch) > MAX_BATCH_DIMS:
         raise ValueError(f"a matrix product has at most {MAX_BATCH_DIMS} batch dimensions, not {len(batch)}")
@@ -74,6 +79,7 @@ def arguments(
     words += [SizeArg(size) for size in sizes]
     for function in (pack_a, pack_b, epilogue):
         words += function or (zero, zero)
+    words += (zero, zero, zero) if addend is None else (addend[0], *map(SizeArg, addend[1:]))
     words.append(SizeArg(len(batch)))
     words += [SizeArg(word) for dimension in batch for word in dimension]
     return tuple(words)

@@ -8,7 +8,7 @@ import llvmlite.ir as ll
 
 from graphflow.compiler.codegen.matmul_arguments import Word
 from graphflow.compiler.codegen.matmul_blocking import Blocking
-from graphflow.compiler.codegen.matmul_ir import I64, POINTER, VOID, Body, Scalar, const, internal
+from graphflow.compiler.codegen.matmul_ir import I64, POINTER, VOID, Body, Scalar, const, internal, nothing
 from graphflow.compiler.codegen.matmul_thin import TURNED_VECTORS, near_elements
 from graphflow.compiler.codegen.matmul_units import address_of, b_in_place, define_units, streamed_by, word_of
 
@@ -118,7 +118,13 @@ def _compute(s: Block, scratch: ll.Value) -> None:
 
     epilogue = s.address(Word.EPILOGUE, EPILOGUE)
     unit_c = b.icmp_signed("==", s.word(Word.C_COLUMN), const(1))
-    straight = b.and_(b.is_null(epilogue), unit_c)
+    streamed, turning = streamed_by(b, blocking, s.args), _b_turning(s)
+    thin = b.or_(streamed, turning)
+    given = s.address(Word.ADDEND)
+    along = b.icmp_signed("==", s.word(Word.ADDEND_COLUMN), const(1))
+    added = b.or_(b.is_null(given), b.and_(b.and_(along, one), b.not_(thin)))  # by the micro-kernels
+    straight = b.and_(b.and_(b.is_null(epilogue), unit_c), added)
+    addend = b.select(straight, given, nothing())
     elements = b.select(one, const(blocking.small_tile), const(blocking.large_tile))
     fitting = b.max(const(1), b.udiv(elements, b.mul(padded, const(blocking.rows))))
     chunk = b.select(straight, b.sub(s.m1, s.m0), b.mul(fitting, const(blocking.rows)))
@@ -127,8 +133,6 @@ def _compute(s: Block, scratch: ll.Value) -> None:
     few = b.icmp_signed("<=", b.sub(s.m1, s.m0), const(blocking.panelwise_rows))
     kept = b.or_(straight, b.not_(one))
     panelwise = b.and_(b.and_(few, kept), b.not_(b.or_(in_place, copied)))
-    streamed, turning = streamed_by(b, blocking, s.args), _b_turning(s)
-    thin = b.or_(streamed, turning)
 
     with b.loop(s.m0, s.m1, chunk) as rows:
         first = rows.index
@@ -138,7 +142,7 @@ def _compute(s: Block, scratch: ll.Value) -> None:
         target_row = b.select(straight, s.word(Word.C_ROW), padded)
         with b.loop(const(0), blocks, const(1)) as turn:
             k0 = b.mul(turn.index, deepest)
-            run = Run(first, stop, k0, b.min(deepest, b.sub(k, k0)), deepest, target, target_row)
+            run = Run(first, stop, k0, b.min(deepest, b.sub(k, k0)), deepest, target, target_row, addend)
             with b.if_else(thin) as (few_rows, many_rows):
                 with few_rows:
                     _rows_only(s, run, (strips, panels), copied, streamed)
@@ -167,6 +171,7 @@ class Run:
     deepest: ll.Value
     target: ll.Value
     target_row: ll.Value
+    addend: ll.Value  # what is added to a sum when it is complete, or 0
 
 
 def _b_turning(s: Block) -> ll.Value:
@@ -336,9 +341,13 @@ def _tile(
     b = s.b
     start, vectors, columns = bounds
     last = b.sub(columns, b.mul(b.sub(vectors, const(1)), const(s.blocking.lanes)))
-    again = b.zext(b.icmp_signed(">", run.k0, const(0)), I64)
     target = b.at(b.at(run.target, b.mul(b.sub(rows[0], run.first), run.target_row)), start)
-    choose(s, rows[1], vectors, [run.depth, *operands, target, run.target_row, again, last])
+    row = s.word(Word.ADDEND_ROW)
+    other = b.at(b.at(run.addend, b.mul(rows[0], row)), b.add(s.n0, start))
+    again = b.icmp_signed(">", run.k0, const(0))
+    addend = b.select(again, target, b.select(b.is_null(run.addend), nothing(), other))
+    addend_row = b.select(again, run.target_row, row)
+    choose(s, rows[1], vectors, [run.depth, *operands, target, run.target_row, addend, addend_row, last])
 
 
 def _a_copied(s: Block, deepest: ll.Value) -> ll.Value:
@@ -369,17 +378,26 @@ def choose(s: Block, rows: ll.Value, vectors: ll.Value, values: list[ll.Value]) 
 def finish(
     s: Block, epilogue: ll.Value, first: ll.Value, stop: ll.Value, tile: ll.Value, padded: ll.Value
 ) -> None:
-    """Hands a finished tile to the epilogue, or stores it into C."""
+    """Hands a finished tile to the epilogue, or stores it into C, with what is to be added."""
     b = s.b
+    given = s.address(Word.ADDEND)
+    alone = b.is_null(given)
+    added_row, added_column = s.word(Word.ADDEND_ROW), s.word(Word.ADDEND_COLUMN)
     with b.if_else(b.is_null(epilogue)) as (then, otherwise):
         with then:
             row_stride, column_stride = s.word(Word.C_ROW), s.word(Word.C_COLUMN)
             with b.loop(first, stop, const(1)) as outer:
                 line = b.at(tile, b.mul(b.sub(outer.index, first), padded))
                 target = b.at(s.c, b.mul(outer.index, row_stride))
-                with b.loop(s.n0, s.n1, const(1)) as inner:
-                    value = b.get(b.at(line, b.sub(inner.index, s.n0)))
-                    b.put(value, b.at(target, b.mul(inner.index, column_stride)))
+                other = b.at(given, b.mul(outer.index, added_row))
+                with b.if_else(alone) as (plain, added):
+                    with plain, b.loop(s.n0, s.n1, const(1)) as inner:
+                        value = b.get(b.at(line, b.sub(inner.index, s.n0)))
+                        b.put(value, b.at(target, b.mul(inner.index, column_stride)))
+                    with added, b.loop(s.n0, s.n1, const(1)) as inner:
+                        value = b.get(b.at(line, b.sub(inner.index, s.n0)))
+                        value = b.fadd(b.get(b.at(other, b.mul(inner.index, added_column))), value)
+                        b.put(value, b.at(target, b.mul(inner.index, column_stride)))
         with otherwise:
             own = s.address(Word.EPILOGUE_ARGS)
             upright, turned = (

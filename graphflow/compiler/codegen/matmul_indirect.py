@@ -23,7 +23,17 @@ from graphflow.compiler.codegen import matmul_driver, matmul_micro, matmul_units
 from graphflow.compiler.codegen.matmul_arguments import Word
 from graphflow.compiler.codegen.matmul_blocking import Blocking
 from graphflow.compiler.codegen.matmul_driver import EPILOGUE, PACK
-from graphflow.compiler.codegen.matmul_ir import I8, I64, POINTER, Body, Scalar, const, internal, zeros
+from graphflow.compiler.codegen.matmul_ir import (
+    I8,
+    I64,
+    POINTER,
+    Body,
+    Scalar,
+    const,
+    internal,
+    nothing,
+    zeros,
+)
 from graphflow.dims import Dim
 
 #: Most rows of a block whose addresses are known at a time.
@@ -83,7 +93,8 @@ def _define_micro(
             sums += [b.multiply_add(factor, values[v], turn.values[r * vectors + v]) for v in range(vectors)]
         turn.values = sums
     mask = b.mask(last, lanes)
-    matmul_micro.store(b, blocking, vectors, targets, turn.values, (accumulate, mask, last))
+    adds = b.icmp_signed("!=", accumulate, const(0))
+    matmul_micro.store(b, blocking, vectors, (targets, targets), turn.values, (adds, mask, last))
     b.ret_void()
     return function
 
@@ -143,7 +154,7 @@ def _compute(s: matmul_driver.Block, scratch: ll.Value) -> None:
         with b.loop(const(0), blocks, const(1)) as turn:
             k0 = b.mul(turn.index, deepest)
             depth = b.min(deepest, b.sub(k, k0))
-            run = matmul_driver.Run(first, stop, k0, depth, deepest, target, target_row)
+            run = matmul_driver.Run(first, stop, k0, depth, deepest, target, target_row, nothing())
             _steps_of_a(s, run, tables)
             with b.if_else(in_place) as (then, otherwise):
                 with then:

@@ -195,6 +195,11 @@ def zeros(vector: ll.VectorType) -> ll.Constant:
     return ll.Constant(vector, [0.0] * vector.count)
 
 
+def nothing() -> ll.Value:
+    """The address 0."""
+    return ll.Constant(POINTER, None)
+
+
 def internal(module: ll.Module, name: str, parameters: Sequence[ll.Type]) -> ll.Function:
     """A new function without result, seen only within its module and kept out of line."""
     function = ll.Function(module, ll.FunctionType(VOID, parameters), name=name)

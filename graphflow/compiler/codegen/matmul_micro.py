@@ -8,9 +8,9 @@ from graphflow.compiler.codegen.matmul_blocking import Blocking
 from graphflow.compiler.codegen.matmul_ir import I64, POINTER, Body, Scalar, const, internal, zeros
 
 #: Parameters of a micro-kernel: depth; A, its row and k strides; B and its k stride; C and its row stride;
-#: whether to add to what C holds (else to overwrite it); and how many lanes of the last vector exist in C and
-#: B.
-PARAMETERS = (I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, I64, I64)
+#: what to add to the sums (C itself, to go on with it; 0: nothing) and its row stride; and how many lanes of
+#: the last vector exist in C and B.
+PARAMETERS = (I64, POINTER, I64, I64, POINTER, I64, POINTER, I64, POINTER, I64, I64)
 
 #: How many k ahead of their use lines of A and B are asked for. A panel of B comes from the second-level
 #: cache; A matters where its k are scattered.
@@ -30,12 +30,18 @@ def define_all(module: ll.Module, scalar: Scalar, blocking: Blocking) -> dict[tu
 def _define(module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, vectors: int) -> ll.Function:
     function = internal(module, f"micro_{rows}x{vectors}", PARAMETERS)
     b = Body(function, scalar)
-    depth, a, a_row, a_k, panel, b_k, c, c_row, accumulate, last = function.args
+    depth, a, a_row, a_k, panel, b_k, c, c_row, addend, addend_row, last = function.args
     lanes = blocking.lanes
     mask = b.mask(last, lanes)
     offsets = [b.mul(a_row, const(r)) for r in range(rows)]
     columns = [const(v * lanes) for v in range(vectors)]
     targets = [b.at(c, b.mul(c_row, const(r))) for r in range(rows)]
+    adds = b.not_(b.is_null(addend))
+    sources = [b.at(addend, b.mul(addend_row, const(r))) for r in range(rows)]
+    with b.if_then(adds):  # so that nobody waits for it in the end
+        for source in sources:
+            for column in columns:
+                b.prefetch(b.at(source, column))
 
     def step(a_now: ll.Value, b_now: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
         """One k: an outer product added to the tile."""
@@ -59,7 +65,7 @@ def _define(module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, ve
             b.prefetch(b.at(b_now, b.add(b_ahead, column)))
         sums = step(a_now, b_now, sums)
         turn.values = [b.at(a_now, a_k), b.at(b_now, b_k), *sums]
-    store(b, blocking, vectors, targets, turn.values[2:], (accumulate, mask, last))
+    store(b, blocking, vectors, (targets, sources), turn.values[2:], (adds, mask, last))
     b.ret_void()
     return function
 
@@ -68,30 +74,33 @@ def store(
     b: Body,
     blocking: Blocking,
     vectors: int,
-    targets: list[ll.Value],
+    rows: tuple[list[ll.Value], list[ll.Value]],
     sums: list[ll.Value],
     edge: tuple[ll.Value, ll.Value, ll.Value],
 ) -> None:
-    """Writes or adds the tile to C, leaving memory right of its last column alone."""
-    accumulate, mask, last = edge
+    """Writes the tile to C's rows, adding what is in other rows if asked.
+
+    Memory right of the last column is left alone.
+    """
+    adds, mask, last = edge
     lanes = blocking.lanes
     of = b.scalar.vector(lanes)
 
     def write(add: bool, masked: bool) -> None:
-        for r, row in enumerate(targets):
+        for r, (row, source) in enumerate(zip(*rows, strict=True)):
             for v in range(vectors):
-                where = b.at(row, const(v * lanes))
+                where, other = b.at(row, const(v * lanes)), b.at(source, const(v * lanes))
                 value = sums[r * vectors + v]
                 partial = masked and v == vectors - 1
                 if add:
-                    value = b.fadd(b.masked_load(where, mask) if partial else b.get(where, of), value)
+                    value = b.fadd(b.masked_load(other, mask) if partial else b.get(other, of), value)
                 if partial:
                     b.masked_store(value, where, mask)
                 else:
                     b.put(value, where)
 
     def choose(masked: bool) -> None:
-        with b.if_else(b.icmp_signed("!=", accumulate, const(0))) as (then, otherwise):
+        with b.if_else(adds) as (then, otherwise):
             with then:
                 write(True, masked)
             with otherwise:

@@ -71,6 +71,7 @@ TURNED = {
     Word.A_ROW: Word.B_COLUMN,
     Word.A_DEPTH: Word.B_DEPTH,
     Word.C_ROW: Word.C_COLUMN,
+    Word.ADDEND_ROW: Word.ADDEND_COLUMN,
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import llvmlite.ir as ll
 
-from graphflow.compiler.access import strip_reshapes
+from graphflow.compiler.access import broadcast_index, resolve, strip_reshapes
 from graphflow.compiler.codegen import llvm, matmul, matmul_gather
 from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
 from graphflow.compiler.codegen.loops import Loop, Plan, Writer, bind, indent, merged, nest, unravel, work_of
@@ -41,8 +41,8 @@ class Operand:
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product as a core takes it; `epilogue` None stores sums into `c`. `indirect` products are for
-    ``codegen.matmul_indirect``.
+    """A matrix product as a core takes it; `epilogue` None stores sums into `c`, `addend` added to them.
+    `indirect` products are for ``codegen.matmul_indirect``.
     """
 
     node: Node
@@ -57,6 +57,7 @@ class Product:
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     indirect: bool
+    addend: tuple[BufferArg, Size, Size] | None = None  # what the core adds to the sums, and its strides
 
 
 def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
@@ -66,14 +67,19 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     batch = node.shape[:-2]
     m, n, k = node.shape[-2], node.shape[-1], left.shape[-1]
     first, second = _places(left, batch, memory), _places(right, batch, memory)
-    epilogue, c = None, None
+    epilogue, c, addend = None, None, None
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...]
-    if plan.nodes == (node,):
-        whole, origin = memory.place(node, (Index(),) * len(node.shape))
+    added = None if any(_in_place(first, second, node.dtype)) else _addend(plan, memory)
+    if plan.nodes == (node,) or added is not None:
+        whole, origin = memory.place(plan.outputs[0], (Index(),) * len(node.shape))
         strides = contiguous_strides(whole.shape)
         row, column = strides[-2:]
-        if second.is_merged and _longer(second.run(-2), second.run(-1)):
+        if added is not None:
+            base, offset, *steps = added
+            addend = (BufferArg(memory.buffer_of(base), offset), steps[0], steps[1])
+            reads = (memory.buffer_of(base),)
+        elif second.is_merged and _longer(second.run(-2), second.run(-1)):
             # The transpose of the right operand is copied in longer runs, and C takes any strides.
             first, second, m, n, row, column = second.turned, first.turned, n, m, column, row
         start = flat_index(origin, whole.shape).offset
@@ -85,7 +91,35 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     along_a, along_b = _in_place(first, second, node.dtype)
     a, b = _operand(first, "a", node, memory, along_a), _operand(second, "b", node, memory, along_b)
     reads = (*reads, a.buffer.buffer, b.buffer.buffer)
-    return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes, along_a or along_b)
+    return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes, along_a or along_b, addend)
+
+
+def _addend(plan: Plan, memory: Memory) -> tuple[Node, Size, Size, Size] | None:
+    """What is all that a product is added to, if the core does that well: a matrix or a row in memory.
+
+    The place of its first element there, and its strides along the product's rows and columns. The sum is
+    the same that an epilogue would make.
+    """
+    node, *rest = plan.nodes
+    depth = node.inputs[0].shape[-1]
+    if len(rest) != 1 or rest[0].op.name != "add" or plan.outputs != (rest[0],) or len(node.shape) != 2:
+        return None
+    if rest[0].shape != node.shape or not isinstance(depth, int):
+        return None
+    if not 0 < depth <= matmul.blocking(node.dtype.itemsize, llvm.host()).depth:
+        return None
+    others = [i for i in rest[0].inputs if i is not node]
+    if len(others) != 1:
+        return None
+    place = broadcast_index(plan.placement[rest[0]], others[0].shape)
+    access = resolve(others[0], place, memory.stored)
+    base, address = access.base, access.address
+    if base in plan.nodes or not (base.op.kind == "input" or base in memory.stored):
+        return None
+    row, column = (address.terms.get(f"a{d}", 0) for d in (0, 1))
+    if column != 1 and node.shape[1] != 1:
+        return None
+    return base, address.offset, row, column
 
 
 #: A's neighbours along the depth are at most so many elements apart where A is read without a copy.
