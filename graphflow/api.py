@@ -75,9 +75,9 @@ class CompiledFunction:
         self._variants: dict[Hashable, tuple[Variant, ...]] = {}
         self._order: list[Variant] = []
         self._calls = ctypes.c_int64()
-        self._direct = DirectCalls(self._calls)
         self._lock = ForkLock(reentrant=True)
         self._captures = Captures(function)
+        self._direct = DirectCalls(self._captures, self._inside, self._calls)
         self._name: str = getattr(function, "__name__", type(function).__name__)
 
     @property
@@ -159,8 +159,8 @@ class CompiledFunction:
         variant.used.value = self._calls.value
         self._direct.keep_current()
         result = variant.run(call, binding)
-        if spec is _flat_spec(len(args)):
-            self._direct.met(variant, binding, call, key, self._captures)
+        if not kwargs and spec == _flat_spec(len(args)):
+            self._direct.met(variant, binding, call, key)
         return result
 
     def _static_kind(self, leaf: Any, position: int, spec: pytree.Spec) -> Hashable:
@@ -171,8 +171,12 @@ class CompiledFunction:
         return (
             type(leaf),
             comparable(leaf),
-            self._captures.of_argument(self._owner(spec, position), leaf).key(),
+            self._inside(spec, position, leaf).key(),
         )
+
+    def _inside(self, spec: pytree.Spec, position: int, leaf: Any) -> Captures:
+        """What the function takes from an object among its arguments."""
+        return self._captures.of_argument(self._owner(spec, position), leaf)
 
     def _owner(self, spec: pytree.Spec, position: int) -> str:
         """The parameter that a leaf is, or ends up in."""
@@ -268,8 +272,8 @@ class CompiledFunction:
         for position, kind in enumerate(kinds):
             if len(kind) == 3 and isinstance(kind[2], tuple):
                 leaf = call.leaves[position]
-                captures = self._captures.of_argument(self._owner(call.spec, position), leaf)
-                settled[position] = (*kind[:2], captures.settle(kind[2]))
+                inside = self._inside(call.spec, position, leaf)
+                settled[position] = (*kind[:2], inside.settle(kind[2]))
         return tuple(settled)
 
     def _last_used(self) -> Variant:

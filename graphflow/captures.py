@@ -149,6 +149,11 @@ class Captures:
         own = {label for _, label in self._own}
         return tuple([(label, now if label in own else was.get(label, now)) for label, now in self._key])
 
+    def direct_watch(self, key: _Key) -> direct.Watch | None:
+        """The same with one watch for everything, by way of Python."""
+        now = self.key()
+        return direct.Watch("result", self.key, None, now) if now == key else None
+
     def of_argument(self, name: str, value: Any) -> Captures:
         """What the function takes from an argument, or from a part of it, that is an object."""
         found = self._arguments.get((name, id(value)))
@@ -159,7 +164,6 @@ class Captures:
                 self._arguments.clear()
             found = self._arguments[name, id(value)] = Captures(self._function, (name, value), self._names)
         return found
-
 
     def direct_watches(self, key: _Key) -> list[direct.Watch] | None:
         """What has to be the very same for `key` to be this one; None where it isn't any more."""
@@ -173,8 +177,8 @@ class Captures:
             elif watch.source is not None and not _is_mutable(watch, value):
                 found.append(direct.Watch("cell", watch.source, None, value))
         if len(found) < len(watches):
-            now = self.key()
-            return [direct.Watch("result", self.key, None, now)] if now == key else None
+            whole = self.direct_watch(key)
+            return None if whole is None else [whole]
         return found if tuple(parts) == key else None
 
 

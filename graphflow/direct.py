@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow import config, dtypes, engine, memory
+from graphflow import config, dtypes, engine, memory, pytree
 from graphflow.captures import Captures
 from graphflow.compiler import trace
 from graphflow.dtypes import DType
@@ -23,12 +23,12 @@ from graphflow.runtime import direct, threads
 from graphflow.runtime.direct import Argument, Call, Handles, Watch, is_plain
 from graphflow.runtime.instance import Instance
 from graphflow.runtime.locks import ForkLock
-from graphflow.snapshots import PLAIN
+from graphflow.snapshots import PLAIN, form
 from graphflow.tensor import Tensor
 from graphflow.traced import Arguments
 from graphflow.variant import Binding, Variant
 
-_MOST = 4  # direct calls of one function
+_MOST = 16  # direct calls of one function
 _MET = 64  # kinds of calls that are counted
 _KINDS = (Tensor, np.ndarray, float)  # of arguments that are arrays; not of their subclasses
 
@@ -56,16 +56,22 @@ class _Direct:
 class DirectCalls:
     """The direct calls of one function: ``ready`` are those to try, the one made last first.
 
-    `calls` counts the function's calls.
+    `captures` are the values around the function, `inside` those in an argument (by the nesting of all, its
+    position, and the object). `calls` counts the function's calls.
     """
 
-    def __init__(self, calls: ctypes.c_int64):
+    def __init__(
+        self,
+        captures: Captures,
+        inside: Callable[[pytree.Spec, int, Any], Captures],
+        calls: ctypes.c_int64,
+    ):
         self.ready: tuple[Callable[..., Any], ...] = ()
-        self._calls = calls
+        self._captures, self._inside, self._calls = captures, inside, calls
         self._made: tuple[_Direct, ...] = ()
         self._lock = ForkLock()
 
-    def met(self, variant: Variant, binding: Binding, call: Arguments, key: Any, captures: Captures) -> None:
+    def met(self, variant: Variant, binding: Binding, call: Arguments, key: Any) -> None:
         """Takes note of a call that the variant just took, with plain positional arguments.
 
         One of a kind that comes again gets a direct call: at the second, and where that didn't help at the
@@ -79,11 +85,8 @@ class DirectCalls:
         count = binding.met[mark] = binding.met.get(mark, 0) + 1
         if count < 2 or count & (count - 1):
             return
-        around = captures.direct_watches(key[3])
-        run = None if around is None else self._run(variant, binding, call, key, around)
-        if run is not None:
-            direct, instance = run
-            made = _Direct(direct, mark, variant, binding, instance)
+        made = self._make(variant, binding, call, key, mark)
+        if made is not None:
             with self._lock:
                 self._set([made, *(d for d in self._made if not d.is_like(made))][:_MOST])
 
@@ -97,15 +100,19 @@ class DirectCalls:
         self._made = tuple(made)
         self.ready = tuple([d.run for d in made])
 
-    def _run(
-        self, variant: Variant, binding: Binding, call: Arguments, key: Any, around: Sequence[Watch]
-    ) -> tuple[Callable[..., Any], Instance] | None:
-        """A direct call for calls like this one, while `around` holds; None where such calls need more."""
+    def _make(
+        self, variant: Variant, binding: Binding, call: Arguments, key: Any, mark: object
+    ) -> _Direct | None:
+        """A direct call for calls like this one; None where such calls need more."""
         # before anything else, so that what another thread changes meanwhile is seen by the first call
         surroundings = _surroundings(key[1], binding.epoch)
+        around = self._captures.direct_watches(key[3])
+        inside = self._watches_inside(call, key[2])
         arguments = _arguments(call, key[2])
         prepared = variant.engine.prepared(call.arrays, binding.arrays)
-        if arguments is None or prepared is None or not _are_in_rows(variant):
+        if around is None or inside is None or arguments is None or prepared is None:
+            return None
+        if not _are_in_rows(variant):
             return None
         reads = variant.traced.grad_reads
         grads = [Watch("slot", r.holder, "_grad", g) for r, g in zip(reads, binding.grads, strict=True)]
@@ -114,7 +121,7 @@ class DirectCalls:
             Call(
                 instance=prepared.instance,
                 arguments=arguments,
-                watches=[*surroundings, *around, *grads],
+                watches=[*surroundings, *grads, *around, *inside],
                 states=prepared.states,
                 changing=variant.changing(binding),
                 locks=[variant.lock] if isinstance(variant.lock, ForkLock) else [],
@@ -126,7 +133,18 @@ class DirectCalls:
                 used=variant.used,
             ),
         )
-        return None if run is None else (run, prepared.instance)
+        return None if run is None else _Direct(run, mark, variant, binding, prepared.instance)
+
+    def _watches_inside(self, call: Arguments, kinds: Sequence[Any]) -> list[Watch] | None:
+        """What has to be the same in objects among the arguments; None where it isn't any more."""
+        found = []
+        for position, (leaf, kind) in enumerate(zip(call.leaves, kinds, strict=True)):
+            if len(kind) == 3 and isinstance(kind[2], tuple):
+                watch = self._inside(call.spec, position, leaf).direct_watch(kind[2])
+                if watch is None:
+                    return None
+                found.append(watch)
+        return found
 
 
 @functools.cache
@@ -151,13 +169,13 @@ def _surroundings(modes: tuple[bool, DType, DType | None], epoch: object) -> Seq
 
 
 def _arguments(call: Arguments, kinds: Sequence[Any]) -> list[Argument] | None:
-    """The positional arguments of these kinds; None where one isn't a plain value or plain memory."""
+    """The positional arguments of these kinds; None where one is a container or memory of another layout."""
     found = []
     numbers = {position: number for number, position in enumerate(call.dynamic)}
     for position, leaf in enumerate(call.leaves):
         number = numbers.get(position)
         if number is None:
-            if not isinstance(leaf, PLAIN):
+            if not isinstance(leaf, PLAIN) and form(type(leaf)) in ("items", "mapping"):
                 return None
             found.append(Argument(leaf))
             continue

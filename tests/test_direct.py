@@ -113,7 +113,7 @@ def test_sizes_that_take_turns_are_all_direct() -> None:
     for size in range(20):
         for _ in range(2):
             assert f(np.ones((size, 2), np.float32)).item() == 4 * size
-    assert len(ready(f)) <= 4
+    assert 1 <= len(ready(f)) <= 16
 
 
 def test_what_was_captured_is_watched() -> None:
@@ -169,6 +169,33 @@ def test_attributes_and_containers_are_compared_as_ever() -> None:
     assert f(x).numpy()[0] == 14
     held.rate = 2.0
     assert f(x).numpy()[0] == 13
+
+
+def test_methods_and_objects_among_arguments() -> None:
+    class Model:
+        def __init__(self, rate: float):
+            self.rate, self.shifts = rate, [1.0]
+
+        @gf.compile
+        def scaled(self, x: Any) -> Any:
+            return x * self.rate + sum(self.shifts)
+
+    one, other = Model(2.0), Model(3.0)
+    x = np.ones(3, np.float32)
+    for _ in range(3):
+        assert (one.scaled(x).numpy()[0], other.scaled(x).numpy()[0]) == (3, 4)
+    assert len(ready(Model.scaled)) == 2
+    assert [takes(run, one, x) for run in ready(Model.scaled)] == [False, True]
+    one.rate = 5.0
+    assert not any(takes(run, one, x) for run in ready(Model.scaled))
+    assert one.scaled(x).numpy()[0] == 6
+    other.shifts.append(4.0)
+    assert other.scaled(x).numpy()[0] == 8
+    assert one.scaled(x).numpy()[0] == 6
+    of_set = gf.compile(lambda x, names: x * len(names))
+    for _ in range(4):
+        assert of_set(x, {"a", "b"}).numpy()[0] == 2
+    assert not ready(of_set)
 
 
 def test_modes_of_the_thread_and_settings_of_the_process(
