@@ -23,12 +23,16 @@ def tanh_gelu(x: Node) -> Node:
     return 0.5 * x * (1.0 + inner)
 
 
+def values(graph: Graph) -> list[Node]:
+    """The values that kernels hand to each other, as large as a batch."""
+    roots = set(graph.roots)
+    found = [n for unit in fuse(graph).units for n in unit.outputs]
+    return [n for n in found if n not in roots and n.shape[-1] == 40]
+
+
 def stored(graph: Graph) -> list[str]:
-    """The ops of the values that kernels hand to each other, as large as a batch."""
-    fused = fuse(graph)
-    roots = {root for root in graph.roots}
-    wide = [n for unit in fused.units for n in unit.outputs if n not in roots and n.shape[-1] == 40]
-    return sorted(n.op.name for n in wide)
+    """Their ops."""
+    return sorted(n.op.name for n in values(graph))
 
 
 def same_bits(graph: Graph, rows: int = 7) -> None:
@@ -88,6 +92,20 @@ def test_a_state_that_was_overwritten_is_not_read_again() -> None:
     after = OPS["exp"](OPS["reshape"](new, shape=(40,)))
     late = OPS["matmul"](x, w) * (after + before)
     graph = Graph("g", (x, w), (s,), (late,), ((0, after),))
+    same_bits(graph)
+
+
+def test_a_mask_is_stored_where_what_it_follows_from_is_in_the_way() -> None:
+    x, w, g = arg("x", *X), arg("w", 40, 40), arg("g", *X)
+    hidden = OPS["maximum"](OPS["matmul"](x, w), 0.0)
+    mask = OPS["gt"](hidden, 0.0)
+    deep = OPS["tanh"](x * OPS["sum"](hidden, dims=(0,)))  # another kernel reads it, and then no other
+    for _ in range(3):  # the largest values are alive between these, long after `hidden` was read
+        wide = OPS["matmul"](OPS["cos"](deep), OPS["permute"](OPS["matmul"](w, w), dims=(1, 0)))
+        deep = OPS["exp"](OPS["matmul"](OPS["sin"](wide), w))
+    out = OPS["where"](mask, OPS["matmul"](deep, w) * OPS["matmul"](deep + 1.0, w), g)
+    graph = Graph("g", (x, w, g), (), (out,))
+    assert [n.op.name for n in values(graph) if n.dtype.name == "bool"] == ["gt"]
     same_bits(graph)
 
 

@@ -23,7 +23,8 @@ from graphflow.compiler.access import (
 from graphflow.compiler.indexing import ZERO, Shape
 from graphflow.compiler.ir import Graph, Node, toposort, users
 from graphflow.compiler.passes.dependencies import Dependencies
-from graphflow.compiler.passes.rematerialize import asked_for, rematerialize
+from graphflow.compiler.passes.pressure import asked_for
+from graphflow.compiler.passes.rematerialize import rematerialize
 from graphflow.compiler.passes.separate import separate
 from graphflow.compiler.passes.split import update_nodes
 from graphflow.compiler.passes.unit import Fused, Placement, Unit, axis, common_domain, kind_of, takes_totals
@@ -65,7 +66,7 @@ class _Fuser:
                 self._add(node)
         if self.join:
             self._settle()
-            rematerialize(self.graph, self.units, self.unit_of, self.stored)
+            rematerialize(self.graph, self.units, self._sorted(), self.unit_of, self.stored)
         self._choose_outputs()
         units = tuple(unit for unit in self._sorted() if unit.nodes)
         return Fused(self.graph, units, frozenset(self.stored), self.unit_of)

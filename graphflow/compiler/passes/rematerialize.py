@@ -11,28 +11,34 @@ partitioner. Elementwise arithmetic gives the same bits in every kernel, so resu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Sequence, Set
 
 from graphflow.compiler.access import is_view
 from graphflow.compiler.ir import Graph, Node
 from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.order import typical_bytes
+from graphflow.compiler.passes.pressure import Pressure, asked_for
 from graphflow.compiler.passes.unit import Unit
 
 CHEAP_STEP = 4  # instructions of one op that may be computed again
 CHEAP_WHOLE = 8  # instructions that all of a value may take
+_TRIALS = 8  # of storing something after all, where most memory is in use
 _OBSERVED = ("alias", "detach", "once", "checked_index")  # what they do isn't in their value
 _ENOUGH = 1 << 62
 
 
 def rematerialize(
-    graph: Graph, units: Dependencies[Unit], unit_of: dict[Node, Unit], addressed: Set[Node]
+    graph: Graph,
+    units: Dependencies[Unit],
+    program: Sequence[Unit],
+    unit_of: dict[Node, Unit],
+    addressed: Set[Node],
 ) -> None:
     """Takes values that every kernel that asks for them computes again out of `unit_of`, and out of their
     unit if they serve nothing else there; a unit without nodes is left to be removed. Values in `addressed`
-    are in memory anyway.
+    are in memory anyway. `program` are the units in the program's order.
     """
-    again = _Chooser(graph, units, unit_of, addressed).run()
+    again = _relieved(_Chooser(graph, units, unit_of, addressed), Pressure(graph, units, program, unit_of))
     repeated: set[Node] = set()
     for unit in units.direct:
         repeated |= asked_for(unit, unit_of, again)[1]
@@ -42,24 +48,24 @@ def rematerialize(
             _drop_unused(unit, repeated)
 
 
-def asked_for(
-    unit: Unit, unit_of: Mapping[Node, Unit], again: Set[Node] = frozenset()
-) -> tuple[set[Node], set[Node]]:
-    """The values that the unit gets from other ones, and those of other units in `again` that it computes."""
-    asked, repeated = set[Node](), set[Node]()
-    stack, seen = [i for n in unit.nodes for i in n.inputs], set(unit.nodes)
-    while stack:
-        node = stack.pop()
-        if node in seen or node.op.kind in ("input", "const"):
-            continue
-        seen.add(node)
-        if node in unit_of:
-            if node not in again:
-                asked.add(node)
-                continue
-            repeated.add(node)
-        stack.extend(node.inputs)
-    return asked, repeated
+def _relieved(chooser: _Chooser, pressure: Pressure) -> set[Node]:
+    """The choice, without values for which something larger would be kept just when most memory is in use: a
+    mask is stored after all where the array that it follows from isn't needed any more.
+    """
+    again = chooser.run()
+    if not again:
+        return again
+    peak, kept = pressure.peak(again), set[Node]()
+    for _ in range(_TRIALS):
+        if not peak.reliefs:
+            break
+        more = kept | peak.reliefs[0]
+        other = chooser.run(more)
+        then = pressure.peak(other)
+        if then.bytes >= peak.bytes:
+            break
+        again, peak, kept = other, then, more
+    return again
 
 
 def _drop_unused(unit: Unit, nodes: Set[Node]) -> None:
@@ -81,6 +87,7 @@ class _Chooser:
         self, graph: Graph, units: Dependencies[Unit], unit_of: dict[Node, Unit], addressed: Set[Node]
     ):
         self.units, self.unit_of = units, unit_of
+        self.addressed = addressed
         self.kept = set(addressed)
         self.readers: dict[Node, list[Unit]] = {}
         self.writers: dict[Node, Unit] = {}  # of states
@@ -89,10 +96,13 @@ class _Chooser:
             if base in unit_of:
                 self.writers[graph.states[number]] = unit_of[base]
 
-    def run(self) -> set[Node]:
-        for unit in self.units.direct:
-            for node in asked_for(unit, self.unit_of)[0]:
+        for unit in units.direct:
+            for node in asked_for(unit, unit_of)[0]:
                 self.readers.setdefault(node, []).append(unit)
+
+    def run(self, stored: Set[Node] = frozenset()) -> set[Node]:
+        """The values to be computed again, none of those in `stored`."""
+        self.kept = {*self.addressed, *stored}
         while True:
             again = self._cut()
             refused = [n for n in self.readers if n in again and not self._is_worth_it(n, again)]
