@@ -160,6 +160,14 @@ class Body(ll.IRBuilder):  # type: ignore[misc]
         name = f"llvm.fmuladd.v{of.count}{self.scalar.name}"
         return self.call(self.declare(name, of, [of, of, of]), [a, b, c])
 
+    def opaque(self, pointer: ll.Value) -> ll.Value:
+        """The same address, of which LLVM doesn't know how it was made.
+
+        LLVM makes addresses in a loop out of each other where it sees how, and then each waits for another.
+        """
+        function = self.declare("llvm.launder.invariant.group.p0", POINTER, [POINTER])
+        return self.call(function, [pointer])
+
     def prefetch(self, pointer: ll.Value, nearness: int = 3, write: bool = False) -> None:
         """Asks for the cache line at `pointer`, to read or to `write`, into the nearest cache (3) or the next
         (2).

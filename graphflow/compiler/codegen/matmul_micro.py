@@ -33,7 +33,7 @@ def _define(module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, ve
     depth, a, a_row, a_k, panel, b_k, c, c_row, addend, addend_row, last = function.args
     lanes = blocking.lanes
     mask = b.mask(last, lanes)
-    offsets = [b.mul(a_row, const(r)) for r in range(rows)]
+    lines = [b.opaque(b.at(a, b.mul(a_row, const(r)))) for r in range(rows)]
     columns = [const(v * lanes) for v in range(vectors)]
     targets = [b.at(c, b.mul(c_row, const(r))) for r in range(rows)]
     adds = b.not_(b.is_null(addend))
@@ -43,7 +43,7 @@ def _define(module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, ve
             for column in columns:
                 b.prefetch(b.at(source, column))
 
-    def step(a_now: ll.Value, b_now: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
+    def step(k: ll.Value, b_now: ll.Value, sums: list[ll.Value]) -> list[ll.Value]:
         """One k: an outer product added to the tile."""
         of = scalar.vector(lanes)
         right = [b.get(b.at(b_now, column), of) for column in columns[:-1]]
@@ -51,20 +51,20 @@ def _define(module: ll.Module, scalar: Scalar, blocking: Blocking, rows: int, ve
         right.append(b.masked_load(edge, mask) if blocking.masks else b.get(edge, of))
         result = []
         for r in range(rows):
-            left = b.splat(b.get(b.at(a_now, offsets[r])), lanes)
+            left = b.splat(b.get(b.at(lines[r], k)), lanes)
             result += [b.multiply_add(left, right[v], sums[r * vectors + v]) for v in range(vectors)]
         return result
 
     a_ahead = b.mul(a_k, const(A_AHEAD))
     b_ahead = b.mul(b_k, const(B_AHEAD))
-    start = [a, panel] + [zeros(scalar.vector(lanes))] * (rows * vectors)
-    with b.loop(const(0), depth, const(1), start) as turn:
-        a_now, b_now, *sums = turn.values
-        b.prefetch(b.at(a_now, a_ahead))
+    start = [const(0), panel] + [zeros(scalar.vector(lanes))] * (rows * vectors)
+    with b.loop(const(0), depth, const(1), start, rolled=True) as turn:
+        k, b_now, *sums = turn.values
+        b.prefetch(b.at(lines[0], b.add(k, a_ahead)))
         for column in columns:
             b.prefetch(b.at(b_now, b.add(b_ahead, column)))
-        sums = step(a_now, b_now, sums)
-        turn.values = [b.at(a_now, a_k), b.at(b_now, b_k), *sums]
+        sums = step(k, b_now, sums)
+        turn.values = [b.add(k, a_k), b.at(b_now, b_k), *sums]
     store(b, blocking, vectors, (targets, sources), turn.values[2:], (adds, mask, last))
     b.ret_void()
     return function
