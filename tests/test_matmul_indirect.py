@@ -100,9 +100,9 @@ def test_rows_in_place(variant: str, dtype: dtypes.DType, axes: str, columns: in
         wanted = np.zeros((items, m, columns), dtype.numpy)
         Core(dtype, variant)(a, b, wanted)
         for cuts in ((), (0.3, 0.8)):
-            c = np.zeros_like(wanted)
-            Core(dtype, variant, indirect=True)(a, b, c, words, cuts)
-            assert (c == wanted).all()
+            for c in (np.zeros_like(wanted), np.zeros((items, columns, m), dtype.numpy).swapaxes(1, 2)):
+                Core(dtype, variant, indirect=True)(a, b, c, words, cuts)
+                assert (c == wanted).all()
 
 
 @VARIANTS
@@ -141,6 +141,27 @@ def test_epilogue(variant: str, axes: str) -> None:
     assert (c == wanted + 1).all()
 
 
+@VARIANTS
+@pytest.mark.parametrize("columns", [3, 16, 70])
+@pytest.mark.parametrize("axes", ["image", "deep", "many columns"])
+def test_epilogue_of_what_is_turned(variant: str, axes: str, columns: int) -> None:
+    dtype = dtypes.float32
+    a = matrix(dtype, WINDOWS[axes])
+    items, m, k = a.shape
+    b = np.random.default_rng(2).standard_normal((k, columns)).astype(dtype.numpy)
+    wanted = np.zeros((items, m, columns), dtype.numpy)
+    Core(dtype, variant)(a, b, wanted)
+    c = np.zeros((items, columns, m), dtype.numpy)
+
+    def epilogue(args: int, batch: int, n0: int, n1: int, m0: int, m1: int, tile: int, ld: int) -> None:
+        c[batch, n0:n1, m0:m1] += view(tile, (n1 - n0, ld), dtype)[:, : m1 - m0] + 1
+
+    function = EPILOGUE(epilogue)
+    words = {**Function(locator, variant, dtype, "a", WINDOWS[axes]).words("a"), Word.EPILOGUE: function}
+    Core(dtype, variant, indirect=True)(a, b, c.swapaxes(1, 2), words, (0.2, 0.7))
+    assert (c.swapaxes(1, 2) == wanted + 1).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("image", "window", "how"),
@@ -153,6 +174,10 @@ def test_epilogue(variant: str, axes: str) -> None:
         ((2, 3, 33, 33), (6, 3, 3, 3), {"stride": 2}),
         ((1, 1, 16, 16), (1, 1, 3, 3), {"padding": 1}),
         ((2, 60, 17, 16), (3, 60, 3, 1), {}),
+        ((2, 3, 9, 14), (17, 3, 3, 3), {"padding": 1}),
+        ((3, 5, 21, 23), (32, 5, 3, 3), {"stride": 2, "padding": 1}),
+        ((2, 70, 8, 8), (20, 70, 3, 3), {"padding": 1}),
+        ((2, 36, 13, 17), (40, 18, 3, 3), {"groups": 2}),
     ],
     ids=str,
 )
@@ -163,9 +188,12 @@ def test_convolutions(
     random = np.random.default_rng(3)
     x, w = (gf.tensor(random.standard_normal(shape), dtype=getattr(gf, dtype)) for shape in (image, window))
 
+    bias = gf.tensor(random.standard_normal(window[0]), dtype=getattr(gf, dtype))
+
     def everything(x: gf.Tensor, w: gf.Tensor) -> tuple[gf.Tensor, ...]:
         found, pull = gf.vjp(lambda x, w: gf.nn.functional.conv2d(x, w, **how), x, w)
-        return (found, *pull(gf.sin(found)))
+        followed = gf.relu(gf.nn.functional.conv2d(x * 2, w, bias, **how))
+        return (found, followed, *pull(gf.sin(found)))
 
     compiled = gf.compile(everything)
     for one, other in zip(compiled(x, w), everything(x, w), strict=True):

@@ -275,7 +275,7 @@ class _Assembler:
             c=c.buffer if c else None,
             a_strides=product.a.strides,
             b_strides=product.b.strides,
-            c_strides=c.strides if c else (0, 0),
+            c_strides=c.strides if c else (int(product.turned), 0),
             batch=_merge_batch(batch),
             pack_a=self._packer(product.a.packer),
             pack_b=self._packer(product.b.packer),

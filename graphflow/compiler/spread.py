@@ -38,15 +38,21 @@ class Spread(NamedTuple):
         parts = self.dims[d]
         return parts[-1][0] if parts and parts[-1][1] == 1 else 1
 
+    def steps_within(self, limit: int) -> bool:
+        """Whether neighbours along the last dimension are at most so many elements apart in memory."""
+        parts = self.dims[-1]
+        step = parts[-1][1] if parts else 1
+        return isinstance(step, int) and abs(step) <= limit
+
     @property
     def overlaps(self) -> bool:
-        """Whether elements of memory are in the matrix several times, twice at least on average. Parts of
+        """Whether elements of memory are in the matrix several times, half of them twice at least. Parts of
         unknown size are taken to lie side by side.
         """
         parts = [part for d in self.dims[-2:] for part in d]
         known = [(n, stride) for n, stride in parts if isinstance(n, int) and isinstance(stride, int)]
         reach = 1 + sum((size - 1) * abs(stride) for size, stride in known)
-        return math.prod(size for size, _ in known) >= 2 * reach
+        return math.prod(size for size, _ in known) * 2 >= reach * 3
 
     @property
     def turned(self) -> Spread:

@@ -3,7 +3,9 @@
 The windows of an image overlap: packed, every element is written and read again as often as windows have
 it. Here a register tile has an address for each row of A and each vector of columns of B, and a table with
 what to add to them for each k. It is called like the plain core, with the same argument block, and adds in
-the same order. But a function of A, and of B where B's column stride is 1, doesn't pack, it locates:
+the same order. Where C's neighbours lie along its rows (their stride is 1, that of columns isn't) finished
+tiles are turned; an epilogue gets them so, columns for rows. And a function of A, and of B where B's column
+stride is 1, doesn't pack, it locates:
 
 ``void locate(int64* args, int64 batch, int64 row0, int64 rows, int64 k0, int64 depth, T* table, int64 step)``
     Writes 64-bit words: the addresses of every `step`-th of `rows` rows of A (columns of B) at k = 0 to
@@ -61,8 +63,8 @@ def scratch_bytes(blocking: Blocking, itemsize: int, m: int | Dim, n: int | Dim,
     columns = min(blocking.columns, -(-n // blocking.lanes) * blocking.lanes) if isinstance(n, int) else None
     columns = blocking.columns if columns is None else columns
     rows = min(ROWS, -(-m // blocking.rows) * blocking.rows) if isinstance(m, int) else ROWS
-    tile = min(max(blocking.large_tile, blocking.rows * columns), rows * columns)
-    return 8 * (ROWS + blocking.columns + 2 * depth) + itemsize * (columns * depth + tile)
+    tile = min(max(blocking.large_tile, blocking.rows * columns), rows * columns) + blocking.lanes * columns
+    return 8 * (ROWS + blocking.columns + 2 * depth) + itemsize * (columns * depth + 2 * tile)
 
 
 def _define_micro(
@@ -134,15 +136,21 @@ def _compute(s: matmul_driver.Block, scratch: ll.Value) -> None:
     in_place = b.and_(in_place, b.not_(b.is_null(s.address(Word.PACK_B))))
 
     epilogue = s.address(Word.EPILOGUE, EPILOGUE)
-    unit_c = b.icmp_signed("==", s.word(Word.C_COLUMN), const(1))
-    straight = b.and_(b.is_null(epilogue), unit_c)
-    fitting = b.max(const(1), b.udiv(const(blocking.large_tile), b.mul(padded, const(blocking.rows))))
+    unit_row, unit_column = (b.icmp_signed("==", s.word(w), const(1)) for w in (Word.C_ROW, Word.C_COLUMN))
+    straight = b.and_(b.is_null(epilogue), unit_column)
+    turned = b.and_(unit_row, b.not_(unit_column))
+    one = b.icmp_signed("==", blocks, const(1))
+    elements = b.select(b.and_(turned, one), const(blocking.small_tile), const(blocking.large_tile))
+    fitting = b.max(const(1), b.udiv(elements, b.mul(padded, const(blocking.rows))))
     there = b.ceil_div(s.word(Word.M), const(blocking.rows))
     strips = b.min(fitting, b.min(there, const(ROWS // blocking.rows)))
     chunk = b.mul(strips, const(blocking.rows))
+    width = b.mul(b.ceil_div(chunk, const(blocking.lanes)), const(blocking.lanes))
     panels = scratch
     tile = b.at(panels, b.select(in_place, const(0), b.mul(deepest, padded)))
-    rows_table = b.at(tile, b.select(straight, const(0), b.mul(chunk, padded)))
+    size = b.select(straight, const(0), b.mul(width, padded))
+    other = b.at(tile, size)
+    rows_table = b.at(other, b.select(turned, size, const(0)))
     columns_table = b.at(rows_table, const(ROWS), I64)
     tables = _Tables(rows_table, columns_table, b.at(columns_table, const(blocking.columns), I64))
 
@@ -155,15 +163,41 @@ def _compute(s: matmul_driver.Block, scratch: ll.Value) -> None:
             k0 = b.mul(turn.index, deepest)
             depth = b.min(deepest, b.sub(k, k0))
             run = matmul_driver.Run(first, stop, k0, depth, deepest, target, target_row, nothing())
-            _steps_of_a(s, run, tables)
-            with b.if_else(in_place) as (then, otherwise):
-                with then:
-                    _locate_columns(s, run, tables)
-                with otherwise:
-                    _pack_columns(s, run, tables, panels)
+            with b.if_then(b.or_(b.icmp_signed("==", first, s.m0), b.not_(one))):
+                _steps_of_a(s, run, tables)
+                with b.if_else(in_place) as (then, otherwise):
+                    with then:
+                        _locate_columns(s, run, tables)
+                    with otherwise:
+                        _pack_columns(s, run, tables, panels)
             _tiles(s, run, tables)
-        with b.if_then(b.not_(straight)):
-            matmul_driver.finish(s, epilogue, first, stop, tile, padded)
+        with b.if_then(b.not_(straight)), b.if_else(turned) as (then, otherwise):
+            with then:
+                _finish_turned(s, epilogue, (first, stop), (tile, padded), (other, width))
+            with otherwise:
+                matmul_driver.finish(s, epilogue, first, stop, tile, padded)
+
+
+def _finish_turned(
+    s: matmul_driver.Block,
+    epilogue: ll.Value,
+    rows: tuple[ll.Value, ll.Value],
+    tile: tuple[ll.Value, ll.Value],
+    other: tuple[ll.Value, ll.Value],
+) -> None:
+    """Turns a finished tile, whose rows are C's neighbours, and hands it to the epilogue or stores it."""
+    b, (first, stop) = s.b, rows
+    count, columns = b.sub(stop, first), b.sub(s.n1, s.n0)
+    b.call(s.parts.pack_b, [tile[0], tile[1], const(1), count, columns, *other])
+    with b.if_else(b.is_null(epilogue)) as (then, otherwise):
+        with then, b.loop(s.n0, s.n1, const(1)) as outer:
+            line = b.at(other[0], b.mul(b.sub(outer.index, s.n0), other[1]))
+            target = b.at(b.at(s.c, b.mul(outer.index, s.word(Word.C_COLUMN))), first)
+            with b.loop(const(0), count, const(1)) as inner:
+                b.put(b.get(b.at(line, inner.index)), b.at(target, inner.index))
+        with otherwise:
+            own = s.address(Word.EPILOGUE_ARGS)
+            b.call(epilogue, [own, s.batch, s.n0, s.n1, first, stop, *other])
 
 
 def _locate_rows(s: matmul_driver.Block, first: ll.Value, count: ll.Value, tables: _Tables) -> None:

@@ -42,7 +42,8 @@ class Operand:
 @dataclass(frozen=True)
 class Product:
     """A matrix product as a core takes it; `epilogue` None stores sums into `c`, `addend` added to them.
-    `indirect` products are for ``codegen.matmul_indirect``.
+    `indirect` products are for ``codegen.matmul_indirect``. Of a `turned` one the operands are exchanged, not
+    what the epilogue sees.
     """
 
     node: Node
@@ -57,6 +58,7 @@ class Product:
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     indirect: bool
+    turned: bool
     addend: tuple[BufferArg, Size, Size] | None = None  # what the core adds to the sums, and its strides
 
 
@@ -70,7 +72,8 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     epilogue, c, addend = None, None, None
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...]
-    added = None if any(_in_place(first, second, node.dtype)) else _addend(plan, memory)
+    turned = _better_turned(first, second, m, node.dtype)
+    added = None if turned or any(_in_place(first, second, node.dtype)) else _addend(plan, memory)
     if plan.nodes == (node,) or added is not None:
         whole, origin = memory.place(plan.outputs[0], (Index(),) * len(node.shape))
         strides = contiguous_strides(whole.shape)
@@ -80,18 +83,20 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
             addend = (BufferArg(memory.buffer_of(base), offset), steps[0], steps[1])
             reads = (memory.buffer_of(base),)
         elif second.is_merged and _longer(second.run(-2), second.run(-1)):
-            # The transpose of the right operand is copied in longer runs, and C takes any strides.
-            first, second, m, n, row, column = second.turned, first.turned, n, m, column, row
+            turned = True  # the transpose of the right operand is copied in longer runs
+        row, column = (column, row) if turned else (row, column)
         start = flat_index(origin, whole.shape).offset
         c = Operand(BufferArg(memory.buffer_of(whole), start), strides[:-2], (row, column))
         writes = (memory.buffer_of(whole),)
     else:
         epilogue = _emit_epilogue(plan, memory, name + "_epilogue")
         reads, writes = epilogue.reads, epilogue.writes
+    if turned:
+        first, second, m, n = second.turned, first.turned, n, m
     along_a, along_b = _in_place(first, second, node.dtype)
     a, b = _operand(first, "a", node, memory, along_a), _operand(second, "b", node, memory, along_b)
     reads = (*reads, a.buffer.buffer, b.buffer.buffer)
-    return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes, along_a or along_b, addend)
+    return Product(node, m, n, k, batch, a, b, c, epilogue, reads, writes, along_a or along_b, turned, addend)
 
 
 def _addend(plan: Plan, memory: Memory) -> tuple[Node, Size, Size, Size] | None:
@@ -133,15 +138,22 @@ def _in_place(first: Spread, second: Spread, dtype: DType) -> tuple[bool, bool]:
     Rows of A may lie anywhere, but not every k of them in a cache line of its own. Columns of B are read
     as vectors.
     """
-    depth = first.dims[-1]
-    step = depth[-1][1] if depth else 1
-    if not isinstance(step, int) or abs(step) > NEAR:
+    if not first.steps_within(NEAR):
         return False, False
     along_a = first.is_merged and first.overlaps
     run = second.run(-1)
     lanes = matmul.blocking(dtype.itemsize, llvm.host()).lanes
     along_b = second.is_merged and second.overlaps and isinstance(run, int) and run % lanes == 0
     return along_a or (along_b and first.is_merged), along_b
+
+
+def _better_turned(first: Spread, second: Spread, m: Size, dtype: DType) -> bool:
+    """Whether windows that can't be read as vectors of columns are read as rows: if the other operand, which
+    is packed then, has enough rows to make vectors of.
+    """
+    windows = second.is_merged and second.overlaps and second.turned.steps_within(NEAR)
+    enough = not isinstance(m, int) or m >= matmul.blocking(dtype.itemsize, llvm.host()).lanes
+    return windows and enough and not _in_place(first, second, dtype)[1]
 
 
 def _longer(one: Size, other: Size) -> bool:
