@@ -12,9 +12,10 @@ SERIAL_NS = 40_000
 # The same in a loop or branch whose threads meet for other commands: they wait for this one all the same.
 AMONG_SHARED_NS = 10_000
 # A thread's share of a command is cut into at most so many chunks, of at least so many nanoseconds each, so
-# that threads that are done early can help the others.
+# that threads that are done early can help the others. Smaller ones cost more than they help: a product packs
+# an operand again for each.
 MAX_CHUNKS = 4
-CHUNK_NS = 20_000
+CHUNK_NS = 40_000
 
 
 @dataclass(frozen=True)

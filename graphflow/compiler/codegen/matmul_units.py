@@ -41,6 +41,10 @@ def define_units(
     m, n = word_of(b, args, Word.M), word_of(b, args, Word.N)
     in_m = b.ceil_div(m, unit_rows)
     in_n = b.ceil_div(n, unit_columns)
+    # Units of columns are dealt evenly in vectors, so that none is left with the rest of a small matrix.
+    vectors = b.ceil_div(n, const(blocking.lanes))
+    dealt = b.mul(b.ceil_div(vectors, b.max(in_n, const(1))), const(blocking.lanes))
+    width = b.select(turned, unit_columns, dealt)
     per_batch = b.mul(in_m, in_n)
     together: ll.Value = const(blocking.columns)
     if streams:
@@ -56,9 +60,9 @@ def define_units(
         columns = b.select(whole, fitting, const(1))
         rows = b.select(whole, in_m, b.min(b.sub(in_m, row), left))
         m0 = b.mul(row, unit_rows)
-        n0 = b.mul(column, unit_columns)
+        n0 = b.mul(column, width)
         m1 = b.min(m, b.add(m0, b.mul(rows, unit_rows)))
-        n1 = b.min(n, b.add(n0, b.mul(columns, unit_columns)))
+        n1 = b.min(n, b.add(n0, b.mul(columns, width)))
         b.call(block, [args, batch, m0, m1, n0, n1, b.zext(turned, I64), scratch])
         unit.step = b.mul(rows, columns)
     b.ret_void()
