@@ -119,6 +119,15 @@ def test_totals_over_rows_of_any_number(rows: tuple[int, ...], units: int) -> No
     assert len(kinds(engine)) == units
 
 
+@pytest.mark.parametrize(("width", "kept"), [(40, 1), (100, 5), (768, 4), (1100, 3), (5000, 1)])
+def test_what_passes_over_a_row_need_again_is_kept_while_there_is_room(width: int, kept: int) -> None:
+    x, weight, bias, g = arg("x", N, width), arg("weight", width), arg("bias", width), arg("g", N, width)
+    out = log_softmax(layer_norm(x, weight, bias))
+    engine = compiled([total(out * g), *gradients(total(out * g), [x, weight])], [x, weight, bias, g])
+    source = engine.compiled.program.kernels[0].source
+    assert source.count("= ptr_f32(scratch") == kept
+
+
 def test_one_element_of_each_row_is_taken_where_the_row_is() -> None:
     x = arg("x", *X)
     first = OPS["slice"](log_softmax(x), starts=(0, 0), steps=(1, 1), sizes=(N, 1))

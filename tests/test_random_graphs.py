@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from graphflow.compiler import pipeline
 from graphflow.compiler.codec import decode, encode
-from graphflow.compiler.codegen import columns, folds, products, row_totals, rows
+from graphflow.compiler.codegen import columns, folds, products, row_kept, row_totals, rows
 from graphflow.compiler.interpret import run_graph
 from graphflow.compiler.ir import OPS, Graph, Node, TensorType, input_node
 from graphflow.compiler.parser import parse
@@ -45,6 +45,8 @@ PIECES = (
     (products, "COLUMNS", 4),
     (rows, "CHUNK", 4),
     (folds, "CHUNK", 4),
+    (row_kept, "LEAST", 0),
+    (row_kept, "LABOUR", 1),
     (row_totals, "FEWEST", 1),
     (row_totals, "MOST", 2),
     (unit, "SHORT", 3),

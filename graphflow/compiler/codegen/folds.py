@@ -13,7 +13,8 @@ from dataclasses import replace
 from graphflow.compiler.access import normalize, reduction_index
 from graphflow.compiler.codegen.kernel import Loops
 from graphflow.compiler.codegen.loops import Writer, bind, combine, finish, indent, merged
-from graphflow.compiler.codegen.rows import CHUNK, Accumulator, fold, is_full, start, store_rows
+from graphflow.compiler.codegen.row_kept import is_full
+from graphflow.compiler.codegen.rows import CHUNK, Accumulator, fold, start, store_rows
 from graphflow.compiler.codegen.scalar import INNER, ROW, Value
 from graphflow.compiler.indexing import Index
 from graphflow.dims import ceil_div

@@ -11,7 +11,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from graphflow.compiler.access import is_total, normalize, reduction_index
-from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
+from graphflow.compiler.codegen.kernel import Loops, Parameters
 from graphflow.compiler.codegen.loops import (
     Loop,
     Plan,
@@ -26,14 +26,14 @@ from graphflow.compiler.codegen.loops import (
     sums_floats,
     unravel,
 )
+from graphflow.compiler.codegen.row_kept import Kept, folds_row, is_full
 from graphflow.compiler.codegen.row_totals import Totals
-from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Scalars, Value, literal
+from graphflow.compiler.codegen.scalar import INNER, ROW, Scalars, Value, literal
 from graphflow.compiler.indexing import Index
 from graphflow.compiler.ir import Node
-from graphflow.dims import ceil_div, product
+from graphflow.dims import product
 
 CHUNK = 4096  # elements summed in one run before partial sums meet: bounds the rounding error of long rows
-DEAR = 10  # instructions above which a value is kept from pass to pass instead of computed again
 
 
 def phases(plan: Plan, stored: Container[Node]) -> dict[Node, int]:
@@ -90,7 +90,7 @@ def emit_row(writer: Writer, addresses: Sequence[Index], name: str) -> list[Loop
     last = max((level[n] for n in plan.nodes), default=0)
     width = product(plan.axes[a] for a in plan.reduced)
     extent = product(loop.size for loop in outer)
-    kept_values = _Kept(writer, inner, level)
+    kept_values = Kept(writer, inner, level)
     totals = Totals(writer, [n for n in plan.nodes if _is_total(plan, n)], extent, width)
     stored = [n for n in plan.outputs if n not in totals.nodes]
     row = store_rows(writer, [n for n in stored if level[n] == 0])
@@ -114,17 +114,6 @@ def _is_total(plan: Plan, node: Node) -> bool:
     return is_total(node, plan.placement[node], plan.reduced)
 
 
-def folds_row(plan: Plan, node: Node) -> bool:
-    """Whether the node is a reduction of each row."""
-    return node.op.kind == "reduction" and not _is_total(plan, node)
-
-
-def is_full(plan: Plan, node: Node) -> bool:
-    """Whether the node has a value for every element of the row."""
-    reduced = {f"a{a}" for a in plan.reduced}
-    return any(v in reduced for i in plan.placement[node] for v in i.terms)
-
-
 def store_rows(writer: Writer, nodes: Sequence[Node]) -> list[str]:
     """Writes the row's own results among `nodes`."""
     lines: list[str] = []
@@ -143,7 +132,7 @@ def _pass(
     folds: list[Node],
     totals: Totals,
     adds: list[Node],
-    kept: _Kept,
+    kept: Kept,
     phase: int,
 ) -> list[str]:
     """One pass over the row: folds into reductions, adds to totals, stores what is known by now."""
@@ -226,75 +215,3 @@ def _chunked(
     inside += [f"for {loop.variable} in range({start}, {end}):", *indent(body), *after]
     chunk = [f"for {start} in range(0, {size}, {CHUNK}):", *indent(inside)]
     return nest(inner[:-1], chunk, parameters)
-
-
-class _Kept:
-    """Dear values that several passes need, held in a row of scratch memory between them."""
-
-    def __init__(self, writer: Writer, inner: list[Loop], level: dict[Node, int]):
-        self.writer = writer
-        self.inner = inner
-        self.bytes: Size = 0
-        self.slots: dict[Node, tuple[str, int]] = {}
-        if len(inner) != 1:
-            return
-        plan = writer.plan
-        passes = {n: _passes_using(n, writer, level) for n in plan.nodes if n.op.kind == "elementwise"}
-        for node in plan.nodes:
-            if node.op.kind != "elementwise" or not is_full(plan, node):
-                continue
-            if node.op.lowering.cost >= DEAR and len(passes[node]) > 1:
-                item = node.dtype.itemsize
-                offset = self.bytes
-                row = inner[0].size * item
-                self.bytes = offset + ceil_div(row, 64) * 64
-                start = writer.parameters.size(offset)
-                text = f"ptr_{suffix(node.dtype)}(scratch + {start})"
-                self.slots[node] = (text, min(passes[node]))
-
-    def offer(self, phase: int) -> None:
-        """Makes what earlier passes kept known to this one."""
-        scalars = self.writer.scalars
-        for node, (text, first) in self.slots.items():
-            if phase > first:
-                pointer = scalars.let(text, PROLOGUE, "row")
-                key = (node, normalize(self.writer.plan.placement[node], node.shape))
-                scalars.given[key] = Value(f"{pointer.text}[{self.inner[0].variable}]", INNER)
-
-    def statements(self, phase: int) -> list[str]:
-        """Stores of what this pass keeps for later ones."""
-        scalars = self.writer.scalars
-        lines = []
-        for node, (text, first) in self.slots.items():
-            if phase == first:
-                value = self.writer.element(node)
-                pointer = scalars.let(text, PROLOGUE, "row")
-                lines.append(f"{pointer.text}[{self.inner[0].variable}] = {value.text}")
-        return lines
-
-
-def _passes_using(node: Node, writer: Writer, level: dict[Node, int]) -> set[int]:
-    """The passes whose folds or stores need the node's elements."""
-    plan = writer.plan
-    mine = set(plan.nodes)
-    readers: dict[Node, list[Node]] = {}
-    for n in plan.nodes:
-        stack = list(n.inputs)
-        while stack:
-            source = stack.pop()
-            if source in mine:
-                readers.setdefault(source, []).append(n)
-            elif source not in writer.memory.stored:
-                stack.extend(source.inputs)
-    found, stack, seen = set(), [node], {node}
-    while stack:
-        current = stack.pop()
-        if current in plan.outputs and is_full(plan, current):
-            found.add(level[current])
-        for reader in readers.get(current, ()):
-            if reader.op.kind == "reduction":
-                found.add(level[reader] - folds_row(plan, reader))
-            elif reader not in seen and is_full(plan, reader):
-                seen.add(reader)
-                stack.append(reader)
-    return found

@@ -24,7 +24,7 @@ from graphflow.compiler.codegen.loops import (
     row_grain,
     unravel,
 )
-from graphflow.compiler.codegen.rows import is_full
+from graphflow.compiler.codegen.row_kept import is_full
 from graphflow.compiler.codegen.scalar import INNER, ROW, Value, literal
 from graphflow.compiler.indexing import Index, flat_index
 from graphflow.compiler.ir import Node

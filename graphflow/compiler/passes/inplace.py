@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence, Set
 
 from graphflow.compiler.access import reads
 from graphflow.compiler.codegen.loops import Plan
-from graphflow.compiler.codegen.rows import folds_row, is_full, phases
+from graphflow.compiler.codegen.row_kept import folds_row, is_full
+from graphflow.compiler.codegen.rows import phases
 from graphflow.compiler.indexing import flat_index, numel
 from graphflow.compiler.ir import Node
 from graphflow.compiler.passes.order import typical_bytes
