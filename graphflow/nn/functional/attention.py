@@ -33,9 +33,10 @@ def scaled_dot_product_attention(
 
     `attn_mask`, broadcast to (..., L, S), is bool, True where a key takes part, or floating point and added.
     With `is_causal` query i sees keys 0 to i. A query that sees no key gets zeros. `scale` is 1/sqrt(E) by
-    default. `dropout_p` drops weights, whatever the mode. `enable_gqa` repeats each of fewer heads of key and
-    value, dimension -3, for several of the query. Vaswani et al., NeurIPS 2017; meaning and arguments are
-    those of ``torch.nn.functional.scaled_dot_product_attention``.
+    default. `dropout_p` drops weights, whatever the mode; without it long sequences take no memory of (L, S).
+    `enable_gqa` repeats each of fewer heads of key and value, dimension -3, for several of the query. Vaswani
+    et al., NeurIPS 2017; meaning and arguments are those of
+    ``torch.nn.functional.scaled_dot_product_attention``.
     """
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise error(
@@ -181,23 +182,39 @@ def multi_head_attention_forward(
         projected[1:] = [ops.cat([t, ops.zeros_like(t[:1])]) for t in projected[1:]]
         extra += 1
     q, k, v = (_heads(t, num_heads) for t in projected)
-    scores = q @ k.transpose(-2, -1) * (1.0 / math.sqrt(q.shape[-1]))
-    if allowed is not None:
-        scores = ops.where(_widened(allowed, extra, True), scores, -math.inf)
-    if added is not None:
-        scores = scores + _widened(added, extra, 0.0)
-    if need_weights or (allowed is None and added is None):
-        shares = ops.softmax(scores, -1)
+    allowed = None if allowed is None else _widened(allowed, extra, True)
+    added = None if added is None else _widened(added, extra, 0.0)
+    scale = 1.0 / math.sqrt(q.shape[-1])
+    shares = None
+    if need_weights or (training and dropout_p > 0.0):
+        shares = _shares(q @ k.transpose(-2, -1) * scale, allowed, added, need_weights)
+        shares = dropout(shares, dropout_p, training)
+        mixed = shares @ v
     else:
-        shares = _guarded_softmax(scores)
-    shares = dropout(shares, dropout_p, training)
-    mixed = (shares @ v).permute(2, 0, 1, 3)
+        mask = allowed
+        if added is not None:
+            added = added.to(q.dtype)
+            mask = added if allowed is None else ops.where(allowed, added, -math.inf)
+        mixed = attended(q, k, v, mask, scale=scale, causal=False)
+    mixed = mixed.permute(2, 0, 1, 3)
     output = linear(mixed.reshape((*mixed.shape[:2], embed_dim_to_check)), out_proj_weight, out_proj_bias)
-    if average_attn_weights and need_weights:
+    if shares is not None and average_attn_weights and need_weights:
         shares = shares.mean(1)
     if not batched:
-        output, shares = output.squeeze(1), shares.squeeze(0)
+        output = output.squeeze(1)
+        shares = None if shares is None else shares.squeeze(0)
     return output, shares if need_weights else None
+
+
+def _shares(scores: Tensor, allowed: Tensor | None, added: Tensor | None, wanted: bool) -> Tensor:
+    """The weights as a matrix. A query that masks leave no key has NaN where weights are `wanted`, else 0."""
+    if allowed is not None:
+        scores = ops.where(allowed, scores, -math.inf)
+    if added is not None:
+        scores = scores + added
+    plain = wanted or (allowed is None and added is None)
+    result: Tensor = ops.softmax(scores, -1) if plain else _guarded_softmax(scores)
+    return result
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_heads: int) -> bool:
