@@ -124,11 +124,10 @@ class CompiledFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the compiled function. Inside another compiled function it becomes part of that one."""
-        if not kwargs:
-            for run in self._direct.ready:
-                result = run(*args)
-                if result is not NotImplemented:
-                    return result
+        for run in self._direct.ready:
+            result = run(*args, **kwargs) if kwargs else run(*args)
+            if result is not NotImplemented:
+                return result
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -159,7 +158,7 @@ class CompiledFunction:
         variant.used.value = self._calls.value
         self._direct.keep_current()
         result = variant.run(call, binding)
-        if not kwargs and spec == _flat_spec(len(args)):
+        if spec == _flat_spec(len(args), tuple(kwargs)):
             self._direct.met(variant, binding, call, key)
         return result
 
@@ -324,9 +323,10 @@ class CompiledFunction:
 
 
 @functools.cache
-def _flat_spec(count: int) -> pytree.Spec:
-    """What `pytree.flatten` says of positional arguments that are leaves."""
-    return ("tuple", (("tuple", (pytree.LEAF,) * count), ("dict", (), ())))
+def _flat_spec(count: int, names: tuple[str, ...] = ()) -> pytree.Spec:
+    """What `pytree.flatten` says of arguments that are leaves, so many of them without a name."""
+    named = ("dict", names, (pytree.LEAF,) * len(names))
+    return ("tuple", (("tuple", (pytree.LEAF,) * count), named))
 
 
 # -------------------------------------------------------------------------------------- public functions

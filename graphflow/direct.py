@@ -72,7 +72,7 @@ class DirectCalls:
         self._lock = ForkLock()
 
     def met(self, variant: Variant, binding: Binding, call: Arguments, key: Any) -> None:
-        """Takes note of a call that the variant just took, with plain positional arguments.
+        """Takes note of a call that the variant just took, with arguments that aren't nested.
 
         One of a kind that comes again gets a direct call: at the second, and where that didn't help at the
         fourth, eighth and so on.
@@ -121,6 +121,7 @@ class DirectCalls:
             Call(
                 instance=prepared.instance,
                 arguments=arguments,
+                names=call.spec[1][1][1],
                 watches=[*surroundings, *grads, *around, *inside],
                 states=prepared.states,
                 changing=variant.changing(binding),
@@ -169,7 +170,7 @@ def _surroundings(modes: tuple[bool, DType, DType | None], epoch: object) -> Seq
 
 
 def _arguments(call: Arguments, kinds: Sequence[Any]) -> list[Argument] | None:
-    """The positional arguments of these kinds; None where one is a container or memory of another layout."""
+    """The arguments, of these kinds; None where one is a container or memory of another layout."""
     found = []
     numbers = {position: number for number, position in enumerate(call.dynamic)}
     for position, leaf in enumerate(call.leaves):

@@ -104,6 +104,31 @@ def test_floats_and_static_values() -> None:
     assert np.array_equal(f(x, 2.0, 3, "a").numpy(), (x * 8).numpy())
 
 
+def test_arguments_by_name() -> None:
+    f = gf.compile(lambda x, y=1.0, *, k=0, z=None: x * y + (0 if z is None else z) + k)
+    x, y = numbers(3), numbers(3) * 2
+    for _ in range(3):
+        for call in (
+            lambda: f(x, y=y), lambda: f(x, z=y), lambda: f(x=x, y=y), lambda: f(y=y, x=x), lambda: f(x, y),
+            lambda: f(x, y, k=2), lambda: f(x, y, k=3), lambda: f(x, y, k=3, z=x), lambda: f(x, y, z=x, k=3),
+        ):  # fmt: skip
+            call()
+    assert len(ready(f)) == 9
+    product = (x * y).numpy()
+    for _ in range(2):
+        assert np.array_equal(f(x, y=y).numpy(), product)
+        assert np.array_equal(f(x, z=y).numpy(), (x + y).numpy())
+        assert np.array_equal(f(y=y * 2, x=x).numpy(), 2 * product)
+        assert np.array_equal(f(x, y, k=2).numpy(), product + 2)
+        assert np.array_equal(f(x, y, k=3).numpy(), product + 3)
+        assert np.array_equal(f(x, y, **{"".join("z"): x}, k=3).numpy(), product + x.numpy() + 3)
+        assert np.array_equal(f(x, y, k=7).numpy(), product + 7)
+        with pytest.raises(TypeError):
+            f(x, y, w=1)
+        with pytest.raises(TypeError):
+            f(x, x=x)
+
+
 def test_sizes_that_take_turns_are_all_direct() -> None:
     f = gf.compile(lambda x: (x * 2).sum())
     for _ in range(3):

@@ -33,7 +33,7 @@ from graphflow.runtime.locks import ForkLock
 SHORT_NS = 20_000
 # Outputs of so many bytes are taken from NumPy, which keeps small pieces at hand; larger ones from a pool.
 _SMALL_BYTES = 1024
-_FASTCALL = 0x80  # METH_FASTCALL in methodobject.h
+_FASTCALL = 0x80 | 0x2  # METH_FASTCALL | METH_KEYWORDS in methodobject.h
 _NEW = 65  # Py_tp_new in typeslots.h
 _FUNCTIONS = (
     "Py_IncRef", "Py_DecRef", "PyDict_GetItemWithError", "PyErr_Occurred", "PyErr_Fetch", "PyErr_Restore",
@@ -88,7 +88,7 @@ class Handles:
 
 @dataclass(frozen=True)
 class Call:
-    """One kind of call.
+    """One kind of call: ``arguments``, of which the last ones have these ``names``.
 
     ``states`` are addresses and ``changing`` the C-contiguous arrays among them that the run writes;
     ``locks`` are taken around it, besides the instance's. ``versions`` are storages. ``finish`` makes the
@@ -98,6 +98,7 @@ class Call:
 
     instance: Instance
     arguments: Sequence[Argument]
+    names: tuple[str, ...]
     watches: Sequence[Watch]
     states: Sequence[int]
     changing: Sequence[np.ndarray]
@@ -176,6 +177,8 @@ class _Record:
         inputs, states = instance.input_count, len(call.states)
         outputs = instance.outputs
         self._fill(dw.ARGUMENT_COUNT, [self._argument(machine, a) for a in call.arguments], dw.ARGUMENT_WORDS)
+        values[dw.POSITIONAL] = len(call.arguments) - len(call.names)
+        values[dw.NAMES] = self._id(tuple(map(sys.intern, call.names))) if call.names else 0
         self._fill(dw.WATCH_COUNT, [self._watch(w) for w in call.watches], dw.WATCH_WORDS)
         ranges = [(a.ctypes.data, a.ctypes.data + a.nbytes) for a in call.changing if a.size]
         self._fill(dw.RANGE_COUNT, ranges, dw.RANGE_WORDS)
@@ -321,6 +324,7 @@ def _is_laid_out() -> bool:
     return (
         word(id(array) + dw.CLASS_OF).value == id(np.ndarray)
         and word(id(pair) + dw.TUPLE_ITEMS).value == id(array)
+        and word(id(pair) + dw.TUPLE_SIZE).value == 2
         and word(id(cell) + dw.CELL_CONTENT).value == id(array)
         and ctypes.c_double.from_address(id(number) + dw.FLOAT_VALUE).value == number
         and word(id(array) + dw.DATA).value == array.ctypes.data

@@ -24,6 +24,7 @@ from graphflow.runtime.direct_words import (
     FLOAT_VALUE,
     IN_PLACE,
     TUPLE_ITEMS,
+    TUPLE_SIZE,
     Offsets,
 )
 from graphflow.runtime.words import field, read, row, word
@@ -57,7 +58,7 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 {_arguments(at)}
 {_guards(at)}
 {results_source(at)}
-define ptr @gf_call(ptr %self, ptr %args, i64 %given) {{
+define ptr @gf_call(ptr %self, ptr %args, i64 %given, ptr %names) {{
 entry:
   {field("words", "self", TUPLE_ITEMS)}
   {field("record", "words", DATA)}
@@ -66,7 +67,11 @@ entry:
   {read("outputs", "record", dw.OUTPUT_COUNT)}
   {read("pointer.count", "record", dw.POINTER_COUNT)}
   {read("known", "record", dw.POINTERS, "ptr")}
-  %right = icmp eq i64 %given, %expected
+  {read("positional", "record", dw.POSITIONAL)}
+  {read("expected.names", "record", dw.NAMES, "ptr")}
+  %right.count = icmp eq i64 %given, %positional
+  %right.names = call i1 @same_names(ptr %names, ptr %expected.names)
+  %right = and i1 %right.count, %right.names
   br i1 %right, label %begin, label %decline
 decline:
   call void @Py_IncRef(ptr %declined)
@@ -129,6 +134,41 @@ end:
 
 def _arguments(at: Offsets) -> str:
     return f"""
+; whether two tuples, or nulls, hold the very same names
+define internal i1 @same_names(ptr %names, ptr %expected) {{
+entry:
+  %same = icmp eq ptr %names, %expected
+  br i1 %same, label %yes, label %both
+both:
+  %none = icmp eq ptr %names, null
+  %unexpected = icmp eq ptr %expected, null
+  %one = or i1 %none, %unexpected
+  br i1 %one, label %no, label %sizes
+sizes:
+  {field("size", "names", TUPLE_SIZE, "i64")}
+  {field("expected.size", "expected", TUPLE_SIZE, "i64")}
+  %same.size = icmp eq i64 %size, %expected.size
+  %items = getelementptr i8, ptr %names, i64 {TUPLE_ITEMS}
+  %expected.items = getelementptr i8, ptr %expected, i64 {TUPLE_ITEMS}
+  br i1 %same.size, label %loop, label %no
+loop:
+  %number = phi i64 [0, %sizes], [%next, %compare]
+  %more = icmp slt i64 %number, %size
+  br i1 %more, label %compare, label %yes
+compare:
+  %name.at = getelementptr ptr, ptr %items, i64 %number
+  %expected.at = getelementptr ptr, ptr %expected.items, i64 %number
+  %name = load ptr, ptr %name.at
+  %wanted = load ptr, ptr %expected.at
+  %next = add i64 %number, 1
+  %right = icmp eq ptr %name, %wanted
+  br i1 %right, label %loop, label %no
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+
 ; whether an array is as it has to be; gives its address or null
 define internal ptr @fitting(ptr %record, ptr %row, ptr %array) {{
 entry:

@@ -18,7 +18,9 @@ RUN_PLAN, EXECUTE, IS_SHORT = range(14, 17)
 # outputs to the result (0: the only output as a tensor); how to make handles and what is behind them; the
 # numbers of the function's calls and of the last one that this record took; objects that code compares with.
 FAILED, FAIL, FINISH, HANDLE, STORAGE, BIRTHS, CALLS, USED = range(17, 25)
-ARRAY_CLASS, DECLINED, FALSE, TRUE, ONE, RECORD_WORDS = range(25, 31)
+ARRAY_CLASS, DECLINED, FALSE, TRUE, ONE = range(25, 30)
+# How many arguments come without a name, and the tuple of the others' names (0: none).
+POSITIONAL, NAMES, RECORD_WORDS = range(30, 33)
 # An argument: its kind, its class, the object that it is (VALUE) or its flag's (TENSOR); dtype, rank, address
 # of the sizes, and bytes of its array; the pointer that it becomes.
 ARGUMENT_KIND, CLASS, EXPECTED, DTYPE, RANK, SIZES, ARRAY_BYTES, TO, ARGUMENT_WORDS = range(9)
@@ -35,7 +37,7 @@ OUT_DTYPE, OUT_RANK, OUT_SIZES, TAKE, OUT_TO, OUTPUT_WORDS = range(6)
 MADE, NEW, NOTHING, SLOT_COUNT, SLOTS, CLASS_WORDS = range(6)
 
 # Of 64-bit CPython with the global interpreter lock: object.h, tupleobject.h, floatobject.h.
-CLASS_OF, TUPLE_ITEMS, FLOAT_VALUE, CELL_CONTENT = 8, 24, 16, 16
+CLASS_OF, TUPLE_SIZE, TUPLE_ITEMS, FLOAT_VALUE, CELL_CONTENT = 8, 16, 24, 16, 16
 # numpy/ndarraytypes.h: tagPyArrayObject_fields, which is part of NumPy's ABI, and flags.
 DATA, ARRAY_RANK, ARRAY_SIZES, ARRAY_DTYPE, FLAGS = 16, 24, 32, 56, 64
 IN_PLACE = 0x1 | 0x100  # NPY_ARRAY_C_CONTIGUOUS and NPY_ARRAY_ALIGNED
