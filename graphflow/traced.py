@@ -258,7 +258,7 @@ def overlap(graph: Graph, arrays: Sequence[Any]) -> str | None:
     updated = {i for i, _ in graph.updates}
     if not updated:
         return None
-    spans = sorted((*np.lib.array_utils.byte_bounds(a), i) for i, a in enumerate(arrays) if a.size)
+    spans = sorted((*_byte_bounds(a), i) for i, a in enumerate(arrays) if a.size)
     reach: list[tuple[int, int]] = []
     for start, end, i in spans:
         reach = [(e, j) for e, j in reach if e > start]
@@ -272,6 +272,16 @@ def overlap(graph: Graph, arrays: Sequence[Any]) -> str | None:
                 )
         reach.append((end, i))
     return None
+
+
+def _byte_bounds(array: np.ndarray) -> tuple[int, int]:
+    """The first address of an array that isn't empty, and the one behind its last.
+
+    NumPy's own function for that moved between its versions 1 and 2.
+    """
+    steps = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
+    start = int(array.ctypes.data)
+    return start + sum(min(s, 0) for s in steps), start + sum(max(s, 0) for s in steps) + array.itemsize
 
 
 def share_memory(a: np.ndarray, b: np.ndarray) -> bool:
