@@ -2,7 +2,8 @@
 
 ===================== ======================================================================================
 GRAPHFLOW_DEBUG       0 (default) nothing, 1 pass timings, 2 per-kernel run table, 3 graphs, 4 kernel source
-GRAPHFLOW_NUM_THREADS threads that one step may use; default: the physical cores this process may run on
+GRAPHFLOW_NUM_THREADS threads that a step may use, and compiling it; default: the physical cores this process
+                      may run on, to compile the logical ones
 GRAPHFLOW_CACHE       directory of compiled code, or ``off``; default: graphflow in the user's cache
 GRAPHFLOW_CACHE_BYTES upper bound of that directory's size in bytes, with an optional K, M or G; default 1G
 GRAPHFLOW_TUNE        on (default): matrix products are cut as ``graphflow tune`` measured; off: by rule

@@ -261,9 +261,12 @@ def _run_all(tasks: Sequence[Make], threads: int) -> list[Entry]:
     helpers = [threading.Thread(target=work) for _ in range(min(threads, len(tasks)) - 1)]
     for helper in helpers:
         helper.start()
-    work()
-    for helper in helpers:
-        helper.join()
+    try:
+        work()
+    finally:
+        waiting.clear()  # after an interrupt the others end with what they have begun
+        for helper in helpers:
+            helper.join()
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(tasks))]
