@@ -178,6 +178,9 @@ def test_epilogue_of_what_is_turned(variant: str, axes: str, columns: int) -> No
         ((3, 5, 21, 23), (32, 5, 3, 3), {"stride": 2, "padding": 1}),
         ((2, 70, 8, 8), (20, 70, 3, 3), {"padding": 1}),
         ((2, 36, 13, 17), (40, 18, 3, 3), {"groups": 2}),
+        ((2, 3, 13, 16), (5, 3, 2, 2), {"stride": 3}),
+        ((2, 3, 12, 17), (4, 3, 1, 1), {"stride": 2}),
+        ((2, 3, 11, 12), (4, 3, 5, 4), {"stride": 2, "padding": 3}),
     ],
     ids=str,
 )

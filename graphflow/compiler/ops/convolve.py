@@ -10,6 +10,7 @@ convolution arithmetic for deep learning", 2016, has the arithmetic.)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,7 +18,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphflow.compiler.ir import OPS, BadSample, Node, Op, Sample, Size, TensorType, equal_size, register
+from graphflow.compiler.ir import (
+    OPS,
+    BadSample,
+    Node,
+    Op,
+    Sample,
+    Size,
+    TensorType,
+    constant,
+    equal_size,
+    register,
+)
 from graphflow.compiler.ops.contract import matmul
 from graphflow.compiler.ops.family import FLOAT, require_kind, require_same
 from graphflow.compiler.ops.movement import expand, pad, permute, reshape, slice_
@@ -216,6 +228,10 @@ def _compose(x: Node, w: Node, **attrs: Any) -> Node:
     geometry = Geometry(**attrs)
     apart = any(s > 1 for s in geometry.spreads) and all(s == 1 for s in geometry.strides)
     if apart and all(isinstance(size, int) for size in w.shape[3:]):
+        sizes = (*x.shape[3:], *geometry.counts)
+        known = all(isinstance(size, int) and size > 0 for size in sizes)
+        if known and all(d == 1 for d in geometry.dilations):
+            return _in_phases(x, w, geometry)
         return _scattered(x, w, geometry)
     framed = _framed(x, geometry.lows, geometry.highs, geometry.spreads)
     found = _windows(framed, tuple(w.shape[3:]), geometry)
@@ -286,6 +302,43 @@ def _summed(found: Node, w: Node) -> Node:
     factors = reshape(w, shape=(groups, *(1,) * n, channels, *kernel))
     total = OPS["sum"](places * factors, dims=tuple(range(n + 2, 2 * n + 3)))
     return reshape(total, shape=(batch, groups, 1, *counts))
+
+
+def _in_phases(x: Node, w: Node, geometry: Geometry) -> Node:
+    """A convolution of its own for each phase, the results that lie a spread apart: they take taps of the
+    window that no other phase takes, and x as it is. Sizes are known and dilations 1.
+    """
+    n, spreads = len(geometry.counts), geometry.spreads
+    places = [-(-_known(count) // s) for count, s in zip(geometry.counts, spreads, strict=True)]
+    phases = []  # for each of the spatial dimensions: first tap, number of taps, zeros before x
+    for d, (s, low) in enumerate(zip(spreads, geometry.lows, strict=True)):
+        firsts = [(low - p) % s for p in range(s)]
+        taps = [len(range(first, _known(w.shape[d + 3]), s)) for first in firsts]
+        phases.append([(f, t, (low - p - f) // s) for p, (f, t) in enumerate(zip(firsts, taps, strict=True))])
+    found = [_phase(x, w, spreads, places, each) for each in itertools.product(*phases)]
+    together = OPS["cat"](*(reshape(part, shape=(1, *part.shape)) for part in found), dim=0)
+    lead = tuple(found[0].shape[:3])
+    apart = reshape(together, shape=(*spreads, *lead, *places))
+    order = itertools.chain.from_iterable((n + 3 + d, d) for d in range(n))
+    apart = permute(apart, dims=(n, n + 1, n + 2, *order))
+    whole = reshape(apart, shape=(*lead, *(p * s for p, s in zip(places, spreads, strict=True))))
+    wanted = (*lead, *geometry.counts)
+    if tuple(whole.shape) == wanted:
+        return whole
+    return slice_(whole, starts=(0,) * len(wanted), steps=(1,) * len(wanted), sizes=wanted)
+
+
+def _phase(x: Node, w: Node, spreads: Ints, places: list[int], parts: Sequence[Ints]) -> Node:
+    """The results of one phase: `parts` are first tap, number of taps, zeros before x in each dimension."""
+    ones = (1,) * len(places)
+    firsts, taps, lows = zip(*parts, strict=True)
+    if 0 in taps:
+        shape = (*x.shape[:2], w.shape[1], *places)
+        return expand(constant(0.0, x.dtype), shape=shape)
+    window = slice_(w, starts=(0, 0, 0, *firsts), steps=(1, 1, 1, *spreads), sizes=(*w.shape[:3], *taps))
+    each = zip(places, taps, lows, x.shape[3:], strict=True)
+    highs = tuple(place + tap - 1 - low - _known(size) for place, tap, low, size in each)
+    return _compose(x, window, **Geometry(ones, ones, ones, lows, highs, tuple(places)).attrs)
 
 
 def _scattered(x: Node, w: Node, geometry: Geometry) -> Node:
