@@ -44,13 +44,13 @@ class Function:
 def fingerprint() -> str:
     """A digest of everything but the kernel that decides what machine code comes out.
 
-    That is the versions of what reads and translates it, the processor, and the modules that take part.
+    That is the versions of what reads and translates it, the processor, and the modules that take part, the
+    core's argument block among them, which kernels that call the core fill in.
     """
     numba = importlib.metadata.version("numba")  # not asked of Numba itself, which takes long to import
     versions = (sys.implementation.cache_tag, numba, llvm.host().description)
-    return digests.of_modules(
-        ("function", *digests.beside("numba"), "llvm", *vecmath.SOURCES), *versions
-    )
+    own = ("function", *digests.beside("numba"), "llvm", "matmul_arguments", *vecmath.SOURCES)
+    return digests.of_modules(own, *versions)
 
 
 def symbol(function: Function) -> str:
