@@ -67,11 +67,32 @@ def test_a_layer_norm_leaves_statistics_not_rows() -> None:
     same_bits(graph)
 
 
+def used_twice(value: Node, x: Node, w: Node) -> Graph:
+    """Of which the second kernel reads a value that the first one makes, too."""
+    return Graph("g", (x, w), (), (OPS["matmul"](OPS["matmul"](value + x, w), w) * value,))
+
+
 def test_expensive_values_are_stored() -> None:
     x, w = arg("x", *X), arg("w", 40, 40)
+    graph = used_twice(OPS["erf"](x), x, w)
+    assert "erf" in stored(graph)
+    same_bits(graph)
+
+
+def test_dear_values_are_computed_once_more_but_not_in_every_pass() -> None:
+    x, w = arg("x", *X), arg("w", 40, 40)
+    graph = used_twice(OPS["exp"](x), x, w)
+    assert "exp" not in stored(graph)
+    same_bits(graph)
     value = OPS["exp"](x)
-    graph = Graph("g", (x, w), (), (OPS["matmul"](OPS["matmul"](value + x, w), w) * value,))
+    product = OPS["matmul"](OPS["matmul"](value + x, w), w)
+    centred = value - OPS["sum"](product * value, dims=(1,))  # rows, in two passes
+    graph = Graph("g", (x, w), (), (centred,))
     assert "exp" in stored(graph)
+    same_bits(graph)
+    column = OPS["exp"](OPS["sum"](x, dims=(1,)))  # one value for a whole row of what reads it
+    graph = used_twice(column * x, x, w)
+    assert not any(n.op.name == "exp" and n.shape == X for n in values(graph))
     same_bits(graph)
 
 

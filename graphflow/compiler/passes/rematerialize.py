@@ -14,16 +14,21 @@ from collections import deque
 from collections.abc import Iterable, Sequence, Set
 
 from graphflow.compiler.access import is_view
+from graphflow.compiler.indexing import numel
 from graphflow.compiler.ir import Graph, Node
 from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.order import typical_bytes
 from graphflow.compiler.passes.pressure import Pressure, asked_for
 from graphflow.compiler.passes.unit import Unit
+from graphflow.dims import product
 
-CHEAP_STEP = 4  # instructions of one op that may be computed again
+CHEAP_STEP = 4  # instructions of one op that may be computed again anywhere
 CHEAP_WHOLE = 8  # instructions that all of a value may take
+DEAR_STEP = 16  # the same where every element is computed once more: an exp costs what a store and a load do
+DEAR_WHOLE = 28
 _TRIALS = 8  # of storing something after all, where most memory is in use
 _OBSERVED = ("alias", "detach", "once", "checked_index")  # what they do isn't in their value
+_ONE_PASS = frozenset(["map", "column", "contract"])  # kinds of units that ask for an element once
 _ENOUGH = 1 << 62
 
 
@@ -89,6 +94,7 @@ class _Chooser:
         self.units, self.unit_of = units, unit_of
         self.addressed = addressed
         self.kept = set(addressed)
+        self.dear: set[Node] = set()  # not to be computed again, though they could be
         self.readers: dict[Node, list[Unit]] = {}
         self.writers: dict[Node, Unit] = {}  # of states
         for number, root in graph.updates:
@@ -102,13 +108,17 @@ class _Chooser:
 
     def run(self, stored: Set[Node] = frozenset()) -> set[Node]:
         """The values to be computed again, none of those in `stored`."""
-        self.kept = {*self.addressed, *stored}
+        self.kept, self.dear = {*self.addressed, *stored}, set[Node]()
         while True:
             again = self._cut()
             refused = [n for n in self.readers if n in again and not self._is_worth_it(n, again)]
             if not refused:
                 return again
-            self.kept.update(refused)
+            for node in refused:
+                dear = [n for n in self._parts(node, again) if _cost(n) > CHEAP_STEP]
+                self.dear.update(dear)
+                if not dear:
+                    self.kept.add(node)
 
     def _base(self, node: Node) -> Node:
         while is_view(node) and node not in self.kept:
@@ -125,7 +135,7 @@ class _Chooser:
     def _is_cheap(self, node: Node) -> bool:
         if node.op.kind != "elementwise" or node.op.name in _OBSERVED:
             return False
-        return node not in self.kept and node.op.lowering.cost <= CHEAP_STEP
+        return node not in self.kept and node not in self.dear and _cost(node) <= DEAR_STEP
 
     def _cut(self) -> set[Node]:
         """The cheap values that aren't stored where as few bytes as possible are."""
@@ -153,30 +163,36 @@ class _Chooser:
         stored = {node for node, n in numbers.items() if 2 * n not in behind and 2 * n + 1 in behind}
         return {node for node in numbers if node not in stored and self._is_cheap(node)}
 
+    def _parts(self, node: Node, again: Set[Node]) -> set[Node]:
+        """The values that are computed if the node is, and the states and arguments read."""
+        stack, seen = [node], set[Node]()
+        while stack:
+            current = stack.pop()
+            if current in seen or (current in self.unit_of and current not in again):
+                continue
+            seen.add(current)
+            stack.extend(current.inputs)
+        return seen
+
     def _is_worth_it(self, node: Node, again: Set[Node]) -> bool:
         """Whether all that computing the node takes is cheap, and no reader would have to wait for a state's
         old value that was overwritten.
         """
-        cost, states = 0, set[Node]()
-        stack, seen = [node], set[Node]()
-        while stack:
-            current = stack.pop()
-            if current in seen:
-                continue
-            seen.add(current)
-            if current in self.writers:
-                states.add(current)
-            if current.op.kind in ("input", "const"):
-                continue
-            inside = current in again or current not in self.unit_of
-            if inside:
-                cost += current.op.lowering.cost if current.op.kind == "elementwise" else 0
-                stack.extend(current.inputs)
+        parts, readers = self._parts(node, again), self.readers[node]
+        cost = sum(map(_cost, parts))
         if cost > CHEAP_WHOLE:
-            return False
-        writers = {self.writers[s] for s in states}
-        readers = self.readers[node]
+            once = all(u.kind in _ONE_PASS and product(u.axes) == numel(node.shape) for u in readers)
+            wide = all(_cost(n) <= CHEAP_STEP or numel(n.shape) == numel(node.shape) for n in parts)
+            if not once or not wide or cost * len(readers) > DEAR_WHOLE:
+                return False
+        writers = {self.writers[s] for s in parts & self.writers.keys()}
         return not any(u is w or self.units.needs(u, w) for u in readers for w in writers)
+
+
+def _cost(node: Node) -> int:
+    """Instructions for an element."""
+    cost: int = node.op.lowering.cost if node.op.kind == "elementwise" else 0
+    return cost
 
 
 class _Flow:
