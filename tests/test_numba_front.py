@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from graphflow.compiler.codegen import llvm, vecmath
-from graphflow.compiler.codegen.function import Function, symbol
+from graphflow.compiler.codegen.function import PARTS, Function, symbol
 from graphflow.compiler.codegen.numba_front import compile_function, lower
 from graphflow.errors import CompileError
 
@@ -390,6 +392,16 @@ def test_every_module_that_makes_functions_is_part_of_the_fingerprint() -> None:
     """Or machine code of an older formula would be taken from the cache."""
     used = {n.rpartition(".")[2] for n in sys.modules if n.startswith("graphflow.compiler.codegen.vecmath")}
     assert used and used == set(vecmath.SOURCES)
+    read = {
+        name
+        for source in vecmath.SOURCES
+        for name in re.findall(
+            r"^from graphflow\.compiler\.codegen\.(\w+) import",
+            Path(vecmath.__file__).with_name(f"{source}.py").read_text(),
+            re.MULTILINE,
+        )
+    }
+    assert "matmul_arguments" in read and read <= set(PARTS)
 
 
 @pytest.mark.parametrize("turns", [3, 32, 33, 100, 767, 768])

@@ -40,6 +40,10 @@ class Function:
         return f"def {self.name}({names}):\n{textwrap.indent(body, '    ')}\n"
 
 
+#: Modules that take part in making a kernel's machine code; kernels that call the matrix core fill its block.
+PARTS = ("function", *digests.beside("numba"), "llvm", "matmul_arguments", *vecmath.SOURCES)
+
+
 @functools.cache
 def fingerprint() -> str:
     """A digest of everything but the kernel that decides what machine code comes out.
@@ -49,8 +53,7 @@ def fingerprint() -> str:
     """
     numba = importlib.metadata.version("numba")  # not asked of Numba itself, which takes long to import
     versions = (sys.implementation.cache_tag, numba, llvm.host().description)
-    own = ("function", *digests.beside("numba"), "llvm", "matmul_arguments", *vecmath.SOURCES)
-    return digests.of_modules(own, *versions)
+    return digests.of_modules(PARTS, *versions)
 
 
 def symbol(function: Function) -> str:
