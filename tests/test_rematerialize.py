@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import graphflow as gf
+import graphflow.nn.functional as F
 import numpy as np
 import pytest
+from graphflow import nn
 from graphflow.compiler.ir import OPS, Graph, Node
 from graphflow.compiler.passes import fuse as fusion
 from graphflow.compiler.passes.autodiff import vjp
@@ -137,3 +140,39 @@ def test_the_cut_nearest_to_the_sink() -> None:
     flow.saturate(0, 3)
     assert flow.reaching(3) == {3}
     assert flow.left[0][1] == 1
+
+
+class Residual(nn.Module):
+    """A block that adds to the stream that runs through a deep network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.out = nn.LayerNorm(16), nn.Linear(16, 16)
+
+    def forward(self, x: gf.Tensor) -> gf.Tensor:
+        """The stream with what this block makes of it."""
+        return x + self.out(F.gelu(self.norm(x)))
+
+
+def test_a_stream_is_not_added_up_from_the_start_by_every_layer() -> None:
+    def compiled(depth: int) -> tuple[int, int]:
+        blocks = [Residual() for _ in range(depth)]
+        model = nn.Sequential(nn.Embedding(7, 16), *blocks, nn.LayerNorm(16), nn.Linear(16, 7))
+
+        optimizer = gf.optim.SGD(model.parameters(), lr=0.1)
+
+        @gf.compile
+        def step(i: gf.Tensor) -> gf.Tensor:
+            loss = F.cross_entropy(model(i).flatten(0, 1), i.flatten())
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            return loss
+
+        step(gf.randint(0, 7, (4, 8)))
+        sources = {report.source for report in step.explain().kernels}
+        return len(sources), max(map(len, sources))
+
+    assert compiled(4) == compiled(8)  # all layers share their kernels
+
+    assert compiled(4) == compiled(8)

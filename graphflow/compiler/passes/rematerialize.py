@@ -26,6 +26,7 @@ CHEAP_STEP = 4  # instructions of one op that may be computed again anywhere
 CHEAP_WHOLE = 8  # instructions that all of a value may take
 DEAR_STEP = 16  # the same where every element is computed once more: an exp costs what a store and a load do
 DEAR_WHOLE = 28
+MOST_READ = 2  # arrays that may be read to compute a value: sums of sums of sums would read ever more
 _TRIALS = 8  # of storing something after all, where most memory is in use
 _OBSERVED = ("alias", "detach", "once", "checked_index")  # what they do isn't in their value
 _ONE_PASS = frozenset(["map", "column", "contract"])  # kinds of units that ask for an element once
@@ -174,11 +175,19 @@ class _Chooser:
             stack.extend(current.inputs)
         return seen
 
+    def _reads_much(self, node: Node, parts: Set[Node]) -> bool:
+        read = {n for n in parts if n.op.kind == "input"}
+        read.update(operand for n in parts for operand in n.inputs if operand not in parts)
+        sizes = [typical_bytes(n) for n in read]
+        return sum(sizes) > MOST_READ * max([typical_bytes(node), *sizes])
+
     def _is_worth_it(self, node: Node, again: Set[Node]) -> bool:
-        """Whether all that computing the node takes is cheap, and no reader would have to wait for a state's
-        old value that was overwritten.
+        """Whether all that computing the node takes is cheap, little is read for it, and no reader would have
+        to wait for a state's old value that was overwritten.
         """
         parts, readers = self._parts(node, again), self.readers[node]
+        if self._reads_much(node, parts):
+            return False
         cost = sum(map(_cost, parts))
         if cost > CHEAP_WHOLE:
             once = all(u.kind in _ONE_PASS and product(u.axes) == numel(node.shape) for u in readers)
