@@ -293,6 +293,9 @@ def test_parts_of_a_concatenation_are_written_to_their_place() -> None:
         ((sine, y), (), 1),
         ((sine, OPS["cos"](x)), (OPS["matmul"](sine, w),), 1),
         ((sine, sine), (), 2),
+        ((sine, OPS["cos"](x)), (OPS["cat"](OPS["cos"](x), sine, dim=1), OPS["cat"](y, sine, dim=1)), 1),
+        ((sine, OPS["cos"](x)), (OPS["cat"](OPS["cos"](x), sine, dim=0),), 2),
+        ((product, OPS["cos"](x)), (OPS["cat"](OPS["cos"](x), product, dim=1),), 2),
         ((OPS["slice"](OPS["exp"](x), starts=(0, 1), steps=(1, 1), sizes=(N, 2)), sine), (), 1),
         ((sine, OPS["cos"](x)), (sine,), 1),
     ):

@@ -72,10 +72,12 @@ class Writer:
 
     def store(self, node: Node, value: Value, level: int) -> str:
         """The statement that writes an output's element."""
-        whole, index = self.memory.place(node, self.plan.placement[node])
-        address = self.scalars.index_text(flat_index(index, whole.shape))
-        pointer = self.parameters.pointer(whole, node.dtype, write=True)
-        return f"{pointer}[{address.text}] = {value.text}"
+        statements = []
+        for whole, index in self.memory.places(node, self.plan.placement[node]):
+            address = self.scalars.index_text(flat_index(index, whole.shape))
+            pointer = self.parameters.pointer(whole, node.dtype, write=True)
+            statements.append(f"{pointer}[{address.text}] = {value.text}")
+        return "; ".join(statements)
 
 
 def merged(axes: Sequence[int], sizes: Sequence[Size], addresses: Sequence[Index], prefix: str) -> list[Loop]:

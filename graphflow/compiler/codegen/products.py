@@ -75,7 +75,7 @@ def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
     turned = _better_turned(first, second, m, node.dtype)
     added = None if turned or any(_in_place(first, second, node.dtype)) else _addend(plan, memory)
     if plan.nodes == (node,) or added is not None:
-        whole, origin = memory.place(plan.outputs[0], (Index(),) * len(node.shape))
+        ((whole, origin),) = memory.places(plan.outputs[0], (Index(),) * len(node.shape))
         strides = contiguous_strides(whole.shape)
         row, column = strides[-2:]
         if added is not None:
@@ -308,8 +308,8 @@ def emit_cat(plan: Plan, memory: Memory, name: str) -> list[Loops]:
     start: Size = 0
     kernels = []
     for part in node.inputs:
-        there = memory.inside.get(strip_reshapes(part))
-        if there is None or there.whole is not node:
+        there = memory.inside.get(strip_reshapes(part), ())
+        if all(place.whole is not node for place in there):
             kernels.append(_copy_into(node, part, dim, start, memory, name))
         start = start + part.shape[dim]
     return kernels

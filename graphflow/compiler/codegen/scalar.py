@@ -350,14 +350,16 @@ class Memory:
     stored: Set[Node]
     status: Status
     temporary: Callable[[object, DType, tuple[Size, ...]], int]
-    inside: Mapping[Node, Inside] = field(default_factory=dict)
+    inside: Mapping[Node, tuple[Inside, ...]] = field(default_factory=dict)
 
-    def place(self, node: Node, index: Position) -> tuple[Node, Position]:
-        """The value that a result's element is written into, and at which index."""
-        there = self.inside.get(node)
-        if there is None or there.is_run:
-            return node, index
-        return there.whole, tuple(i + there.start if d == there.dim else i for d, i in enumerate(index))
+    def places(self, node: Node, index: Position) -> list[tuple[Node, Position]]:
+        """The values that a result's element is written into, and at which indices."""
+        found = [
+            (there.whole, tuple(i + there.start if d == there.dim else i for d, i in enumerate(index)))
+            for there in self.inside.get(node, ())
+            if not there.is_run
+        ]
+        return found or [(node, index)]
 
 
 def literal(value: bool | int | float, dtype: DType) -> str:

@@ -7,6 +7,7 @@ by position: loops, branches, scatters.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
@@ -27,13 +28,15 @@ class Embedded:
     and their first element there. ``cuts`` are those slices: nothing has to run for them.
     """
 
-    parts: dict[Node, Inside] = field(default_factory=dict)
+    parts: dict[Node, tuple[Inside, ...]] = field(default_factory=dict)
     runs: dict[Node, tuple[Node, Size]] = field(default_factory=dict)
     cuts: set[Node] = field(default_factory=set)
 
     def holders(self) -> set[Node]:
         """The values that others lie in."""
-        return {place.whole for place in self.parts.values()} | {whole for whole, _ in self.runs.values()}
+        return {place.whole for places in self.parts.values() for place in places} | {
+            whole for whole, _ in self.runs.values()
+        }
 
 
 def embed(fused: Fused, placed: Container[Node]) -> Embedded:
@@ -62,30 +65,38 @@ def _embed_parts(
 ) -> None:
     start: Size = 0
     dim = whole.attrs["dim"]
-    places: dict[Node, Inside | None] = {}
+    times = Counter(map(strip_reshapes, whole.inputs))
     for operand in whole.inputs:
         part = strip_reshapes(operand)
         place = Inside(whole, dim, start)
-        free = part in fused.unit_of and part in fused.stored and part not in placed
-        free = free and part not in found.parts and part not in found.runs and part not in places
-        free = free and (
-            place.is_run or (part is operand and _is_only_part(part, whole, readers[part], fused))
-        )
-        places[part] = place if free else None
         start = start + operand.shape[dim]
-    for part, there in places.items():
-        if there is not None:
-            found.parts[part] = there
-            if there.is_run:
-                found.runs[part] = whole, there.start * numel(whole.shape[dim + 1 :])
+        if part not in fused.unit_of or part not in fused.stored or part in placed:
+            continue
+        if part in found.runs or times[part] > 1:
+            continue
+        if place.is_run and part not in found.parts:
+            found.parts[part] = (place,)
+            found.runs[part] = whole, place.start * numel(whole.shape[dim + 1 :])
+        elif not place.is_run and part is operand and _is_only_part(part, readers[part], fused):
+            found.parts[part] = (*found.parts.get(part, ()), place)
 
 
-def _is_only_part(part: Node, whole: Node, readers: list[Node], fused: Fused) -> bool:
-    """Whether nobody else reads the part, but in the kernel that computes it."""
-    home = fused.unit_of.get(part)
-    if home is None or home.kind not in _STRIDED:
+def _is_only_part(part: Node, readers: list[Node], fused: Fused) -> bool:
+    """Whether nobody reads the part but concatenations, as one part each, and the kernel that computes it.
+
+    Only elementwise kernels write a value to several places.
+    """
+    home = fused.unit_of[part]
+    others = [reader for reader in readers if fused.unit_of.get(reader) is not home]
+    if home.kind not in _STRIDED or (home.kind != "map" and len(others) > 1):
         return False
-    return all(reader is whole or fused.unit_of.get(reader) is home for reader in readers)
+    updated = {strip_reshapes(root) for _, root in fused.graph.updates}
+    return len(set(others)) == len(others) and all(
+        reader.op.kind == "cat"
+        and reader not in updated
+        and not Inside(reader, reader.attrs["dim"], 0).is_run
+        for reader in others
+    )
 
 
 def _run(unit: Unit, fused: Fused) -> tuple[Node, Size] | None:

@@ -241,7 +241,7 @@ class _Planner:
 
     def _is_temporary(self, node: Node) -> bool:
         if node in self.embedded.parts:
-            node = self.embedded.parts[node].whole
+            node = self.embedded.parts[node][0].whole
         elif node in self.embedded.runs:
             return False
         return node not in self.buffer_of or self.buffers[self.buffer_of[node]].role == "temp"
@@ -284,9 +284,9 @@ class _Planner:
 
     def _completed(self, unit: Unit) -> list[Node]:
         """Concatenations of which the unit writes all parts."""
-        parts = self.embedded.parts
-        wholes = dict.fromkeys(parts[node].whole for node in unit.outputs if node in parts)
-        return [w for w in wholes if all(i in parts and i in unit.placement for i in w.inputs)]
+        parts = {n: {place.whole for place in self.embedded.parts.get(n, ())} for n in unit.outputs}
+        wholes = dict.fromkeys(place.whole for n in parts for place in self.embedded.parts.get(n, ()))
+        return [whole for whole in wholes if all(whole in parts.get(i, ()) for i in whole.inputs)]
 
     def _with_barriers(self, runs: Sequence[Sequence[Call]], status: Status) -> list[Step]:
         """The calls in order with barriers where they have to wait, loops and branches written out."""
