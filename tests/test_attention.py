@@ -47,6 +47,13 @@ def test_attention_and_its_gradients(lead: tuple[int, ...]) -> None:
     check(F.scaled_dot_product_attention, attend, *operands, trained=(0, 1, 2), sizes=sizes)
 
 
+def test_heads_without_elements_weigh_all_values_alike() -> None:
+    v = gf.tensor(draw(4, 5))
+    for function in (F.scaled_dot_product_attention, gf.compile(F.scaled_dot_product_attention)):
+        found = function(gf.ones(3, 0, dtype=gf.float64), gf.ones(4, 0, dtype=gf.float64), v)
+        np.testing.assert_allclose(found.numpy(), np.broadcast_to(v.numpy().mean(0), (3, 5)), rtol=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["bool", "float", "whole rows", "each"])
 def test_masks(kind: str) -> None:
     mask = RNG.random((N, L, S) if kind == "each" else (L, S)) > 0.4

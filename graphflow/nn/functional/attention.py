@@ -51,7 +51,8 @@ def scaled_dot_product_attention(
             "scaled_dot_product_attention",
             "Explicit attn_mask should not be set when is_causal=True",
         )
-    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    # products of nothing are 0 at any scale
+    factor = 1.0 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
     if enable_gqa:
         key, value = (_repeated(t, query.shape[-3]) for t in (key, value))
     if dropout_p == 0.0:
