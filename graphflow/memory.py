@@ -224,15 +224,14 @@ class GradTable:
         self.current[id(tensor)] = (tensor, grad)
 
 
-_GRADS: weakref.WeakKeyDictionary[Trace, GradTable] = weakref.WeakKeyDictionary()
-_LEAVES: weakref.WeakKeyDictionary[Trace, dict[Node, Tensor]] = weakref.WeakKeyDictionary()
-
-
 def grad_table(trace: Trace) -> GradTable:
     """The gradients of a trace's handles."""
-    return _GRADS.setdefault(trace.root, GradTable())
+    root = trace.root
+    if root.grads is None:
+        root.grads = GradTable()
+    return root.grads  # type: ignore[no-any-return]
 
 
 def leaves_of(trace: Trace) -> dict[Node, Tensor]:
     """The handle that each node of a trace is the value of, for those that want a gradient."""
-    return _LEAVES.setdefault(trace.root, {})
+    return trace.root.leaves

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import graphflow as gf
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from graphflow import nn, optim
 from graphflow.compiler.parser import parse
-from graphflow.errors import DTypeError, GradientError, TraceError
+from graphflow.errors import DTypeError, GradientError, ShapeError, TraceError
 from graphflow.nn import functional as F
 
 Spec = gf.TensorSpec
@@ -285,3 +287,47 @@ def test_what_cannot_be_differentiated() -> None:
         gf.compile(gf.grad(lambda x: x.sum()))(gf.arange(3))
     with pytest.raises(GradientError, match="argnums=3"):
         gf.compile(gf.grad(lambda x: x.sum(), argnums=3))(gf.ones(2))
+
+
+def test_compiled_functions_and_what_they_train_are_let_go() -> None:
+    def step() -> list[weakref.ref[Any]]:
+        weight = nn.Parameter(gf.ones(3))
+        optimizer = optim.SGD([weight], lr=0.1)
+
+        @gf.compile
+        def run(x: Any) -> Any:
+            optimizer.zero_grad()
+            loss = (weight * x).sum()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        for _ in range(3):
+            run(gf.ones(3))
+        return [weakref.ref(o) for o in (weight, optimizer, run, run._function)]
+
+    def network() -> list[weakref.ref[Any]]:
+        weight = nn.Parameter(gf.ones(3))
+
+        @gf.compile
+        def run(x: Any) -> Any:
+            return gf.fori_loop(0, 3, lambda i, v: v * weight, x).sum()
+
+        run(gf.ones(3)).backward()
+        return [weakref.ref(o) for o in (weight, run)]
+
+    def failing() -> list[weakref.ref[Any]]:
+        weight = nn.Parameter(gf.ones(3))
+
+        @gf.compile
+        def run(x: Any) -> Any:
+            return weight * x + gf.ones(2)
+
+        with pytest.raises(ShapeError):
+            run(gf.ones(3))
+        return [weakref.ref(o) for o in (weight, run)]
+
+    for make in (step, network, failing):
+        refs = make()
+        gc.collect()
+        assert [r() for r in refs] == [None] * len(refs), make.__name__

@@ -73,6 +73,10 @@ class Trace(Constraints):
         self.in_rows: dict[int, bool] = {}
         self.born: dict[int, Any] = {}  # handles that the function made of numbers, by id
         self.relied: dict[int, tuple[Any, bool]] = {}
+        # What differentiation keeps for the outermost trace: handles by their nodes, and their gradients.
+        # These refer to the trace: kept anywhere but here, they would keep it.
+        self.leaves: dict[Node, Any] = {}
+        self.grads: Any = None
         self.parent: Trace | None = None  # the trace around, for bodies of loops and branches
         self._rounds = Rounds()
         self.elements: set[Node] = set()  # stand-ins for arguments of functions traced within
@@ -335,6 +339,8 @@ def trace(
             if pin.symbol in pinned:
                 raise TraceError(f"can't fix the symbol {pin.symbol} twice: {pin}") from None
             pinned[pin.symbol] = pin.value
+        finally:
+            attempt._rounds.end()
 
 
 def _complete(problem: GraphflowError, attempt: Trace) -> None:

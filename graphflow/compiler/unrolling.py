@@ -37,6 +37,10 @@ class Rounds:
             self._count((frame.f_code, frame.f_lasti), loc)
         return loc
 
+    def end(self) -> None:
+        """Lets go of the last frame, with whatever its callers have in their variables."""
+        self._last = None
+
     def _count(self, call: tuple[CodeType, int], loc: Loc) -> None:
         count = self._counts[call] = self._counts.get(call, 0) + 1
         if count == MANY + 1:
