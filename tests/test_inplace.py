@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import graphflow as gf
 import numpy as np
 import pytest
 from graphflow.compiler.ir import OPS, Graph, Node
@@ -131,3 +132,23 @@ def test_chains_share_one_memory() -> None:
     assert temporaries(engine) <= 5
     # the value, its exp, and that of the next value, which the same kernel makes
     assert engine.executor.instance({"n": ROWS}).arena_bytes == 3 * ROWS * 96 * 4
+
+
+@pytest.mark.parametrize("rows", [3, 7, 8, 40])
+def test_a_total_over_rows_is_not_taken_in_what_its_rows_read(rows: int) -> None:
+    """Few rows are one chunk, which adds up in the result's own memory: that mustn't be the old value's."""
+    rng = np.random.default_rng(3)
+    start, x = rng.standard_normal(20), rng.standard_normal((rows, 20))
+    weight = gf.tensor(start)
+
+    @gf.compile
+    def step(x: gf.Tensor) -> gf.Tensor:
+        y = gf.softmax(x * weight, 1)
+        weight.copy_((y * x * weight).sum(0))
+        return y
+
+    found = step(gf.tensor(x))
+    powers = np.exp(x * start)
+    wanted = powers / powers.sum(1, keepdims=True)
+    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-12)
+    np.testing.assert_allclose(weight.numpy(), (wanted * x * start).sum(0), rtol=1e-12)

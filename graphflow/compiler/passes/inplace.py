@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
-from graphflow.compiler.access import reads
+from graphflow.compiler.access import is_total, reads
 from graphflow.compiler.codegen.loops import Plan
 from graphflow.compiler.codegen.row_kept import folds_row, is_full
 from graphflow.compiler.codegen.rows import phases
@@ -62,6 +62,8 @@ def reads_in_place(fused: Fused, unit: Unit, source: Node, target: Node) -> bool
     """Whether the unit reads `source` only at the element of `target` that it writes, and before it does."""
     if unit.kind not in ("map", "contract", "row", "fold"):
         return False
+    if is_total(target, unit.placement[target], unit.reduced):
+        return False  # it is cleared before the first row is read, and grows while others are
     here = flat_index(unit.placement[target], target.shape)
     readers: set[Node] = set()
     for node in unit.nodes:
