@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphflow.ceilings import Ceilings, ceilings
-from graphflow.compiler.ir import Graph, Node
+from graphflow.compiler.ir import Graph, Node, TensorType
 from graphflow.dims import Dim, evaluate
 from graphflow.dtypes import float64
 from graphflow.engine import Engine
@@ -135,7 +135,8 @@ class Explanation:
         return reports
 
     def _times(self, number: int, nodes: tuple[Node, ...]) -> Iterator[KernelTime]:
-        itemsize = 8 if any(n.dtype is float64 for n in nodes) else 4
+        types = [t for n in nodes for t in ([n.type] if isinstance(n.type, TensorType) else n.type.items)]
+        itemsize = 8 if any(t.dtype is float64 for t in types) else 4
         for sizes, times in self._engine.fastest.items():
             t = times[number]
             if t.runs:  # a branch that wasn't taken has no time

@@ -114,6 +114,20 @@ def test_explain_tells_the_roofline_once_there_are_times() -> None:
     assert "of the roofline" in str(report)
 
 
+def test_kernels_with_several_results_are_told() -> None:
+    @gf.compile
+    def attend(x: Any) -> Any:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    x = gf.randn(1, 300, 8)
+    attend(x)
+    with gf.profiler.profile():
+        attend(x)
+    report = attend.explain()
+    assert any(len(r.times) == 1 and "attention" in r.ops for r in report.kernels)
+    assert "of the roofline" in str(report)
+
+
 def test_an_error_inside_ends_the_observation() -> None:
     with pytest.raises(ZeroDivisionError), gf.profiler.profile():
         _ = 1 // 0
