@@ -174,5 +174,3 @@ def test_a_stream_is_not_added_up_from_the_start_by_every_layer() -> None:
         return len(sources), max(map(len, sources))
 
     assert compiled(4) == compiled(8)  # all layers share their kernels
-
-    assert compiled(4) == compiled(8)

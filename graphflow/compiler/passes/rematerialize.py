@@ -115,11 +115,15 @@ class _Chooser:
             refused = [n for n in self.readers if n in again and not self._is_worth_it(n, again)]
             if not refused:
                 return again
-            for node in refused:
+            # A value that follows from one stored just now may be worth it after all: sources come first.
+            for node in sorted(refused, key=lambda n: len(self._parts(n, again))):
+                if self._is_worth_it(node, again):
+                    continue
                 dear = [n for n in self._parts(node, again) if _cost(n) > CHEAP_STEP]
                 self.dear.update(dear)
                 if not dear:
                     self.kept.add(node)
+                    again.discard(node)
 
     def _base(self, node: Node) -> Node:
         while is_view(node) and node not in self.kept:
