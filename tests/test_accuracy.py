@@ -97,4 +97,5 @@ def test_float32_is_near_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         if f"{state}.exp_avg" in names:
             assert np.max(np.abs(a - b)) <= ADAM * RATE, state
         else:
-            assert distance(a, b) <= RELATIVE, state
+            squared = state.endswith(".exp_avg_sq")  # twice the gradient's relative error
+            assert distance(a, b) <= RELATIVE * (2 if squared else 1), state

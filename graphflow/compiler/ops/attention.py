@@ -43,8 +43,9 @@ Cotangents = dict[int, Node]
 #: Queries and keys of one tile.
 TILES = {"R": 128, "C": 128}
 
-#: Matrices of weights up to this size are made in memory, see `_compose`: the gradient, which then needn't
-#: make the weights again, is a quarter faster that way, by measurement.
+#: Matrices of weights up to this size are made in memory, see `_compose`, where they are no larger than the
+#: queries or keys anyway: the gradient, which then needn't make the weights again, is a quarter faster that
+#: way, by measurement.
 SHORT = 128 * 128
 
 #: Scores that the reference has in memory at once.
@@ -199,8 +200,10 @@ def _masked(q: Node, k: Node, mask: tuple[Node, ...], scale: float, causal: bool
 
 
 def _is_short(node: Node) -> bool:
-    n, m = node.inputs[0].shape[-2], node.inputs[1].shape[-2]
-    return isinstance(n, int) and isinstance(m, int) and 0 < n * m <= SHORT
+    (n, width), m = node.inputs[0].shape[-2:], node.inputs[1].shape[-2]
+    if not isinstance(n, int) or not isinstance(m, int) or not isinstance(width, int):
+        return False
+    return 0 < n * m <= SHORT and min(n, m) <= width
 
 
 def _compose(node: Node, inputs: Sequence[Node]) -> list[Node] | None:
