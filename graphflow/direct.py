@@ -124,6 +124,7 @@ class DirectCalls:
                 names=call.spec[1][1][1],
                 watches=[*surroundings, *grads, *around, *inside],
                 states=prepared.states,
+                memory=binding.arrays,
                 changing=variant.changing(binding),
                 locks=[variant.lock] if isinstance(variant.lock, ForkLock) else [],
                 versions=binding.storages,

@@ -447,6 +447,32 @@ def test_memory_that_the_executor_lets_go_is_let_go() -> None:
     assert np.allclose(f(numbers(4, 3)).numpy(), numbers(4, 3).numpy().T @ numbers(4, 3).numpy())
 
 
+def test_arguments_are_let_go_after_the_call() -> None:
+    f = gf.compile(lambda x, y, n: (x @ y).sum() * n)
+    x, y = numbers(40, 30), numbers(30, 40).numpy()
+    warm(f, x, y, 2)
+    arrays = [weakref.ref(x._array), weakref.ref(y)]
+    del x, y
+    gc.collect()
+    assert [a() for a in arrays] == [None, None]
+    assert takes(ready(f)[0], numbers(40, 30), numbers(30, 40).numpy(), 2)
+
+
+def test_states_stay_while_a_call_may_still_run() -> None:
+    w = numbers(30, 30)
+    f = gf.compile(lambda x: x @ w)
+    run = warm(f, numbers(4, 30))
+    array = weakref.ref(w._array)
+    w.data = numbers(30, 30)
+    f(numbers(4, 30))
+    gc.collect()
+    assert run not in ready(f)
+    assert array() is not None  # a thread that is in there reads it
+    del run
+    gc.collect()
+    assert array() is None
+
+
 def test_without_it_everything_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime_direct, "_machines", {})
     monkeypatch.setattr(runtime_direct, "_is_laid_out", lambda: False)

@@ -14,7 +14,7 @@ import hashlib
 import sys
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -90,7 +90,8 @@ class Handles:
 class Call:
     """One kind of call: ``arguments``, of which the last ones have these ``names``.
 
-    ``states`` are addresses and ``changing`` the C-contiguous arrays among them that the run writes;
+    ``states`` are addresses in ``memory``, which has to stay while a call runs, whatever becomes of the
+    states meanwhile, and ``changing`` the C-contiguous arrays among them that the run writes;
     ``locks`` are taken around it, besides the instance's. ``versions`` are storages. ``finish`` makes the
     result of the list of outputs; None where it is the only output as a tensor. ``fail`` raises the error
     that ``status`` tells of. ``calls`` counts calls, ``used`` gets the number of the last.
@@ -101,6 +102,7 @@ class Call:
     names: tuple[str, ...]
     watches: Sequence[Watch]
     states: Sequence[int]
+    memory: Sequence[np.ndarray]
     changing: Sequence[np.ndarray]
     locks: Sequence[ForkLock]
     versions: Sequence[object]
@@ -171,7 +173,8 @@ class _Record:
     """The words of one call, and everything that they name."""
 
     def __init__(self, machine: _Machine, call: Call):
-        self.kept: list[Any] = [call, machine]
+        # not the arguments, which may be all the memory there is: what is named of them is kept one by one
+        self.kept: list[Any] = [replace(call, arguments=()), machine]
         self.words = WordArray(dw.RECORD_WORDS)
         instance, values = call.instance, self.words.values
         inputs, states = instance.input_count, len(call.states)
