@@ -6,10 +6,6 @@ The bounds are those that docs/performance.md promises: relative to the largest 
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Sequence
-from pathlib import Path
-
 import graphflow as gf
 import numpy as np
 import pytest
@@ -17,9 +13,8 @@ from graphflow.compiler.interpret import run_graph
 from graphflow.compiler.ir import Graph
 from graphflow.compiler.printer import print_graph
 from graphflow.dims import Dim
-from graphflow.engine import Engine
 
-PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "peers_graphflow.py"
+from workloads import first_call
 
 # Rows of the batch that the step is run with here.
 ROWS = {
@@ -39,38 +34,6 @@ RELATIVE = 2e-6
 RATE, ADAM = 1e-3, 0.1
 
 
-class Ended(Exception):
-    """Ends a call once its arguments are known."""
-
-
-def workload(name: str) -> Callable[[], object]:
-    spec = importlib.util.spec_from_file_location("peers_graphflow", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    step: Callable[[], object] = module.ALL[name]()
-    return step
-
-
-def first_run(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Engine, list[np.ndarray]]:
-    """The engine of a workload's step and what its first call gives it, with fewer rows."""
-    found: list[tuple[Engine, list[np.ndarray]]] = []
-
-    def call(self: Engine, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
-        symbolic = [isinstance(node.shape[0], Dim) for node in self.graph.args]
-        cut = [np.array(a[: ROWS[name]] if s else a) for a, s in zip(args, symbolic, strict=True)]
-        found.append((self, [*cut, *map(np.array, states)][: len(self.graph.inputs)]))
-        raise Ended
-
-    gf.manual_seed(0)
-    step = workload(name)
-    with monkeypatch.context() as m:
-        m.setattr(Engine, "call", call)
-        with pytest.raises(Ended):
-            step()
-    return found[0]
-
-
 def in_float64(graph: Graph) -> Graph:
     return gf.parse_graph(print_graph(graph).replace("float32", "float64"))
 
@@ -84,16 +47,18 @@ def distance(single: np.ndarray, double: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_float32_is_near_float64(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, inputs = first_run(name, monkeypatch)
+    engine, args, states = first_call(name, monkeypatch)
     graph = engine.graph
-    outputs, states = engine.run(inputs)
+    symbolic = [isinstance(node.shape[0], Dim) for node in graph.args]
+    inputs = [a[: ROWS[name]] if s else a for a, s in zip(args, symbolic, strict=True)] + states
+    outputs, results = engine.run(inputs)
     doubles = [a.astype(np.float64) if a.dtype == np.float32 else a for a in inputs]
     expected, expected_states = run_graph(in_float64(graph), doubles)
     names = [graph.states[number].attrs["name"] for number, _ in graph.updates]
-    assert len(names) == len(states)
+    assert len(names) == len(results)
     for a, b in zip(outputs, expected, strict=True):
         assert distance(a, b) <= RELATIVE
-    for state, a, b in zip(names, states, expected_states, strict=True):
+    for state, a, b in zip(names, results, expected_states, strict=True):
         if f"{state}.exp_avg" in names:
             assert np.max(np.abs(a - b)) <= ADAM * RATE, state
         else:

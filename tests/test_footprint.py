@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
 import graphflow as gf
 import numpy as np
 import pytest
-from graphflow.engine import Engine, compile_graph
+from graphflow.engine import compile_graph
 from graphflow.footprint import peak
 from graphflow.runtime import arena
 
 from models import mlp_adam
-
-PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "peers_graphflow.py"
-WORKLOADS = ["twolayer", "mlp", "lenet", "cnn", "gpt", "lstm", "chain", "norm", "dispatch"]
-
-
-class _Stopped(Exception):
-    """Ends a call once its engine is there."""
-
-
-def engine_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Engine:
-    """The compiled step of a workload; it isn't run."""
-    found: list[Engine] = []
-
-    def call(self: Engine, *arguments: Any) -> None:
-        found.append(self)
-        raise _Stopped
-
-    spec = importlib.util.spec_from_file_location("peers_graphflow", PATH)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    step = module.ALL[name]()
-    monkeypatch.setattr(Engine, "call", call)
-    with pytest.raises(_Stopped):
-        step()
-    return found[0]
+from workloads import WORKLOADS, first_call
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_the_predicted_peak_is_what_is_allocated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = engine_of(name, monkeypatch)
+    engine, _, _ = first_call(name, monkeypatch)
     executor = engine.executor
     symbols = executor.program.symbols
     for batch in (1, 3, 17, 64) if symbols else (0,):
