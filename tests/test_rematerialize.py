@@ -99,6 +99,22 @@ def test_dear_values_are_computed_once_more_but_not_in_every_pass() -> None:
     same_bits(graph)
 
 
+def test_a_dear_value_that_every_kernel_computes_for_itself_ends_no_search() -> None:
+    graph = gf.parse_graph("""graph g(%w: float64[] state, %v: float16[3, 4] state) {
+      %0 = cast(%v, dtype=@float32) : float32[3, 4]
+      %1 = tanh(%w) : float64[]
+      %2 = cast(%1, dtype=@float32) : float32[]
+      %3 = cast(%2, dtype=@float16) : float16[]
+      %4 = cast(%3, dtype=@float32) : float32[]
+      %5 = add(%0, %4) : float32[3, 4]
+      %6 = cast(%5, dtype=@float16) : float16[3, 4]
+      %7 = cast(%6, dtype=@float32) : float32[3, 4]
+      %8 = floor(%7) : float32[3, 4]
+      return %8
+    }""")
+    compile_graph(graph)
+
+
 def test_a_smaller_dtype_is_stored_instead_of_a_larger_one() -> None:
     x, w = arg("x", *X), arg("w", 40, 40)
     mask = OPS["gt"](OPS["exp"](x), 1.0)

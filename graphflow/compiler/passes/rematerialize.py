@@ -119,7 +119,7 @@ class _Chooser:
             for node in sorted(refused, key=lambda n: len(self._parts(n, again))):
                 if self._is_worth_it(node, again):
                     continue
-                dear = [n for n in self._parts(node, again) if _cost(n) > CHEAP_STEP]
+                dear = [n for n in self._parts(node, again) if n in again and _cost(n) > CHEAP_STEP]
                 self.dear.update(dear)
                 if not dear:
                     self.kept.add(node)
