@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence, Set
 
 from graphflow.compiler.access import is_view
 from graphflow.compiler.indexing import numel
-from graphflow.compiler.ir import Graph, Node
+from graphflow.compiler.ir import Graph, Node, toposort
 from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.order import typical_bytes
 from graphflow.compiler.passes.pressure import Pressure, asked_for
@@ -106,24 +106,32 @@ class _Chooser:
         for unit in units.direct:
             for node in asked_for(unit, unit_of)[0]:
                 self.readers.setdefault(node, []).append(unit)
+        self.order = [n for n in toposort(graph.roots) if n in self.readers]
 
     def run(self, stored: Set[Node] = frozenset()) -> set[Node]:
         """The values to be computed again, none of those in `stored`."""
         self.kept, self.dear = {*self.addressed, *stored}, set[Node]()
         while True:
             again = self._cut()
-            refused = [n for n in self.readers if n in again and not self._is_worth_it(n, again)]
-            if not refused:
+            if not self._refuse(again):
                 return again
-            # A value that follows from one stored just now may be worth it after all: sources come first.
-            for node in sorted(refused, key=lambda n: len(self._parts(n, again))):
-                if self._is_worth_it(node, again):
-                    continue
-                dear = [n for n in self._parts(node, again) if n in again and _cost(n) > CHEAP_STEP]
-                self.dear.update(dear)
+
+    def _refuse(self, again: set[Node]) -> bool:
+        """Takes what isn't worth it out of `again`, for the next cut, too; whether there was anything.
+
+        Sources come first: a value that follows from one that is stored by then may be worth it after all.
+        """
+        refused = False
+        for node in self.order:
+            while node in again and not self._is_worth_it(node, again):
+                refused = True
+                dear = {n for n in self._parts(node, again) if n in again and _cost(n) > CHEAP_STEP}
+                self.dear |= dear
+                again -= dear
                 if not dear:
                     self.kept.add(node)
                     again.discard(node)
+        return refused
 
     def _base(self, node: Node) -> Node:
         while is_view(node) and node not in self.kept:
