@@ -105,7 +105,8 @@ class DirectCalls:
     ) -> _Direct | None:
         """A direct call for calls like this one; None where such calls need more."""
         # before anything else, so that what another thread changes meanwhile is seen by the first call
-        surroundings = _surroundings(key[1], binding.epoch)
+        count = threads.get_num_threads()
+        surroundings = _surroundings(key[1], binding.epoch, count)
         around = self._captures.direct_watches(key[3])
         inside = self._watches_inside(call, key[2])
         arguments = _arguments(call, key[2])
@@ -133,6 +134,7 @@ class DirectCalls:
                 fail=prepared.fail,
                 calls=self._calls,
                 used=variant.used,
+                threads=count,
             ),
         )
         return None if run is None else _Direct(run, mark, variant, binding, prepared.instance)
@@ -155,7 +157,7 @@ def _handles() -> Handles:
     return Handles(fresh, Storage.count, "_array", "_storage", "_requires_grad", "version", "born")
 
 
-def _surroundings(modes: tuple[bool, DType, DType | None], epoch: object) -> Sequence[Watch]:
+def _surroundings(modes: tuple[bool, DType, DType | None], epoch: object, count: int) -> Sequence[Watch]:
     """What every call depends on: the thread's modes, when states were compared, the process's settings."""
     grad_enabled, default, autocast = modes
     return (
@@ -166,7 +168,7 @@ def _surroundings(modes: tuple[bool, DType, DType | None], epoch: object) -> Seq
         Watch("attribute", MODE, "autocast", autocast),
         Watch("item", vars(engine), "observers", engine.observers),
         Watch("item", vars(config), "_current", config.settings()),
-        Watch("item", vars(threads), "_threads", threads.get_num_threads()),
+        Watch("item", vars(threads), "_threads", count),
     )
 
 

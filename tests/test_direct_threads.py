@@ -70,6 +70,18 @@ def test_native_threads_give_the_same_bits(count: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_another_number_of_threads_is_used_from_the_next_call_on() -> None:
+    w, x = numbers(512, 512), numbers(512, 512)
+    f = gf.compile(lambda x: gf.tanh(x @ w) @ w)
+    for _ in range(12):  # direct calls are made ever more seldom, so that they outlive changes
+        for count in (1, 2):
+            threads.set_num_threads(count)
+            for _ in range(3):
+                f(x)
+                (variant,) = f._order
+                assert max(variant.engine.executor.instance({"batch": 512}).command_threads) == count
+
+
 def test_a_forked_child_goes_on() -> None:
     total = gf.zeros(3)
 

@@ -94,7 +94,8 @@ class Call:
     states meanwhile, and ``changing`` the C-contiguous arrays among them that the run writes;
     ``locks`` are taken around it, besides the instance's. ``versions`` are storages. ``finish`` makes the
     result of the list of outputs; None where it is the only output as a tensor. ``fail`` raises the error
-    that ``status`` tells of. ``calls`` counts calls, ``used`` gets the number of the last.
+    that ``status`` tells of. ``calls`` counts calls, ``used`` gets the number of the last. The
+    watches hold for `threads` threads.
     """
 
     instance: Instance
@@ -111,6 +112,7 @@ class Call:
     fail: Callable[[], Any]
     calls: ctypes.c_int64
     used: ctypes.c_int64
+    threads: int
 
 
 class _Method(ctypes.Structure):
@@ -195,6 +197,7 @@ class _Record:
             values[dw.FAILED], values[dw.FAIL] = call.status.ctypes.data, self._id(call.fail)
         values[dw.RUN_PLAN], values[dw.EXECUTE] = instance.plan_address, self._id(instance.execute)
         values[dw.IS_SHORT] = instance.work < SHORT_NS
+        values[dw.THREADS] = call.threads
         values[dw.FINISH] = self._id(call.finish) if call.finish is not None else 0
         values[dw.HANDLE], values[dw.STORAGE] = machine._handle[0].address, machine._storage[0].address
         values[dw.BIRTHS], values[dw.ARRAY_CLASS] = self._id(machine.births), self._id(np.ndarray)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from graphflow.runtime import direct_words as dw
 from graphflow.runtime.direct_words import DATA, Offsets
-from graphflow.runtime.words import ACTIVE, field, read, row, word
+from graphflow.runtime.words import ACTIVE, CUT, field, read, row, word
 
 
 def results_source(at: Offsets) -> str:
@@ -69,7 +69,12 @@ entry:
   {read("plan", "record", dw.RUN_PLAN, "ptr")}
   {read("active", "plan", ACTIVE)}
   {read("short", "record", dw.IS_SHORT)}
-  %shared = icmp sgt i64 %active, 1
+  %several = icmp sgt i64 %active, 1
+  ; the record is one for the number of threads that there is now; the plan may have been cut for another
+  {read("cut", "plan", CUT)}
+  {read("number", "record", dw.THREADS)}
+  %other = icmp ne i64 %cut, %number
+  %shared = or i1 %several, %other
   br i1 %shared, label %threads, label %alone
 threads:
   {read("execute", "record", dw.EXECUTE, "ptr")}

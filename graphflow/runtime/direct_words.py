@@ -19,8 +19,9 @@ RUN_PLAN, EXECUTE, IS_SHORT = range(14, 17)
 # numbers of the function's calls and of the last one that this record took; objects that code compares with.
 FAILED, FAIL, FINISH, HANDLE, STORAGE, BIRTHS, CALLS, USED = range(17, 25)
 ARRAY_CLASS, DECLINED, FALSE, TRUE, ONE = range(25, 30)
-# How many arguments come without a name, and the tuple of the others' names (0: none).
-POSITIONAL, NAMES, RECORD_WORDS = range(30, 33)
+# How many arguments come without a name, the tuple of the others' names (0: none), and how many threads
+# runs have.
+POSITIONAL, NAMES, THREADS, RECORD_WORDS = range(30, 34)
 # An argument: its kind, its class, the object that it is (VALUE) or its flag's (TENSOR); dtype, rank, address
 # of the sizes, and bytes of its array; the pointer that it becomes.
 ARGUMENT_KIND, CLASS, EXPECTED, DTYPE, RANK, SIZES, ARRAY_BYTES, TO, ARGUMENT_WORDS = range(9)

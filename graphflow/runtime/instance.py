@@ -181,7 +181,7 @@ class Instance:
         stride = -(-self.scratch_bytes // ALIGNMENT) * ALIGNMENT
         self._scratch, scratch = aligned_bytes(max(stride * active, 1))
         plan = self._plan.values
-        plan[words.ACTIVE] = active
+        plan[words.ACTIVE], plan[words.CUT] = active, threads
         plan[words.SCRATCH], plan[words.SCRATCH_STRIDE] = scratch, stride
         plan[words.COUNTER_AREA], plan[words.COUNTER_BYTES] = self._counters.address, 8 * row * len(shared)
         self._active, self._threads = active, threads

@@ -18,8 +18,8 @@ DONE, LENGTH, ADVANCES, ADVANCE_COUNT, AREA, AREA_BYTES, REGION_WORDS = 0, 1, 2,
 # A patch: store pointers[POINTER] + BYTES at the address SLOT.
 SLOT, POINTER, BYTES, PATCH_WORDS = range(4)
 # A plan: addresses and counts of the two arrays above, threads of its widest command, per-thread scratch
-# memory, the memory of all counters, cleared before each run on several threads, and the address of the run's
-# status word (0: none).
+# memory, the memory of all counters, cleared before each run on several threads, the address of the run's
+# status word (0: none), and the number of threads that it was cut for.
 (
     COMMANDS,
     COMMAND_COUNT,
@@ -31,8 +31,9 @@ SLOT, POINTER, BYTES, PATCH_WORDS = range(4)
     COUNTER_AREA,
     COUNTER_BYTES,
     STATUS,
+    CUT,
     PLAN_WORDS,
-) = range(11)
+) = range(12)
 # A pool. What different threads write lies on different cache lines (8 words). JOB counts jobs in its upper
 # 48 bits and holds the number of threads that take part in its lower 16.
 JOB, ARRIVED, GENERATION, SLEEPERS, PLAN, PROFILE, SPIN = 0, 8, 16, 24, 32, 33, 34
