@@ -364,3 +364,12 @@ def test_what_is_only_added_to_a_product_needs_no_epilogue() -> None:
     ):
         program = compiled([output], args).compiled.program
         assert any("epilogue" in k.name for k in program.kernels) is epilogue
+
+
+def test_a_column_that_only_a_barrier_in_the_same_kernel_waits_for_has_a_place() -> None:
+    x, bias = arg("x", *X), arg("bias", 40)
+    wide = OPS["tanh"](x)
+    column = OPS["prod"](wide, dims=(0,))
+    after = OPS["barrier"](bias + 1.0, column)
+    engine = compiled([wide, OPS["cos"](wide * after)], [x, bias])
+    assert [column in unit.outputs for unit in engine.compiled.fused.units] == [True]

@@ -475,6 +475,8 @@ class _Fuser:
         """A unit stores what roots, addresses or other units need."""
         for unit in self.units.direct:
             self.stored |= asked_for(unit, self.unit_of)[0]
+            if unit.kind == "column":  # its totals have no other place, though only a barrier may await one
+                self.stored.update(n for n in unit.nodes if n.op.kind == "reduction")
         for unit in self.units.direct:
             unit.outputs = [n for n in unit.nodes if n in self.stored]
 
