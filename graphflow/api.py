@@ -45,6 +45,7 @@ from graphflow.variant import Binding, Variant
 
 _FLAT = {Tensor, np.ndarray, float, int, bool, str, type(None)}  # arguments that are leaves
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+_DEFINITION = ("__code__", "__defaults__", "__kwdefaults__")  # of a function, where it is looked up
 _MANY = 16  # variants after which a warning tells why there are so many
 
 
@@ -117,7 +118,9 @@ class CompiledFunction:
         return method
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_") or isinstance(self._function, _FUNCTIONS):
+        if name in _DEFINITION and name in dir(self._function):
+            setattr(self._function, name, value)
+        elif name.startswith("_") or isinstance(self._function, _FUNCTIONS):
             object.__setattr__(self, name, value)
         else:
             setattr(self._function, name, value)
@@ -183,23 +186,13 @@ class CompiledFunction:
         for number, part in enumerate(positional):
             position -= pytree.count(part)
             if position < 0:
-                own, rest = self._parameter_names
+                own, rest = self._captures.parameters
                 return own[number] if number < len(own) else rest
         for key, part in zip(keys, keyword, strict=True):
             position -= pytree.count(part)
             if position < 0:
                 return str(key)
         raise AssertionError("a leaf of no argument")
-
-    @functools.cached_property
-    def _parameter_names(self) -> tuple[list[str], str]:
-        """The names of parameters that take positional arguments, and of the one that takes the rest."""
-        try:
-            parameters = list(inspect.signature(self._function).parameters.values())
-        except (TypeError, ValueError):
-            parameters = []
-        own = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        return own, next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "arg")
 
     def _find(self, key: Hashable, call: Arguments) -> tuple[Variant, Binding]:
         candidates = self._variants.get(key, ())
@@ -291,7 +284,7 @@ class CompiledFunction:
     def _leaf_names(self, spec: pytree.Spec) -> list[str]:
         """Names for the leaves of the arguments: parameter names where they are leaves themselves."""
         positional, keyword = spec[1]
-        own, rest = self._parameter_names
+        own, rest = self._captures.parameters
         names: list[str] = []
         for i, part in enumerate(positional[1]):
             names += names_within(own[i] if i < len(own) else f"{rest}_{i - len(own)}", part)

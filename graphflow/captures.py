@@ -5,54 +5,21 @@ be traced again. The names are read from the code of the function and of the fun
 code reads by a constant name (``config.rate``) is compared as such. An object that code does anything else
 with (hands to a function, iterates over, looks into with ``getattr``) is compared by those of its attributes
 whose names occur anywhere in the code, and so are the objects that it holds; by all of its attributes where
-code can read some whose names aren't in it.
+code can read some whose names aren't in it. So are the defaults of arguments, and the code itself.
 """
 
 from __future__ import annotations
 
-import functools
+import inspect
 import operator
-import types
-from collections import deque
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Any
 
-from graphflow.bytecode import DYNAMIC, Load, loads, names_in
 from graphflow.runtime import direct
-from graphflow.snapshots import (
-    LIBRARY,
-    LIMIT,
-    MISSING,
-    PLAIN,
-    additions,
-    comparable,
-    dictionary,
-    form,
-    reached,
-    root,
-    users_classes,
-)
+from graphflow.snapshots import LIMIT, PLAIN, additions, comparable, form, reached
+from graphflow.watches import Place, Reading, Watch
 
-_DESCRIPTORS = (property, staticmethod, classmethod, functools.cached_property)
-_FIXED = (types.ModuleType, types.BuiltinFunctionType)
-_UNCALLED = ("__init__", "__new__", "__post_init__", "__repr__")  # of an object that is there already
-_Place = tuple[Hashable, str]
 _Key = tuple[tuple[str, Hashable], ...]
-
-
-@dataclass(frozen=True)
-class Watch:
-    """One value from around the function: what to call it, how to read it now, whether to look into it.
-
-    ``source`` is the cell, or the dictionary and key, that holds it, where it is no attribute of something.
-    """
-
-    label: str
-    read: Callable[[], Any]
-    place: Hashable
-    deep: bool
-    source: tuple[dict[str, Any], str] | types.CellType | None = None
 
 
 class Captures:
@@ -74,9 +41,10 @@ class Captures:
         self._values: tuple[Any, ...] = ()
         self._key: _Key = ()
         self._mutable: list[tuple[int, list[tuple[str, Hashable]]]] = []
-        self._own: dict[_Place, frozenset[int]] = {}
+        self._own: dict[Place, frozenset[int]] = {}
         self._names = self._known_names = names
         self._arguments: dict[tuple[str, int], Captures] = {}
+        self._parameters: tuple[list[str], str] | None = None
         self.networks: tuple[Any, ...] = ()
 
     def key(self) -> _Key:
@@ -100,8 +68,9 @@ class Captures:
 
     def _look_again(self) -> _Key:
         """Reads the code anew: what is held now may be other functions."""
-        reading = _Reading(self._function, self._bound, self._known_names)
+        reading = Reading(self._function, self._bound, self._known_names)
         self._arguments.clear()
+        self._parameters = None
         self._names, self.networks = reading.all_names(), tuple(reading.networks.values())
         self._watches = watches = list(reading.watches.values())
         self._values = values = tuple([watch.read() for watch in watches])
@@ -154,6 +123,18 @@ class Captures:
         now = self.key()
         return direct.Watch("result", self.key, None, now) if now == key else None
 
+    @property
+    def parameters(self) -> tuple[list[str], str]:
+        """The names of parameters that take positional arguments, and of the one that takes the rest."""
+        if self._parameters is None:
+            try:
+                found = list(inspect.signature(self._function).parameters.values())
+            except (TypeError, ValueError):
+                found = []
+            own = [p.name for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+            self._parameters = own, next((p.name for p in found if p.kind is p.VAR_POSITIONAL), "arg")
+        return self._parameters
+
     def of_argument(self, name: str, value: Any) -> Captures:
         """What the function takes from an argument, or from a part of it, that is an object."""
         found = self._arguments.get((name, id(value)))
@@ -172,10 +153,8 @@ class Captures:
         for watch in watches:
             value = watch.read()
             parts += self._entries(watch, value)
-            if isinstance(watch.source, tuple) and not _is_mutable(watch, value):
-                found.append(direct.Watch("item", *watch.source, value))
-            elif watch.source is not None and not _is_mutable(watch, value):
-                found.append(direct.Watch("cell", watch.source, None, value))
+            if watch.source is not None and not _is_mutable(watch, value):
+                found.append(direct.Watch(*watch.source, value))
         if len(found) < len(watches):
             whole = self.direct_watch(key)
             return None if whole is None else [whole]
@@ -188,6 +167,8 @@ def _is_plain(old: Any, new: Any) -> bool:
 
 def _is_mutable(watch: Watch, value: Any) -> bool:
     """Whether a value may hold something else and yet be the same object."""
+    if type(value) is tuple and all([form(type(item)) == "whole" for item in value]):
+        return False
     return (watch.deep or form(type(value)) in ("items", "mapping")) and form(type(value)) != "whole"
 
 
@@ -200,257 +181,3 @@ def _differ_in_numbers(a: _Key, b: _Key) -> bool:
 
 def _is_number(stand_in: Hashable) -> bool:
     return isinstance(stand_in, tuple) and not isinstance(stand_in[1], tuple)
-
-
-# ---------------------------------------------------------------------------------------------- reading code
-
-
-def _plain_function(value: Any) -> types.FunctionType | None:
-    """The Python function behind a value, unless it is part of graphflow: that depends on nothing else."""
-    for _ in range(4):
-        if isinstance(value, types.FunctionType):
-            return None if _is_own(value.__module__) else value
-        if isinstance(value, functools.partial):
-            value = value.func
-        elif isinstance(value, property):
-            value = value.fget
-        elif isinstance(value, functools.cached_property):
-            value = value.func
-        elif isinstance(value, (types.MethodType, staticmethod, classmethod)):
-            value = value.__func__
-        else:
-            value = dictionary(value).get("_function")  # a compiled function
-    return None
-
-
-def _is_own(module: str | None) -> bool:
-    return root(module) in ("graphflow", "numpy", "builtins")
-
-
-def _follow(value: Any, path: tuple[str, ...]) -> Any:
-    """The attribute at the end of a path, read without running properties; `MISSING` where there is none."""
-    for name in path:
-        held = dictionary(value)
-        if name in held or name in held.get("_modules", ()):
-            value = held[name] if name in held else held["_modules"][name]
-            continue
-        for owner in type(value).__mro__:
-            if name in owner.__dict__:
-                found = owner.__dict__[name]
-                value = getattr(value, name) if isinstance(found, types.MemberDescriptorType) else found
-                break
-        else:
-            return MISSING
-    return value
-
-
-class _Used(NamedTuple):
-    """A value that a function uses; `holder` is what a method found there will be called on."""
-
-    value: Any
-    label: str
-    holder: Any = MISSING
-
-
-class _Reading:
-    """What to watch: walks from a function to the functions, networks and objects it uses."""
-
-    def __init__(
-        self, function: Callable[..., Any], bound: tuple[str, Any] | None, names: frozenset[str] | None
-    ):
-        self.watches: dict[_Place, Watch] = {}
-        self.networks: dict[int, Any] = {}  # those that code does more with than to call them
-        self._names = set(names or ())
-        self._all = names is None
-        self._seen: set[Any] = set()
-        self._waiting: deque[_Used] = deque()
-        if bound is not None:
-            self._begin_at(function, *bound)
-        else:
-            name = type(function).__name__
-            holder = getattr(function, "__self__", MISSING)
-            self._use(_Used(function, name if holder is MISSING else type(holder).__name__, holder))
-            self._use(_Used(type(function).__dict__.get("__call__"), name, function))
-        while self._waiting or self._look_into_objects():
-            if len(self._seen) >= LIMIT:
-                self._all = True
-                break
-            self._read(self._waiting.popleft())
-
-    def all_names(self) -> frozenset[str] | None:
-        """The names of attributes that objects are compared by; None for all."""
-        return None if self._all or self._names & DYNAMIC else frozenset(self._names)
-
-    def _begin_at(self, function: Any, name: str, value: Any) -> None:
-        """Starts from what a function's code does with one of its parameters."""
-        if _is_network(function):
-            function = _forward_of(function)
-        plain = _plain_function(function) or _plain_function(type(function).__dict__.get("__call__"))
-        known = plain is not None and name in plain.__code__.co_varnames
-        if plain is None or not known or isinstance(function, functools.partial):
-            self._all = plain is None
-            self._watch(Watch(name, lambda: value, id(value), True))
-        if plain is not None:
-            self._seen.add((plain.__code__, id(value)))
-            self._names |= names_in(plain.__code__)
-            for load in dict.fromkeys(loads(plain.__code__)):
-                if known and load.name == name and load.kind != "global":
-                    self._along_self(name, value, plain, load)
-
-    def _use(self, used: _Used) -> None:
-        """Puts a function, or the functions that a network will run, on the list to be read."""
-        value, label, holder = used
-        if isinstance(value, (operator.attrgetter, operator.methodcaller)):
-            self._all = True
-        if isinstance(value, types.MethodType) and holder is MISSING:
-            holder = value.__self__
-        inside = dictionary(value).get("_function")
-        if _is_network(inside):  # a compiled one
-            value = inside
-        if _is_network(value):
-            for path, part in value.named_modules():
-                self._use(_Used(_forward_of(part), f"{label}.{path}".strip("."), part))
-        plain = _plain_function(value)
-        if plain is not None and (plain.__code__, id(holder)) not in self._seen:
-            self._seen.add((plain.__code__, id(holder)))
-            self._waiting.append(_Used(plain, label, holder))
-
-    def _watch(self, watch: Watch) -> None:
-        known = self.watches.get((watch.place, watch.label))
-        if known is None or (watch.deep and not known.deep):
-            self.watches[watch.place, watch.label] = watch
-
-    def _read(self, used: _Used) -> None:
-        plain, label, holder = used
-        code = plain.__code__
-        cells = dict(zip(code.co_freevars, plain.__closure__ or (), strict=True))
-        own = code.co_varnames[0] if code.co_argcount and holder is not MISSING else None
-        if root(plain.__module__) not in LIBRARY:
-            self._names |= names_in(code)
-        if own is not None and "super" in code.co_names:
-            self._use_bases(label, holder, code)
-        for load in dict.fromkeys(loads(code)):
-            if load.name == own and load.kind != "global" and own not in cells:
-                self._along_self(label, holder, plain, load)
-                continue
-            read = _reader(load.kind, load.name, plain.__globals__, cells)
-            if read is not None:
-                place = id(plain.__globals__) if load.kind == "global" else id(cells[load.name])
-                source = (plain.__globals__, load.name) if load.kind == "global" else cells[load.name]
-                for watch in self._along(load.name, read, place, load, source=source):
-                    self._watch(watch)
-
-    def _use_bases(self, label: str, holder: Any, code: types.CodeType) -> None:
-        """What ``super()`` may call: the methods of all bases whose names are in the code."""
-        for owner in type(holder).__mro__:
-            for name in code.co_names:
-                if isinstance(owner.__dict__.get(name), types.FunctionType):
-                    self._use(_Used(owner.__dict__[name], label, holder))
-
-    def _along_self(self, label: str, holder: Any, method: types.FunctionType, load: Load) -> None:
-        """The values on the way to ``self.path`` in a method of `holder`, which itself is what it is."""
-        called = _is_network(holder) and _plain_function(_forward_of(holder)) is method
-        for watch in self._along(label, lambda: holder, id(holder), load, first=1 if load.path else 0):
-            # A network that is called is compared by the trace, with the parts it has.
-            deep = watch.label.count(".") > label.count(".") + 1
-            if not called or deep or not _is_network(watch.read()):
-                self._watch(watch)
-
-    def _along(
-        self, name: str, read: Callable[[], Any], place: int, load: Load, first: int = 0, source: Any = None
-    ) -> Iterator[Watch]:
-        """The values on the way to ``name.path``; functions among them are put on the list. What `read` reads
-        is in `source`, if that is known.
-        """
-        path = load.path
-        for length in range(first, len(path) + 1):
-            part = path[:length]
-            found = _follow(read(), part)
-            label = ".".join((name, *part))
-            if found is MISSING:
-                if length:  # something like __getattr__ finds it
-                    above = part[:-1]
-                    yield Watch(".".join((name, *above)), _path_reader(read, above), place, True)
-                return
-            on_class = length > 0 and isinstance(found, (types.FunctionType, *_DESCRIPTORS))
-            is_compiled = length > 0 and "_function" in dictionary(found)
-            if isinstance(found, staticmethod):
-                self._use(_Used(found, label))
-            elif on_class or is_compiled:
-                self._use(_Used(found, ".".join((name, *part[:-1])), _follow(read(), part[:-1])))
-            else:
-                self._use(_Used(found, label))
-            ended = length == len(path) and load.ended
-            if not on_class and not isinstance(found, _FIXED) and (ended or not isinstance(found, type)):
-                deep = ended and form(type(found)) != "whole"
-                yield Watch(label, _path_reader(read, part), place, deep, None if part else source)
-            if ended and _is_network(found):
-                self.networks[id(found)] = found
-            if on_class or (isinstance(found, types.ModuleType) and _is_own(found.__name__)):
-                return
-
-    def _look_into_objects(self) -> bool:
-        """Puts the functions on the list that objects hold, and those of their classes that may be called."""
-        names = self.all_names()
-        for watch in list(self.watches.values()):
-            if not watch.deep:
-                continue
-            met: list[tuple[str, Any]] = []
-            reached(watch.label, watch.read(), names, met)
-            for label, value in met:
-                if _is_network(value):
-                    self.networks[id(value)] = value
-                if form(type(value)) == "whole":
-                    self._use(_Used(value, label))
-                    continue
-                skipped = _UNCALLED[3:] if isinstance(value, type) else _UNCALLED
-                for owner in users_classes(value if isinstance(value, type) else type(value)):
-                    for name, member in owner.__dict__.items():
-                        special = name.startswith("__") and name.endswith("__") and name not in skipped
-                        if special or names is None or name in names:
-                            self._use(_Used(member, label))
-        for network in list(self.networks.values()):
-            self._look_into_network(network, names)
-        return bool(self._waiting)
-
-    def _look_into_network(self, network: Any, names: frozenset[str] | None) -> None:
-        """Watches what changes unseen in a network that is handed on: the containers and objects it holds."""
-        for path, part in network.named_modules():
-            if _is_own(type(part).__module__):
-                continue
-            for name, value in part.__dict__.items():
-                counts = not name.startswith("_") and (names is None or name in names)
-                if counts and form(type(value)) in ("items", "mapping", "object"):
-                    label = ".".join(filter(None, (type(network).__name__, path, name)))
-                    self._watch(Watch(label, _path_reader(_constantly(part), (name,)), id(part), True))
-
-
-def _forward_of(network: Any) -> Any:
-    return network.__dict__.get("forward", getattr(type(network), "forward", None))
-
-
-def _is_network(value: Any) -> bool:
-    """Whether a value is a Module, whose ``forward`` and those of its parts will run."""
-    return not isinstance(value, type) and hasattr(type(value), "forward") and hasattr(type(value), "modules")
-
-
-def _reader(kind: str, name: str, space: dict[str, Any], cells: dict[str, Any]) -> Callable[[], Any] | None:
-    if kind == "global":
-        return (lambda: space.get(name, MISSING)) if name in space else None
-    cell = cells.get(name)
-    return None if cell is None else lambda: _content(cell)
-
-
-def _path_reader(read: Callable[[], Any], path: tuple[str, ...]) -> Callable[[], Any]:
-    return (lambda: _follow(read(), path)) if path else read
-
-
-def _constantly(value: Any) -> Callable[[], Any]:
-    return lambda: value
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return MISSING

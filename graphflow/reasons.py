@@ -51,7 +51,7 @@ def difference(old: Any, new: Any, names: list[str]) -> str:
     known = dict(old[3])
     for label, value in new[3]:
         if label not in known or known[label] != value:
-            return f"{label}: {shown(known.get(label, 'nothing'))} became {shown(value)}"
+            return f"{label}: {_became(shown(known.get(label, 'nothing')), shown(value))}"
     return "other values around the function"
 
 
@@ -60,9 +60,12 @@ def _kind_difference(name: str, before: Any, now: Any) -> str:
         known = dict(before[2])
         for label, value in now[2]:
             if label not in known or known[label] != value:
-                return f"{label}: {shown(known.get(label, 'nothing'))} became {shown(value)}"
-    old, new = _described(before), _described(now)
-    return f"{name}: {old} became {new if new != old else new.replace('a ', 'another ', 1)}"
+                return f"{label}: {_became(shown(known.get(label, 'nothing')), shown(value))}"
+    return f"{name}: {_became(_described(before), _described(now))}"
+
+
+def _became(old: str, new: str) -> str:
+    return f"{old} became {new if new != old else new.replace('a ', 'another ', 1)}"
 
 
 def _described(kind: Any) -> str:

@@ -414,3 +414,73 @@ def counters() -> list[Any]:
 def test_a_function_that_counts_its_calls(function: Any) -> None:
     f = gf.compile(function)
     assert [f(ones(1)).item() for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
+
+
+def shifted(x: Any, by: Any = (1.0,), *, times: Any = 1.0) -> Any:
+    return x * times + by[0]
+
+
+def test_defaults_and_code_that_are_replaced_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def f(x: Any, config: Any = None) -> Any:
+        return shifted(x) + (config or {"add": 0.0})["add"]
+
+    def other(x: Any, by: Any = (1.0,), *, times: Any = 1.0) -> Any:
+        return x - by[0]
+
+    g = gf.compile(f)
+    assert g(ones(1)).item() == 2.0
+    monkeypatch.setattr(shifted, "__defaults__", ((5.0,),))
+    assert g(ones(1)).item() == 6.0
+    monkeypatch.setitem(shifted.__kwdefaults__, "times", 3.0)
+    assert g(ones(1)).item() == 8.0
+    monkeypatch.setattr(shifted, "__kwdefaults__", {"times": 4.0})
+    assert g(ones(1)).item() == 9.0
+    f.__defaults__ = ({"add": 10.0},)
+    assert g(ones(1)).item() == 19.0
+    g.__defaults__ = ({"add": 20.0},)
+    assert f(ones(1)).item() == g(ones(1)).item() == 29.0
+    monkeypatch.setattr(shifted, "__code__", other.__code__)
+    assert g(ones(1)).item() == 16.0
+    assert reasons(g)[1:] == [
+        "shifted.__defaults__: tuple(tuple(1.0)) became tuple(tuple(5.0))",
+        "shifted.__kwdefaults__: dict('times': 1.0) became dict('times': 3.0)",
+        "shifted.__kwdefaults__: dict('times': 3.0) became dict('times': 4.0)",
+        "f.__defaults__: tuple(None) became tuple(dict('add': 10.0))",
+        "f.__defaults__: tuple(dict('add': 10.0)) became tuple(dict('add': 20.0))",
+        "shifted.__code__: a code became another code",
+    ]
+
+
+def test_what_defaults_hold_is_compared() -> None:
+    net, held = nn.Dropout(0.5), SimpleNamespace(rate=2.0)
+    seen: list[Any] = []
+
+    @gf.compile
+    def f(x: Any, drop: Any = net, config: Any = held, met: Any = seen) -> Any:
+        met.append(1)
+        return drop(x) * config.rate
+
+    assert set(f(ones(64)).tolist()) == {0.0, 4.0}
+    net.eval()
+    assert f(ones(1)).item() == 2.0
+    held.rate = 3.0
+    for _ in range(4):
+        assert f(ones(1)).item() == 3.0
+    assert f(ones(1), nn.ReLU()).item() == 3.0
+    assert len(f.variants) == len(seen) == 4
+
+
+def test_another_code_has_other_parameters() -> None:
+    def f(x: Any, a: Any, b: Any) -> Any:
+        return x * a.rate
+
+    def other(x: Any, b: Any, a: Any) -> Any:
+        return x * b.rate
+
+    one, two = SimpleNamespace(rate=2.0), SimpleNamespace(rate=3.0)
+    g = gf.compile(f)
+    assert g(ones(1), one, two).item() == 2.0
+    f.__code__ = other.__code__
+    assert g(ones(1), one, two).item() == 2.0
+    one.rate = 5.0
+    assert g(ones(1), one, two).item() == 5.0

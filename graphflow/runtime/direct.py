@@ -49,7 +49,8 @@ class Watch:
     """Something that has to be as it was, the very object: ``there``.
 
     The content of a ``cell``, an ``item`` of a dictionary, an ``attribute`` of an object, the attribute
-    behind a ``slot``, or the ``result`` of calling an object. ``place`` is the key or name, if there is one.
+    behind a ``slot``, a ``member`` of a function, such as its code, or the ``result`` of calling an object.
+    ``place`` is the key or name, if there is one.
     """
 
     kind: str
@@ -244,6 +245,9 @@ class _Record:
             return [dw.SLOT, self._id(watch.of), dw.CELL_CONTENT, there]
         if watch.kind == "slot":
             return [dw.SLOT, self._id(watch.of), _offset(type(watch.of), watch.place), there]
+        if watch.kind == "member":
+            nothing = watch.there is None  # which functions have as a null
+            return [dw.SLOT, self._id(watch.of), _members()[watch.place], 0 if nothing else there]
         if watch.kind == "result":
             return [dw.RESULT, self._id(watch.of), 0, there]
         kinds = {"item": dw.ITEM, "attribute": dw.ATTRIBUTE}
@@ -283,6 +287,19 @@ def _offset(kind: type, name: str) -> int:
         raise TypeError(f"{name} is no slot of {kind.__name__}")
     # PyMemberDef: name, type, offset
     return int(_Member.from_address(id(descriptor)).member.contents[2] or 0)
+
+
+@functools.cache
+def _members() -> dict[str, int]:
+    """Where functions have what can be replaced of them, in bytes, found by looking at one."""
+
+    def sample(a: int = 1, *, b: int = 2) -> int:
+        return a + b
+
+    words = (ctypes.c_size_t * (types.FunctionType.__basicsize__ // 8)).from_address(id(sample))
+    places = {word: 8 * number for number, word in enumerate(words)}
+    held = {name: id(getattr(sample, name)) for name in ("__code__", "__defaults__", "__kwdefaults__")}
+    return {name: places[value] for name, value in held.items() if value in places}
 
 
 def _load(at: dw.Offsets) -> int:
@@ -338,6 +355,7 @@ def _is_laid_out() -> bool:
         and (word(sizes).value, word(sizes + 8).value) == (3, 5)
         and word(id(array) + dw.ARRAY_DTYPE).value == id(dtype)
         and flags & dw.IN_PLACE == dw.IN_PLACE
+        and len(_members()) == 3
     )
 
 
