@@ -15,6 +15,7 @@ import numpy as np
 
 from graphflow.compiler.ir import Node
 from graphflow.compiler.trace import Trace, current_trace
+from graphflow.runtime.locks import ForkLock
 
 if TYPE_CHECKING:
     from graphflow.tensor import Tensor
@@ -78,6 +79,10 @@ _KEPT: weakref.WeakSet[Node] = weakref.WeakSet()  # values that follow from the 
 _RECOMPUTED: weakref.WeakSet[Node] = weakref.WeakSet()  # operations that are done again for their value
 
 
+# Held from taking operands' histories until they have one more user, so that no other thread's backward lets
+# go of them in between, and while users are counted.
+RECORDING = ForkLock(reentrant=True)
+
 # The handles whose ``.grad`` backward fills although they aren't leaves, by what they hold.
 RETAINED: weakref.WeakKeyDictionary[Node, weakref.ref[Tensor]] = weakref.WeakKeyDictionary()
 
@@ -92,40 +97,42 @@ def retains_still(handle: Tensor, before: Node | None, now: Node) -> None:
 
 def save(node: Node, array: np.ndarray, storage: Storage) -> None:
     """Keeps the value of an operation just recorded, and those it was made from, until `release`."""
-    saved = SAVED.get(node)
-    if saved is None:
-        SAVED[node] = Saved(array, storage)
-    else:
-        saved.put(array, storage)
-    waiting = [node]
-    while waiting:
-        user = waiting.pop()
-        if user in _USING or not user.inputs:
-            continue
-        _USING.add(user)
-        for used in (user, *user.inputs):
-            value = SAVED.get(used)
-            if value is not None:
-                value.users += 1
-            elif used is not user:
-                waiting.append(used)
+    with RECORDING:
+        saved = SAVED.get(node)
+        if saved is None:
+            SAVED[node] = Saved(array, storage)
+        else:
+            saved.put(array, storage)
+        waiting = [node]
+        while waiting:
+            user = waiting.pop()
+            if user in _USING or not user.inputs:
+                continue
+            _USING.add(user)
+            for used in (user, *user.inputs):
+                value = SAVED.get(used)
+                if value is not None:
+                    value.users += 1
+                elif used is not user:
+                    waiting.append(used)
 
 
 def release(node: Node, needs_values: bool) -> None:
     """Lets go of the values that only this operation's gradient may need; one that does can't run again."""
-    if needs_values:
-        _RELEASED.add(node)
-    if node not in _USING:
-        return
-    _USING.remove(node)
-    if node in _RECOMPUTED:
-        return  # its operands may be needed for computing its value once more
-    for used in (node, *node.inputs):
-        value = SAVED.get(used)
-        if value is not None:
-            value.users -= 1
-            if value.users <= 0 and value.leaf is None and used not in _KEPT:
-                del SAVED[used]
+    with RECORDING:
+        if needs_values:
+            _RELEASED.add(node)
+        if node not in _USING:
+            return
+        _USING.remove(node)
+        if node in _RECOMPUTED:
+            return  # its operands may be needed for computing its value once more
+        for used in (node, *node.inputs):
+            value = SAVED.get(used)
+            if value is not None:
+                value.users -= 1
+                if value.users <= 0 and value.leaf is None and used not in _KEPT:
+                    del SAVED[used]
 
 
 def keep(node: Node) -> None:

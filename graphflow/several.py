@@ -9,6 +9,7 @@ from graphflow.compiler import interpret, ir
 from graphflow.compiler.ir import OPS, Node, Op
 from graphflow.compiler.location import user_loc
 from graphflow.compiler.trace import Trace, current_trace
+from graphflow.memory import RECORDING
 from graphflow.tensor import Tensor, is_grad_enabled, record, where_called
 
 
@@ -27,9 +28,13 @@ def apply_several(op: Op, *tensors: Tensor, **attrs: Any) -> list[Tensor]:
             raise IndexError(f"{op.name}: {error}{where_called()}") from None
         results = [Tensor.holding(v) for v in values]
         wants_grad = is_grad_enabled() and any(t._requires_grad for t in tensors)
-        for i, result in enumerate(results) if wants_grad else ():
-            if result.dtype.is_floating_point:
-                record(result, ir.unshared_node(OPS["project"], (event,), {"index": i}))
+        if wants_grad:
+            with RECORDING:
+                for tensor in tensors:
+                    tensor._history()  # is there again if a backward let it go meanwhile
+                for i, result in enumerate(results):
+                    if result.dtype.is_floating_point:
+                        record(result, ir.unshared_node(OPS["project"], (event,), {"index": i}))
         return results
 
 

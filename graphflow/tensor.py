@@ -26,6 +26,7 @@ from graphflow.errors import DTypeError, GradientError, IndexRangeError, TraceEr
 from graphflow.gradfn import GRAD_FN_NAMES, GradFn, Named, Size
 from graphflow.interop import Interop, numbers
 from graphflow.memory import (
+    RECORDING,
     SAVED,
     GradTable,
     Saved,
@@ -400,7 +401,7 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
     else:
         result = Tensor.holding(value)
     if wants_grad and MODE.grad_enabled and type_.dtype.is_floating_point and op.name != "detach":
-        with ir.at(ir.current_loc() or user_loc()):
+        with ir.at(ir.current_loc() or user_loc()), RECORDING:
             record(result, ir.unshared_node(op, tuple(t._history() for t in tensors), attrs))
     return result
 

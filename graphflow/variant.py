@@ -17,6 +17,7 @@ from graphflow.compiler.location import user_loc
 from graphflow.dims import Dim, evaluate
 from graphflow.engine import Engine
 from graphflow.errors import TraceError
+from graphflow.memory import RECORDING
 from graphflow.runtime.locks import ForkLock
 from graphflow.specs import TensorSpec
 from graphflow.tensor import Storage, Tensor, copied, epoch, name_grad_fn, record
@@ -351,7 +352,7 @@ class Variant:
     def _recorded(self, operands: list[Tensor], outputs: list[np.ndarray], call: Arguments) -> Any:
         """The results with the call as their history."""
         results = self.traced.results
-        with at(user_loc()):
+        with at(user_loc()), RECORDING:
             node = called(self.traced.graph, [t._history() for t in operands], self.traced.renewed)
             found = []
             for number, constant in results.returned:

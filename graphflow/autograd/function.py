@@ -20,6 +20,7 @@ from graphflow.compiler.subgraph import close
 from graphflow.compiler.trace import Trace, current_trace
 from graphflow.errors import DTypeError, GradientError, ShapeError
 from graphflow.histories import views_follow
+from graphflow.memory import RECORDING
 from graphflow.modes import enable_grad, is_grad_enabled, no_grad
 from graphflow.replay import escaping
 from graphflow.tensor import Tensor, apply, record, where_called
@@ -157,10 +158,18 @@ class _Call:
                 f"{self.name}.forward changes a view in place, and the gradient can't reach the tensor "
                 f"that it is a view of; .clone() it first{where_called()}"
             )
+        with RECORDING:
+            for tensor, version in zip(self.tensors, versions, strict=True):
+                if tensor._storage.version == version:
+                    tensor._history()  # is there again if a backward let it go meanwhile
+            return self.build(self._recorded(outputs, histories))
+
+    def _recorded(self, outputs: Sequence[Any], histories: Sequence[Node]) -> list[Any]:
+        """What the forward gave, with the call as its history."""
         made = [o for o in outputs if isinstance(o, Tensor)]
         event = EagerCall(self, made)
         node = ir.unshared_node(event.op, tuple(histories), {})
-        results = []
+        results: list[Any] = []
         for output in outputs:
             if not isinstance(output, Tensor) or self.ctx._is_fixed(output):
                 results.append(output)
@@ -175,7 +184,7 @@ class _Call:
             assert result._node is not None
             event.recorded[index] = result._node
             results.append(result)
-        return self.build(results)
+        return results
 
     def _require_marked(self, changed: Sequence[bool]) -> None:
         for tensor, was_changed in zip(self.tensors, changed, strict=True):

@@ -23,7 +23,7 @@ from graphflow.compiler.trace import Trace, current_trace
 from graphflow.dtypes import holds_floats
 from graphflow.errors import DTypeError, GradientError
 from graphflow.functions.common import is_one
-from graphflow.memory import is_kept, is_released, release, save
+from graphflow.memory import RECORDING, is_kept, is_released, release, save
 from graphflow.modes import MODE, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from graphflow.tensor import SAVED, Saved, Storage, Tensor, apply, constant, leaves_of, record, where_called
 from graphflow.variables import VARIABLES, differentiating, node_in
@@ -276,7 +276,7 @@ def fresh_alias(tensor: Tensor) -> Tensor:
         if trace is not None:
             result._requires_grad, result._leaf = True, False
         else:
-            with ir.at(user_loc()):
+            with ir.at(user_loc()), RECORDING:
                 record(result, ir.make_node(OPS["alias"], (tensor._history(),), {"uid": next(_UIDS)}))
     return result
 
