@@ -189,7 +189,7 @@ class Ours:
             words[Word.BATCH_DIMS] = 1
             words[Word.BATCH :] = [items, *(each[0] for each in strides)]
         extent = evaluate(matmul.units(self.dtype, m, n, (items,)), {})
-        scratch = np.zeros(matmul.scratch_bytes(self.dtype, m, n, k) + 64, np.uint8)
+        scratch = np.zeros(evaluate(matmul.scratch_bytes(self.dtype, words.tolist()), {}) + 64, np.uint8)
         given = words_of(words.ctypes.data, 0, extent, -(-scratch.ctypes.data // 64) * 64)
         return Timed(partial(self.repeat, self.address, given.ctypes.data), (a, b, c, words, scratch, given))
 

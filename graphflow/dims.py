@@ -1,4 +1,4 @@
-"""Symbolic sizes: polynomials with integer coefficients over named symbols and floor divisions.
+"""Symbolic sizes: polynomials with integer coefficients over named symbols, floor divisions and choices.
 
 ``Dim`` is structural: two Dims are equal when their canonical polynomials are. Constants are plain ``int``
 wherever possible, so a shape is a tuple of ``int | Dim``. Used by the IR (types), the compiler (strides,
@@ -35,8 +35,58 @@ class FloorDiv:
 
     __repr__ = __str__  # Dim orders its monomials by their text, which must not hold an address
 
+    def symbols(self) -> set[str]:
+        """Names of all symbols in it."""
+        return self.numerator.symbols()
 
-Monomial = tuple[str | FloorDiv, ...]
+    def evaluate(self, values: Mapping[str, int]) -> int:
+        """Its number under an assignment of its symbols."""
+        return evaluate(self.numerator, values) // self.divisor
+
+    def substitute(self, values: Mapping[str, int | Dim]) -> int | Dim:
+        """It with some symbols replaced."""
+        return substitute(self.numerator, values) // self.divisor
+
+
+class Choice:
+    """The atom that is ``then`` where ``condition > 0`` and ``otherwise`` elsewhere; made by `choose`.
+
+    Sizes of memory have it, shapes don't.
+    """
+
+    __slots__ = ("_text", "condition", "otherwise", "then")
+
+    def __init__(self, condition: Dim, then: int | Dim, otherwise: int | Dim):
+        self.condition, self.then, self.otherwise = condition, then, otherwise
+        self._text = f"choose({condition}, {then}, {otherwise})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Choice) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __str__(self) -> str:
+        return self._text
+
+    __repr__ = __str__
+
+    def symbols(self) -> set[str]:
+        """Names of all symbols in it."""
+        parts = (self.condition, self.then, self.otherwise)
+        return set().union(*(part.symbols() for part in parts if isinstance(part, Dim)))
+
+    def evaluate(self, values: Mapping[str, int]) -> int:
+        """Its number under an assignment of its symbols."""
+        return evaluate(self.then if evaluate(self.condition, values) > 0 else self.otherwise, values)
+
+    def substitute(self, values: Mapping[str, int | Dim]) -> int | Dim:
+        """It with some symbols replaced."""
+        return choose(*(substitute(part, values) for part in (self.condition, self.then, self.otherwise)))
+
+
+Atom = str | FloorDiv | Choice
+Monomial = tuple[Atom, ...]
 
 
 class Dim:
@@ -114,7 +164,7 @@ class Dim:
         found: set[str] = set()
         for monomial in self.terms:
             for atom in monomial:
-                found |= {atom} if isinstance(atom, str) else atom.numerator.symbols()
+                found |= {atom} if isinstance(atom, str) else atom.symbols()
         return found
 
 
@@ -178,6 +228,23 @@ def ceil_div(a: int | Dim, b: int) -> int | Dim:
     return (a + (b - 1)) // b
 
 
+def choose(condition: int | Dim, then: int | Dim, otherwise: int | Dim) -> int | Dim:
+    """`then` where `condition` is greater than 0, `otherwise` elsewhere."""
+    if isinstance(condition, int):
+        return then if condition > 0 else otherwise
+    return then if then == otherwise else Dim({(Choice(condition, then, otherwise),): 1})
+
+
+def minimum(a: int | Dim, b: int | Dim) -> int | Dim:
+    """The smaller one of two sizes."""
+    return choose(b - a, a, b)
+
+
+def maximum(a: int | Dim, b: int | Dim) -> int | Dim:
+    """The larger one of two sizes."""
+    return choose(a - b, a, b)
+
+
 def evaluate(size: int | Dim, values: Mapping[str, int]) -> int:
     """The number that `size` is under an assignment of its symbols."""
     if isinstance(size, int):
@@ -185,10 +252,7 @@ def evaluate(size: int | Dim, values: Mapping[str, int]) -> int:
     total = 0
     for monomial, coefficient in size.terms.items():
         for atom in monomial:
-            if isinstance(atom, str):
-                coefficient *= values[atom]
-            else:
-                coefficient *= evaluate(atom.numerator, values) // atom.divisor
+            coefficient *= values[atom] if isinstance(atom, str) else atom.evaluate(values)
         total += coefficient
     return total
 
@@ -204,12 +268,12 @@ def substitute(size: int | Dim, values: Mapping[str, int | Dim]) -> int | Dim:
             if isinstance(atom, str):
                 term = term * values.get(atom, Dim.symbol(atom))
             else:
-                term = term * (substitute(atom.numerator, values) // atom.divisor)
+                term = term * atom.substitute(values)
         total = total + term
     return total
 
 
-_TOKEN = re.compile(r"\s*(//|[A-Za-z_]\w*|\d+|[-+*()])")
+_TOKEN = re.compile(r"\s*(//|[A-Za-z_]\w*|\d+|[-+*(),])")
 _MAX_NESTING = 50
 
 
@@ -259,6 +323,15 @@ class _Reader:
             return -1 * self.atom(depth + 1)
         if token.isdigit():
             return int(token)
+        if token == "choose" and self.tokens[self.position] == "(":
+            parts = []
+            for separator in "(,,":
+                if self.take() != separator:
+                    raise self.error()
+                parts.append(self.total(depth + 1))
+            if self.take() != ")":
+                raise self.error()
+            return choose(*parts)
         if token.isidentifier():
             return Dim.symbol(token)
         raise self.error()

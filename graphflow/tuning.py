@@ -154,7 +154,8 @@ class _Core:
         words[: Word.A_ROW] = a.ctypes.data, b.ctypes.data, c.ctypes.data, m, n, k
         words[Word.A_ROW : Word.PACK_A] = *a_strides, *b_strides, n, 1
         extent = evaluate(matmul.units(self.dtype, m, n, plan=self.plan), {})
-        scratch = np.zeros(matmul.scratch_bytes(self.dtype, m, n, k, plan=self.plan) + 64, np.uint8)
+        size = evaluate(matmul.scratch_bytes(self.dtype, words.tolist(), plan=self.plan), {})
+        scratch = np.zeros(size + 64, np.uint8)
         return _Call(self.kernel, words, extent, scratch, (a, b, c))
 
 

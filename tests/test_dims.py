@@ -1,7 +1,19 @@
 from __future__ import annotations
 
 import pytest
-from graphflow.dims import Dim, ceil_div, divide, evaluate, gcd_constant, parse, product, substitute
+from graphflow.dims import (
+    Dim,
+    ceil_div,
+    choose,
+    divide,
+    evaluate,
+    gcd_constant,
+    maximum,
+    minimum,
+    parse,
+    product,
+    substitute,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +31,7 @@ def _grow(inner):
         pairs.map(lambda p: p[0] * p[1]),
         st.tuples(inner, st.integers(1, 9)).map(lambda p: p[0] // p[1]),
         st.tuples(inner, st.integers(1, 9)).map(lambda p: p[0] % p[1]),
+        st.tuples(inner, inner, inner).map(lambda p: choose(*p)),
     )
 
 
@@ -33,6 +46,14 @@ def test_arithmetic_means_that_of_numbers(a, b, numbers):
     assert evaluate(a * b, numbers) == x * y
     assert evaluate(-1 * a, numbers) == -x
     assert evaluate(product([a, b, a]), numbers) == x * y * x
+
+
+@given(sizes, sizes, sizes, values)
+def test_choices(a, b, c, numbers):
+    x, y, z = (evaluate(size, numbers) for size in (a, b, c))
+    assert evaluate(choose(a, b, c), numbers) == (y if x > 0 else z)
+    assert evaluate(minimum(a, b), numbers) == min(x, y)
+    assert evaluate(maximum(a, b), numbers) == max(x, y)
 
 
 @given(sizes, st.integers(1, 12), values)
@@ -99,7 +120,14 @@ def test_text():
     assert parse(" ((n+1)//2)*4 ") == (N + 1) // 2 * 4
 
 
+def test_choice_text():
+    assert str(choose(N, M, 2)) == "choose(n, m, 2)"
+    assert parse("choose(n+1, 3, m)*2") == choose(N + 1, 3, M) * 2
+    assert choose(1, M, N) == M and choose(0, M, N) == N and choose(N, M, M) == M
+
+
 def test_symbols():
+    assert choose(N, 1, M).symbols() == {"n", "m"}
     assert ((N + 1) // 2 * M).symbols() == {"n", "m"}
 
 
@@ -117,6 +145,9 @@ def test_symbols():
         "n.x",
         "1.5",
         "n+",
+        "choose(n, 1)",
+        "choose(n, 1, 2, 3)",
+        "choose(1, 2, 3",
         "__import__('os')",
         "(" * 60 + "n",
     ],

@@ -90,7 +90,7 @@ class Core:
             words[word] = ctypes.cast(function, P).value or 0  # type: ignore[arg-type]
         block = np.array(words, np.int64)
         extent = evaluate(matmul.units(self.dtype, m, n, batch, self.target), {})
-        size = matmul.scratch_bytes(self.dtype, m, n, k, self.target, self.indirect)
+        size = evaluate(matmul.scratch_bytes(self.dtype, words, self.target, self.indirect), {})
         memory = np.full(size + 2 * GUARD + 64, 0xFF, np.uint8)
         start = (-(memory.ctypes.data + GUARD)) % 64 + GUARD
         edges = [0, *sorted(int(cut * extent) for cut in cuts), extent]
@@ -452,9 +452,18 @@ def test_symbolic_sizes(dtype: dtypes.DType) -> None:
     m, n, k = (Dim.symbol(name) for name in "mnk")
     extent = matmul.units(dtype, m, n, (m, 3))
     assert evaluate(extent, {"m": 129, "n": 500}) == matmul.units(dtype, 129, 500, (129, 3))
-    bound = matmul.scratch_bytes(dtype, m, n, k)
-    for sizes in [(1, 1, 1), (10000, 10000, 10000), (7, 10000, 100), (300, 20, 4000)]:
-        assert matmul.scratch_bytes(dtype, *sizes) <= bound
+    strides = [(k, 1, n, 1, n, 1), (1, m, 1, k, n, 1), (k, 1, n, 1, 1, m), (m, 2, 1, n, 0, 0)]
+    for row, (functions, target) in itertools.product(strides, itertools.product(range(8), TARGETS.values())):
+        words = [1, 1, 1, m, n, k, *row, *(functions >> f & 1 for f in (0, 0, 1, 1, 2, 2)), *[0] * 4]
+        symbolic = [matmul.scratch_bytes(dtype, words, target, indirect) for indirect in (False, True)]
+        for numbers in [(1, 1, 1), (9999, 9999, 9999), (7, 9999, 100), (300, 20, 4000), (500, 3, 1)]:
+            values = dict(zip("mnk", numbers, strict=True))
+            known = [evaluate(word, values) for word in words]
+            for indirect, size in enumerate(symbolic):
+                exact = matmul.scratch_bytes(dtype, known, target, bool(indirect))
+                assert exact <= evaluate(size, values)
+                bound = matmul.scratch_bound(dtype, values["k"])
+                assert indirect or functions or target != llvm.host() or exact <= bound
 
 
 @VARIANTS

@@ -54,7 +54,8 @@ def product(dtype: dtypes.DType, plan: Blocking, a: np.ndarray, b: np.ndarray) -
         words = np.zeros(Word.BATCH, np.int64)
         words[: Word.A_ROW] = x.ctypes.data, y.ctypes.data, c.ctypes.data, m, n, k
         words[Word.A_ROW : Word.PACK_A] = [s // dtype.itemsize for z in (x, y, c) for s in z.strides]
-        scratch = np.zeros(matmul.scratch_bytes(dtype, m, n, k, plan=plan) + 64, np.uint8)
+        size = evaluate(matmul.scratch_bytes(dtype, words.tolist(), plan=plan), {})
+        scratch = np.zeros(size + 64, np.uint8)
         extent = evaluate(matmul.units(dtype, m, n, plan=plan), {})
         aligned = -(-scratch.ctypes.data // 64) * 64
         KERNEL(loaded.address(symbol))(words.ctypes.data, 0, extent, aligned)

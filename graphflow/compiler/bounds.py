@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from graphflow.compiler.ir import Graph, Node
-from graphflow.dims import Dim, evaluate
+from graphflow.dims import Choice, Dim, FloorDiv, evaluate
 from graphflow.errors import ShapeError
 
 Size = int | Dim
@@ -77,6 +77,12 @@ def is_natural(size: Size) -> bool:
     if isinstance(size, int):
         return size >= 0
     return all(
-        coefficient >= 0 and all(isinstance(atom, str) or is_natural(atom.numerator) for atom in monomial)
+        coefficient >= 0 and all(isinstance(atom, str) or _is_natural_atom(atom) for atom in monomial)
         for monomial, coefficient in size.terms.items()
     )
+
+
+def _is_natural_atom(atom: FloorDiv | Choice) -> bool:
+    if isinstance(atom, FloorDiv):
+        return is_natural(atom.numerator)
+    return is_natural(atom.then) and is_natural(atom.otherwise)

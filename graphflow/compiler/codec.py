@@ -24,7 +24,7 @@ from graphflow.compiler.location import Loc
 from graphflow.compiler.printer import Renumbering, attribute_order
 from graphflow.compiler.schema import check_attributes
 from graphflow.compiler.verify import MAX_NESTING, verify
-from graphflow.dims import Dim, FloorDiv, product
+from graphflow.dims import Atom, Choice, Dim, FloorDiv, product
 from graphflow.dtypes import DType, by_name
 from graphflow.errors import DTypeError, FormatError, GraphflowError
 
@@ -112,7 +112,9 @@ def _encode_size(size: Dim) -> Data:
     return [[coefficient, [_encode_factor(f) for f in factors]] for factors, coefficient in terms]
 
 
-def _encode_factor(factor: str | FloorDiv) -> Data:
+def _encode_factor(factor: Atom) -> Data:
+    if isinstance(factor, Choice):
+        raise FormatError(f"{factor} is no size of a shape")
     return factor if isinstance(factor, str) else [_encode_size(factor.numerator), factor.divisor]
 
 

@@ -295,7 +295,7 @@ class _Assembler:
             1,
             step.barrier,
             f"k{number:02d}_{step.name}",
-            matmul.scratch_bytes(dtype, m, n, k, indirect=product.indirect),
+            matmul.scratch_bytes(dtype, matmul.sizes(args), indirect=product.indirect),
             _nanoseconds(moved, flops, 100) + extra_flops // 16,
             moved,
             flops + extra_flops,

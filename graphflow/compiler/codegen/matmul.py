@@ -37,6 +37,7 @@ its part.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import llvmlite.ir as ll
 
@@ -47,6 +48,7 @@ from graphflow.compiler.codegen import (
     matmul_indirect,
     matmul_micro,
     matmul_pack,
+    matmul_scratch,
     matmul_thin,
 )
 from graphflow.compiler.codegen.matmul_arguments import MAX_BATCH_DIMS, Word, arguments
@@ -54,6 +56,7 @@ from graphflow.compiler.codegen.matmul_blocking import DEPTH, Blocking, blocking
 from graphflow.compiler.codegen.matmul_ir import SCALARS
 from graphflow.dims import Dim, ceil_div, product
 from graphflow.dtypes import DType
+from graphflow.runtime.program import Arg, SizeArg
 
 __all__ = [
     "DEPTH",
@@ -63,7 +66,9 @@ __all__ = [
     "arguments",
     "blocking",
     "object_code",
+    "scratch_bound",
     "scratch_bytes",
+    "sizes",
     "symbol",
     "text",
     "units",
@@ -138,34 +143,26 @@ def units(
 
 def scratch_bytes(
     dtype: DType,
-    m: int | Dim,
-    n: int | Dim,
-    k: int | Dim,
+    words: Sequence[int | Dim],
     target: llvm.Target | None = None,
     indirect: bool = False,
     plan: Blocking | None = None,
-) -> int:
-    """Bytes of scratch each thread needs: bounded by the caches' sizes, less where a small size is known."""
+) -> int | Dim:
+    """Bytes of scratch that each thread needs for the product of an argument block.
+
+    Instead of addresses `words` may have any number, but 0 where there is none.
+    """
     plan = plan or blocking(dtype.itemsize, target or llvm.host())
     if indirect:
-        return matmul_indirect.scratch_bytes(plan, dtype.itemsize, m, n, k)
-    return dtype.itemsize * max(_scratch(plan, m, n, k), _scratch(plan, n, m, k))
+        return matmul_scratch.indirect_bytes(plan, dtype.itemsize, words)
+    return dtype.itemsize * matmul_scratch.scratch_elements(plan, words)
 
 
-def _scratch(plan: Blocking, m: int | Dim, n: int | Dim, k: int | Dim) -> int:
-    """Elements of scratch where columns of C, not rows, are stored as vectors."""
-    columns = min(plan.columns, -(-n // plan.lanes) * plan.lanes) if isinstance(n, int) else plan.columns
-    depth = min(plan.depth, k) if isinstance(k, int) else plan.depth
-    shallow = isinstance(k, int) and k <= plan.depth
-    tile = max(plan.small_tile if shallow else plan.large_tile, plan.rows * columns)
-    if isinstance(m, int):
-        tile = min(tile, -(-m // plan.rows) * plan.rows * columns)
-    panels = columns * depth
-    if not isinstance(m, int) or m <= plan.turn[-1]:
-        wide = plan.stream_columns
-        if isinstance(n, int):
-            wide = min(wide, -(-n // plan.lanes) * plan.lanes)
-        sums = len(plan.stream) * wide
-        panels = max(panels, sums, matmul_thin.near_elements(plan))
-        tile = max(tile, sums)
-    return plan.unit_rows * depth + panels + tile
+def scratch_bound(dtype: DType, depth: int | Dim) -> int:
+    """Bytes of scratch that are enough for every product of contiguous matrices up to so deep."""
+    return dtype.itemsize * matmul_scratch.scratch_bound(blocking(dtype.itemsize, llvm.host()), depth)
+
+
+def sizes(block: Sequence[Arg]) -> tuple[int | Dim, ...]:
+    """The words of a block for `scratch_bytes`, before addresses are known."""
+    return tuple(arg.value if isinstance(arg, SizeArg) else 1 for arg in block)

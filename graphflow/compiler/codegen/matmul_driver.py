@@ -111,11 +111,6 @@ def _compute(s: Block, scratch: ll.Value) -> None:
     padded = b.mul(vectors, const(blocking.lanes))
     one = b.icmp_signed("==", blocks, const(1))
 
-    strips = scratch
-    panels = b.at(strips, b.mul(deepest, const(blocking.unit_rows)))
-    near = b.select(_b_turning(s), const(near_elements(blocking)), const(0))
-    tile = b.at(panels, b.max(near, b.mul(deepest, padded)))
-
     epilogue = s.address(Word.EPILOGUE, EPILOGUE)
     unit_c = b.icmp_signed("==", s.word(Word.C_COLUMN), const(1))
     streamed, turning = streamed_by(b, blocking, s.args), _b_turning(s)
@@ -133,6 +128,15 @@ def _compute(s: Block, scratch: ll.Value) -> None:
     few = b.icmp_signed("<=", b.sub(s.m1, s.m0), const(blocking.panelwise_rows))
     kept = b.or_(straight, b.not_(one))
     panelwise = b.and_(b.and_(few, kept), b.not_(b.or_(in_place, copied)))
+
+    # what `matmul_scratch` counts; strips are read element by element and needn't be aligned
+    panels = scratch
+    sums = b.select(b.and_(streamed, b.not_(one)), b.mul(b.sub(s.m1, s.m0), padded), const(0))
+    packed = b.mul(deepest, b.select(panelwise, b.min(padded, const(blocking.panel)), padded))
+    packed = b.select(turning, const(near_elements(blocking)), packed)
+    tile = b.at(panels, b.select(in_place, sums, packed))
+    rows_kept = b.min(chunk, b.sub(s.m1, s.m0))
+    strips = b.at(tile, b.select(straight, const(0), b.mul(rows_kept, padded)))
 
     with b.loop(s.m0, s.m1, chunk) as rows:
         first = rows.index

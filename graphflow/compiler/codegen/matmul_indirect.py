@@ -36,7 +36,6 @@ from graphflow.compiler.codegen.matmul_ir import (
     nothing,
     zeros,
 )
-from graphflow.dims import Dim
 
 #: Most rows of a block whose addresses are known at a time.
 ROWS = 1024
@@ -55,16 +54,6 @@ def define(module: ll.Module, name: str, scalar: Scalar, blocking: Blocking, pac
     }
     block = _define_block(module, scalar, blocking, matmul_driver.Parts(micro, pack_b, pack_b))
     matmul_units.define_units(module, name, scalar, blocking, block)
-
-
-def scratch_bytes(blocking: Blocking, itemsize: int, m: int | Dim, n: int | Dim, k: int | Dim) -> int:
-    """Bytes of scratch that a thread needs."""
-    depth = min(blocking.depth, k) if isinstance(k, int) else blocking.depth
-    columns = min(blocking.columns, -(-n // blocking.lanes) * blocking.lanes) if isinstance(n, int) else None
-    columns = blocking.columns if columns is None else columns
-    rows = min(ROWS, -(-m // blocking.rows) * blocking.rows) if isinstance(m, int) else ROWS
-    tile = min(max(blocking.large_tile, blocking.rows * columns), rows * columns) + blocking.lanes * columns
-    return 8 * (ROWS + blocking.columns + 2 * depth) + itemsize * (columns * depth + 2 * tile)
 
 
 def _define_micro(
@@ -150,9 +139,9 @@ def _compute(s: matmul_driver.Block, scratch: ll.Value) -> None:
     tile = b.at(panels, b.select(in_place, const(0), b.mul(deepest, padded)))
     size = b.select(straight, const(0), b.mul(width, padded))
     other = b.at(tile, size)
-    rows_table = b.at(other, b.select(turned, size, const(0)))
-    columns_table = b.at(rows_table, const(ROWS), I64)
-    tables = _Tables(rows_table, columns_table, b.at(columns_table, const(blocking.columns), I64))
+    columns_table = b.at(other, b.select(turned, size, const(0)))
+    steps_table = b.at(columns_table, const(blocking.columns), I64)
+    tables = _Tables(b.at(steps_table, b.mul(deepest, const(2)), I64), columns_table, steps_table)
 
     with b.loop(s.m0, s.m1, chunk) as rows:
         first, stop = rows.index, b.min(b.add(rows.index, chunk), s.m1)

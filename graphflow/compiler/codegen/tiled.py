@@ -17,10 +17,7 @@ from graphflow.compiler.codegen.scalar import Memory
 from graphflow.compiler.indexing import numel
 from graphflow.compiler.ir import Node, TupleType
 from graphflow.compiler.spread import spread
-from graphflow.dims import Dim, ceil_div, product
-
-# The core's scratch memory doesn't only grow with a product's size, and tiles at the edge may be of any size.
-ANY = Dim.symbol("any")
+from graphflow.dims import ceil_div, product
 
 
 def emit_tiled(plan: Plan, memory: Memory, name: str) -> Loops:
@@ -55,7 +52,7 @@ def emit_tiled(plan: Plan, memory: Memory, name: str) -> Loops:
     core = node.inputs[0].dtype
     lines.append(f"work = scratch + {parameters.size(scratch)}")
     depths = [{**sizes, **tiled.tiles}[depth] for depth in tiled.depths.split()]
-    scratch = scratch + max(matmul.scratch_bytes(core, ANY, ANY, depth) for depth in depths)
+    scratch = scratch + max(matmul.scratch_bound(core, depth) for depth in depths)
     body = textwrap.dedent(tiled.body(node)).strip("\n").replace("{t}", first).split("\n")
     text = "\n".join([*lines, "for r in range(lo, hi):", *indent([*rows, *body])])
     parameters.params.append(("core", "i64*"))
