@@ -172,8 +172,12 @@ class Tensor(Interop):
             self._requires_grad = requires_grad
             if self._array is not None:
                 self._node_version, self._alias = -1, None
-            if self._array is None and self._leaf and requires_grad:
-                leaves_of(self._trace)[self._node] = self  # type: ignore[index,arg-type]
+            if self._array is None and requires_grad:
+                assert self._node is not None and self._trace is not None
+                if not self._leaf:  # from here on it is one, whatever it was made from
+                    self._node = OPS["alias"](OPS["detach"](self._node), uid=-2 - self._storage.born)
+                    self._leaf = True
+                leaves_of(self._trace)[self._node] = self
             advance_epoch()
         return self
 

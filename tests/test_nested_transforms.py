@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import graphflow as gf
 import numpy as np
@@ -115,3 +116,54 @@ def test_values_and_gradients(nesting: tuple[Callable[[Map], Map], ...]) -> None
         step[i] = 1e-5
         numeric = ((f(x + step) - f(x - step)) * V).sum().item() / 2e-5
         assert gradient[i].item() == pytest.approx(numeric, rel=1e-6, abs=1e-8)
+
+
+def test_a_value_made_inside_becomes_a_leaf_where_it_is_told_to() -> None:
+    w = gf.randn(2, 2, requires_grad=True)
+
+    def penalty(x: gf.Tensor) -> Any:
+        between = (x * 0.5).requires_grad_()
+        assert between.is_leaf
+        (slope,) = gf.autograd.grad(((between @ w) ** 2).sum(), between, create_graph=True)
+        ((slope.norm(dim=1) - 1) ** 2).mean().backward()
+        return between.grad, w.grad.clone()
+
+    def attack(x: gf.Tensor) -> Any:
+        attacked = x.detach().requires_grad_()
+        (attacked @ w).pow(3).sum().backward()
+        return x + 0.1 * attacked.grad.sign(), w.grad.clone()
+
+    def steps(x: gf.Tensor) -> Any:
+        at = (x[0] * 2).requires_grad_()
+        (at**3).sum().backward()
+        with gf.no_grad():
+            at -= 0.1 * at.grad
+        at.grad = None
+        (at**2).sum().backward()
+        return at.grad, at.detach()
+
+    def through_a_loop(x: gf.Tensor) -> Any:
+        factor = (x[0] * 1.0).requires_grad_()
+        last, _ = gf.scan(lambda carry, e: (carry * factor, carry), gf.ones(2), x)
+        last.sum().backward()
+        return factor.grad, last.detach()
+
+    x = gf.randn(3, 2)
+    for function in (penalty, attack, steps, through_a_loop):
+        w.grad = None
+        expected = function(x)
+        w.grad = None
+        for found, wanted in zip(gf.compile(function)(x), expected, strict=True):
+            assert np.allclose(found.detach().numpy(), wanted.detach().numpy(), atol=1e-5)
+
+
+def test_derivatives_by_a_detached_value_go_through_loops() -> None:
+    def slope(x: gf.Tensor) -> Any:
+        def last(factor: gf.Tensor) -> gf.Tensor:
+            return gf.scan(lambda carry, e: (carry * factor, carry), gf.ones(2), x)[0].sum()
+
+        return gf.func.grad(last)(x[0].detach())
+
+    x = gf.randn(3, 2)
+    assert np.allclose(slope(x).numpy(), gf.compile(slope)(x).numpy())
+    assert np.allclose(slope(x).numpy(), 3 * x[0].numpy() ** 2, rtol=1e-5)

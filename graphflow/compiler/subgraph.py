@@ -30,7 +30,8 @@ def close(
     What doesn't depend on `args` is computed outside, once: it becomes an argument of the sub-graph after
     `args`, in the order of the returned nodes. Expressions of constants alone stay inside, where they cost
     nothing to pass, and so do transposes and reshapes, which would be copies outside. With `draws`, so do
-    random numbers: their generator's place is passed instead. What has no gradient outside has none inside.
+    random numbers: their generator's place is passed instead. What has no gradient outside has none inside;
+    an alias has one, because it is made for derivatives with respect to it.
     """
     inside = set(args)
     closed: set[Node] = set()
@@ -49,7 +50,8 @@ def close(
         if node in inside:
             continue
         floats = [i for i in node.inputs if autodiff.is_differentiable(i)]
-        if node.op.name == "detach" or (node.op.name != "input" and all(i in detached for i in floats)):
+        starts = node.op.name in ("input", "alias")
+        if node.op.name == "detach" or (not starts and all(i in detached for i in floats)):
             detached.add(node)
         if any(i in inside for i in node.inputs) or (draws and node.op.kind == "generator" and node.inputs):
             inside.add(node)
