@@ -9,7 +9,7 @@ import inspect
 import os
 import types
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -19,6 +19,7 @@ from graphflow.captures import Captures
 from graphflow.checking import engine_for
 from graphflow.compiler.ir import Graph
 from graphflow.compiler.trace import current_trace
+from graphflow.contents import Read, held, left_to_compare
 from graphflow.dims import Dim
 from graphflow.direct import DirectCalls
 from graphflow.dtypes import get_default_dtype
@@ -238,12 +239,14 @@ class CompiledFunction:
             )
         hints = bind(specs, call.arrays, labels)
         networks = self._captures.networks
+        arrays = held(self._arrays(key[2], call))
         traced = trace_function(self._function, self._name, call, labels, specs, hints, networks)
         key = (*key[:2], self._settled_kinds(key[2], call), self._captures.settle(key[3]))
         if traced.pinned and not reasons:
             fixed = ", ".join(f"{s} = {v}" for s, v in traced.pinned.items())
             reason = f"{reason}, with {fixed} fixed by the program"
-        variant = Variant(traced, engine_for(traced.graph, **self._checks), reason, key)
+        contents = left_to_compare(arrays, [state._array for state in traced.states])
+        variant = Variant(traced, engine_for(traced.graph, **self._checks), reason, key, contents)
         self._variants[key] = (variant, *self._variants.get(key, ()))
         self._order.append(variant)
         if len(self._order) > self._keep:
@@ -261,12 +264,20 @@ class CompiledFunction:
     def _settled_kinds(self, kinds: Any, call: Arguments) -> tuple[Hashable, ...]:
         """The kinds of arguments before a trace, without what the trace changed in objects among them."""
         settled = list(kinds)
+        for position, inside in self._objects(kinds, call):
+            settled[position] = (*kinds[position][:2], inside.settle(kinds[position][2]))
+        return tuple(settled)
+
+    def _objects(self, kinds: Any, call: Arguments) -> Iterator[tuple[int, Captures]]:
+        """What the function takes from each object among its arguments, with the object's position."""
         for position, kind in enumerate(kinds):
             if len(kind) == 3 and isinstance(kind[2], tuple):
-                leaf = call.leaves[position]
-                inside = self._inside(call.spec, position, leaf)
-                settled[position] = (*kind[:2], inside.settle(kind[2]))
-        return tuple(settled)
+                yield position, self._inside(call.spec, position, call.leaves[position])
+
+    def _arrays(self, kinds: Any, call: Arguments) -> list[Read]:
+        """NumPy's arrays that the function may read: around it, and in objects among its arguments."""
+        inside = [read for _, captures in self._objects(kinds, call) for read in captures.arrays()]
+        return [*self._captures.arrays(), *inside]
 
     def _last_used(self) -> Variant:
         return max(self._order, key=lambda v: v.used.value)

@@ -15,6 +15,9 @@ import operator
 from collections.abc import Callable, Hashable
 from typing import Any
 
+import numpy as np
+
+from graphflow.contents import Read
 from graphflow.runtime import direct
 from graphflow.snapshots import LIMIT, PLAIN, additions, comparable, form, reached
 from graphflow.watches import Place, Reading, Watch
@@ -46,6 +49,7 @@ class Captures:
         self._arguments: dict[tuple[str, int], Captures] = {}
         self._parameters: tuple[list[str], str] | None = None
         self.networks: tuple[Any, ...] = ()
+        self._arrays: dict[int, Read] = {}
 
     def key(self) -> _Key:
         """(label, stand-in) of every value as it is now."""
@@ -72,6 +76,7 @@ class Captures:
         self._arguments.clear()
         self._parameters = None
         self._names, self.networks = reading.all_names(), tuple(reading.networks.values())
+        self._arrays = reading.arrays
         self._watches = watches = list(reading.watches.values())
         self._values = values = tuple([watch.read() for watch in watches])
         self._key = self._key_of(watches, values)
@@ -91,6 +96,18 @@ class Captures:
         if own:
             return [(n, comparable(v, own.get((place, n), ()))) for n, v in found]
         return [(label, comparable(held)) for label, held in found]
+
+    def arrays(self) -> list[Read]:
+        """NumPy's arrays among the values, which may hold something else at the next call."""
+        found = dict(self._arrays)
+        for watch in self._watches or []:
+            met: list[tuple[str, Any]] = []
+            if watch.deep:
+                reached(watch.label, watch.read(), self._names, met)
+            for label, value in met:
+                if isinstance(value, np.ndarray):
+                    found.setdefault(id(value), Read(label, value))
+        return list(found.values())
 
     def settle(self, before: _Key) -> _Key:
         """The key that was `before` a trace, without what the trace added to containers and objects.

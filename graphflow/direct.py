@@ -116,6 +116,7 @@ class DirectCalls:
         if not _are_in_rows(variant):
             return None
         reads = variant.traced.grad_reads
+        contents = [Watch("result", variant.has_its_contents, None, True)] if variant.contents else []
         grads = [Watch("slot", r.holder, "_grad", g) for r, g in zip(reads, binding.grads, strict=True)]
         run = direct.make(
             _handles(),
@@ -123,7 +124,7 @@ class DirectCalls:
                 instance=prepared.instance,
                 arguments=arguments,
                 names=call.spec[1][1][1],
-                watches=[*surroundings, *grads, *around, *inside],
+                watches=[*surroundings, *grads, *around, *inside, *contents],
                 states=prepared.states,
                 memory=binding.arrays,
                 changing=variant.changing(binding),

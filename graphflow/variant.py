@@ -14,6 +14,7 @@ from graphflow import pytree
 from graphflow.calls import called, project
 from graphflow.compiler.ir import at
 from graphflow.compiler.location import user_loc
+from graphflow.contents import Held
 from graphflow.dims import Dim, evaluate
 from graphflow.engine import Engine
 from graphflow.errors import TraceError
@@ -48,13 +49,15 @@ class Binding:
 class Variant:
     """A traced function compiled, and the conditions under which it may be called.
 
-    ``is_plain`` tells that a call does no more than to run, and to leave what `finisher` leaves.
+    ``contents`` are arrays whose numbers the trace may have made constants of. ``is_plain`` tells that a call
+    does no more than to run, and to leave what `finisher` leaves.
     """
 
     traced: Traced
     engine: Engine
     reason: str
     key: Any = None
+    contents: tuple[Held, ...] = ()
     used: ctypes.c_int64 = field(default_factory=ctypes.c_int64)
     _epoch: int | None = None
     _shapes: set[tuple[tuple[int, ...], ...]] = field(default_factory=set)
@@ -148,6 +151,9 @@ class Variant:
             array = call.arrays[holder] if isinstance(holder, int) else holder._array
             if array is not None and array.flags.c_contiguous != rows:
                 return "elements that were in row-major order, or weren't, are laid out otherwise now"
+        for held in self.contents:
+            if held.has_changed():
+                return f"{held.label}: the numbers in an array are others now"
         bound, now = self._bound, epoch()
         if self._epoch != now or bound is None:
             why = self._state_mismatch()
@@ -267,6 +273,10 @@ class Variant:
     def forget(self) -> None:
         """Lets the states' memory go; a call would take it again."""
         self._bound = None
+
+    def has_its_contents(self) -> bool:
+        """Whether the arrays that it depends on hold what they held."""
+        return not any([held.has_changed() for held in self.contents])
 
     def is_bound_to(self, binding: Binding) -> bool:
         """Whether the states' memory is still this."""

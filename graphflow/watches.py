@@ -10,7 +10,10 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from graphflow.bytecode import DYNAMIC, Load, loads, names_in
+from graphflow.contents import Read, reads_elements
 from graphflow.snapshots import LIBRARY, LIMIT, MISSING, dictionary, form, reached, root, users_classes
 
 _DESCRIPTORS = (property, staticmethod, classmethod, functools.cached_property)
@@ -87,6 +90,7 @@ class Reading:
         self, function: Callable[..., Any], bound: tuple[str, Any] | None, names: frozenset[str] | None
     ):
         self.watches: dict[Place, Watch] = {}
+        self.arrays: dict[int, Read] = {}  # those that code reads by name
         self.networks: dict[int, Any] = {}  # those that code does more with than to call them
         self._names = set(names or ())
         self._all = names is None
@@ -230,6 +234,8 @@ class Reading:
             else:
                 self._use(_Used(found, label))
             ended = length == len(path) and load.ended
+            if isinstance(found, np.ndarray) and not on_class:
+                self._note_array(label, found, ended, path[length:])
             if not on_class and not isinstance(found, _FIXED) and (ended or not isinstance(found, type)):
                 deep = ended and form(type(found)) != "whole"
                 yield Watch(label, _path_reader(read, part), place, deep, None if part else source)
@@ -237,6 +243,13 @@ class Reading:
                 self.networks[id(found)] = found
             if on_class or (isinstance(found, types.ModuleType) and _is_own(found.__name__)):
                 return
+
+    def _note_array(self, label: str, array: np.ndarray, ended: bool, rest: tuple[str, ...]) -> None:
+        """Notes an array of which code may read elements: it does where it asks for more than its sizes."""
+        surely = bool(rest) and reads_elements(rest[0])
+        if surely or ended:
+            surely = surely or (id(array) in self.arrays and self.arrays[id(array)].surely)
+            self.arrays[id(array)] = Read(label, array, surely)
 
     def _look_into_objects(self) -> bool:
         """Puts the functions on the list that objects hold, and those of their classes that may be called."""

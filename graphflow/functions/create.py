@@ -1,7 +1,7 @@
 """Making tensors from Python data, NumPy arrays, and sizes.
 
 Inside a compiled function the ones made from sizes become part of the graph; ``tensor`` of Python data is a
-value that the graph captures.
+value that the graph captures, of an array a copy that is made at every call.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     Python floats become the default dtype, integers int64; arrays and tensors keep their dtype.
     """
     wanted = None if dtype is None else as_dtype(dtype)
+    if isinstance(data, np.ndarray) and data.dtype.isnative and current_trace() is not None:
+        data = of_array(data, "tensor")  # whose numbers may change between calls
     if isinstance(data, Tensor):
         made = copied(data.detach() if wanted is None else cast(data.detach(), wanted))
     else:
