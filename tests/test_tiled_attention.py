@@ -53,7 +53,7 @@ def graph_of(shapes: Any, dtypes: Any, causal: bool, turned: bool = False) -> Gr
     ]
     shown: list[Node] = [permute(a, dims=(0, 2, 1)) for a in args] if turned else list(args)
     q, k, v, g, *mask = shown
-    mean = items(declared.attention(q, k, v, *mask, scale=0.3, causal=causal))[0]
+    mean = items(declared.attention(q, k, v, *mask, scale=0.3, causal=causal, fill=None))[0]
     wrt = [x for x in (q, k, v, *mask) if x.dtype.is_floating_point]
     roots = [mean, *(share for share in vjp([mean], [g], wrt) if share is not None)]
     return Graph("attention", tuple(args), (), tuple(roots))

@@ -21,4 +21,4 @@ def attended(
     zeros. With `causal` query i sees keys 0 to i.
     """
     operands = (query, key, value) if mask is None else (query, key, value, mask)
-    return apply_several(OPS["attention"], *operands, scale=scale, causal=causal)[0]
+    return apply_several(OPS["attention"], *operands, scale=scale, causal=causal, fill=None)[0]

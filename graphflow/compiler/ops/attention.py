@@ -4,12 +4,14 @@ Of (…, n, d) queries, (…, m, d) keys and (…, m, e) values `attention` give
 logarithms of the sums that the weights were divided by, from which the gradient makes the weights again. So
 none of the (n, m) matrices has to be in memory. A mask, which broadcasts to (…, n, m), is bool, True where a
 key takes part, or numbers that are added to scores. With `causal` query i sees keys 0 to i. A query that a
-mask leaves no key gets zeros, and an infinite logarithm.
+mask leaves no key gets zeros, and an infinite logarithm. With a `fill` that number is the score of what a
+bool mask leaves out, and a query all of whose scores are -inf gets NaN: that is what a softmax of scores
+gives that were masked by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from graphflow.compiler.ir import (
     equal_size,
     register,
 )
+from graphflow.compiler.ops import attention_numpy as reference
 from graphflow.compiler.ops import attention_text as text
 from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.contract import matmul, transpose
@@ -47,10 +50,6 @@ TILES = {"R": 128, "C": 128}
 #: queries or keys anyway: the gradient, which then needn't make the weights again, is a quarter faster that
 #: way, by measurement.
 SHORT = 128 * 128
-
-#: Scores that the reference has in memory at once.
-MOST_SCORES = 1 << 22
-
 
 def _compare(q: TensorType, k: TensorType, v: TensorType, mask: tuple[TensorType, ...]) -> None:
     """Complains where dtypes or sizes don't fit."""
@@ -78,71 +77,14 @@ def _split(types: tuple[Any, ...], count: int) -> tuple[tuple[Any, ...], tuple[A
     return types[:count], types[count:]
 
 
-def _scores(
-    q: np.ndarray, k: np.ndarray, mask: tuple[np.ndarray, ...], scale: float, causal: bool, first: int
-) -> np.ndarray:
-    """Scores of the queries from number `first` on."""
-    s: np.ndarray = np.matmul(q, np.swapaxes(k, -1, -2)) * q.dtype.type(scale)
-    for added in mask:
-        s = np.where(added, s, s.dtype.type(-np.inf)) if added.dtype == np.bool_ else s + added
-    if causal:
-        sees = np.arange(first, first + q.shape[-2])[:, None] >= np.arange(k.shape[-2])
-        s = np.where(sees, s, s.dtype.type(-np.inf))
-    return s
-
-
-def _pieces(batch: tuple[int, ...], n: int, m: int) -> Iterator[tuple[tuple[int, ...], slice]]:
-    """Batch items, and rows of them, that are computed together."""
-    if int(np.prod(batch)) * n * m <= MOST_SCORES:
-        yield (), slice(0, n)
-        return
-    step = max(1, MOST_SCORES // m)
-    for at in np.ndindex(*batch):
-        for start in range(0, n, step):
-            yield at, slice(start, min(start + step, n))
-
-
-def _spread(arrays: tuple[np.ndarray, ...], mask: tuple[np.ndarray, ...]) -> Any:
-    """The batch, operands with all of its dimensions, which takes no memory, and the mask likewise."""
-    last = (arrays[0].shape[-2], arrays[1].shape[-2])
-    batch = np.broadcast_shapes(*(a.shape[:-2] for a in (*arrays, *mask)))
-    wide = [np.broadcast_to(a, (*batch, *a.shape[-2:])) for a in arrays]
-    return batch, wide, tuple(np.broadcast_to(a, (*batch, *last)) for a in mask)
-
-
 # ---------------------------------------------------------------------------------------------- forward
 
 
-def _infer(*types: TensorType, scale: float, causal: bool) -> TupleType:
+def _infer(*types: TensorType, scale: float, causal: bool, fill: float | None) -> TupleType:
     (q, k, v), mask = _split(types, 3)
     _compare(q, k, v, mask)
     batch, n = broadcast_shapes(*(t.shape[:-2] for t in types)), q.shape[-2]
     return TupleType((TensorType(q.dtype, (*batch, n, v.shape[-1])), TensorType(q.dtype, (*batch, n))))
-
-
-def _numpy(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, *mask: np.ndarray, scale: float, causal: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    n, m = q.shape[-2], k.shape[-2]
-    batch, (q, k, v), mask = _spread((q, k, v), mask)
-    out, sums = np.zeros((*batch, n, v.shape[-1]), q.dtype), np.full((*batch, n), np.inf, q.dtype)
-    for at, rows in _pieces(batch, n, m) if m else ():
-        part: Any = (*at, ..., rows, slice(None))
-        with np.errstate(all="ignore"):
-            s = _scores(q[part], k[at], tuple(a[part] for a in mask), scale, causal, rows.start)
-            top = s.max(-1, keepdims=True)
-            shift = np.where(top == -np.inf, s.dtype.type(0), top)
-            p = np.exp(s - shift)
-            total = p.sum(-1, keepdims=True)
-            mean = np.matmul(p, v[at]) / total
-            logs = shift + np.log(total)
-        if mask:
-            mean, logs = np.where(total == 0, 0, mean), np.where(total == 0, np.inf, logs)
-        else:
-            logs = np.where(total == 0, np.nan, logs)
-        out[part] = mean
-        sums[part[:-1]] = logs[..., 0]
-    return out, sums
 
 
 def _rowsum(x: Node) -> Node:
@@ -161,39 +103,54 @@ def _zeros(type_: TensorType) -> Node:
     return expand(el.const(value=0.0, dtype=type_.dtype), shape=type_.shape)
 
 
-def _vjp(g: Cotangents, out: Node, *inputs: Node, scale: float, causal: bool) -> tuple[Node | None, ...]:
+def _vjp(
+    g: Cotangents, out: Node, *inputs: Node, scale: float, causal: bool, fill: float | None
+) -> tuple[Node | None, ...]:
     (q, k, v), mask = _split(inputs, 3)
     mean, logs = _items(out)
     of_mean = g[0] if 0 in g else _zeros(mean.type)
     weighted = _rowsum(of_mean * mean)
     if 1 in g:
         weighted = weighted - g[1]
-    found = attention_gradient(q, k, v, of_mean, logs, weighted, *mask, scale=scale, causal=causal)
+    attrs = {"scale": scale, "causal": causal, "fill": fill}
+    found = attention_gradient(q, k, v, of_mean, logs, weighted, *mask, **attrs)
     shares: list[Node | None] = list(_items(found))
     for added in mask:
         if added.dtype is bool_:
             shares.append(None)
             continue
-        p = _weights(q, k, logs, mask, scale, causal)
+        p = _weights(q, k, logs, mask, **attrs)
         shares.append(p * (matmul(of_mean, transpose(v)) - _column(weighted)))
     return tuple(shares)
 
 
-def _weights(q: Node, k: Node, logs: Node, mask: tuple[Node, ...], scale: float, causal: bool) -> Node:
+def _weights(q: Node, k: Node, logs: Node, mask: tuple[Node, ...], **attrs: Any) -> Node:
     """The weights as a matrix, from the logarithms of what they were divided by."""
-    return el.exp(_masked(q, k, mask, scale, causal) - _column(logs))
+    return el.exp(_masked(q, k, mask, **attrs) - _column(logs))
 
 
-def _masked(q: Node, k: Node, mask: tuple[Node, ...], scale: float, causal: bool) -> Node:
+def _masked(
+    q: Node, k: Node, mask: tuple[Node, ...], scale: float, causal: bool, fill: float | None
+) -> Node:
     """The scores as a matrix, -inf where a key takes no part."""
     s = matmul(q, transpose(k)) * scale
     for added in mask:
-        s = el.where(added, s, -np.inf) if added.dtype is bool_ else s + added
+        s = el.where(added, s, reference.score_left_out(fill)) if added.dtype is bool_ else s + added
     if causal:
         rank = len(s.shape)
         sees = el.ge(iota_along(s.shape[-2], rank - 2, rank), iota_along(s.shape[-1], rank - 1, rank))
         s = el.where(sees, s, -np.inf)
     return s
+
+
+def _seen(of_scores: Node, mask: tuple[Node, ...], fill: float | None) -> Node:
+    """The part of the scores' cotangent that goes on to queries and keys: none where `fill` took their place.
+    """
+    if fill is None:
+        return of_scores  # the weights are 0 there
+    for added in mask:
+        of_scores = el.where(added, of_scores, 0.0) if added.dtype is bool_ else of_scores
+    return of_scores
 
 
 # ---------------------------------------------------------------------------------------------- composition
@@ -215,17 +172,19 @@ def _compose(node: Node, inputs: Sequence[Node]) -> list[Node] | None:
     return _whole(node, matmul(weights, v), logs)
 
 
-def _softmax(q: Node, k: Node, mask: tuple[Node, ...], scale: float, causal: bool) -> tuple[Node, Node]:
+def _softmax(
+    q: Node, k: Node, mask: tuple[Node, ...], scale: float, causal: bool, fill: float | None
+) -> tuple[Node, Node]:
     """The weights as a matrix, and the logarithms of what they were divided by."""
-    s = _masked(q, k, mask, scale, causal)
+    s = _masked(q, k, mask, scale, causal, fill)
     last = (len(s.shape) - 1,)
     shift = max_(s, dims=last)
-    if mask:
+    if mask and fill is None:
         shift = el.where(el.eq(shift, -np.inf), 0.0, shift)
     powers = el.exp(s - shift)
     total = sum_(powers, dims=last)
     logs = shift + el.log(total)
-    if mask:
+    if mask and fill is None:
         empty = el.eq(total, 0.0)
         logs, total = el.where(empty, np.inf, logs), el.where(empty, 1.0, total)
     return powers / total, reshape(logs, shape=logs.shape[:-1])
@@ -234,14 +193,18 @@ def _softmax(q: Node, k: Node, mask: tuple[Node, ...], scale: float, causal: boo
 def _compose_gradient(node: Node, inputs: Sequence[Node]) -> list[Node] | None:
     if not _is_short(node):
         return None
-    (q, k, v, g, logs, weighted), mask = _split(tuple(inputs), 6)
-    inner = matmul(g, transpose(v))
+    (q, k, _, _, logs, _), mask = _split(tuple(inputs), 6)
     if _is_own(node):
-        weights, _ = _softmax(q, k, mask, **node.attrs)
-        mean = sum_(weights * inner, dims=(len(inner.shape) - 1,))
-    else:
-        weights, mean = _weights(q, k, logs, mask, **node.attrs), _column(weighted)
-    of_scores = weights * (inner - mean) * node.attrs["scale"]
+        return _by_weights(node, inputs, _softmax(q, k, mask, **node.attrs)[0], True)
+    return _by_weights(node, inputs, _weights(q, k, logs, mask, **node.attrs), False)
+
+
+def _by_weights(node: Node, inputs: Sequence[Node], weights: Node, own: bool) -> list[Node]:
+    """The gradients by way of matrices, of which the weights are there. `own`: see `_is_own`."""
+    (q, k, v, g, _, weighted), mask = _split(tuple(inputs), 6)
+    inner = matmul(g, transpose(v))
+    mean = sum_(weights * inner, dims=(len(inner.shape) - 1,)) if own else _column(weighted)
+    of_scores = _seen(weights * (inner - mean), mask, node.attrs["fill"]) * node.attrs["scale"]
     found = (matmul(of_scores, k), matmul(transpose(of_scores), q), matmul(transpose(weights), g))
     return _whole(node, *found)
 
@@ -291,7 +254,7 @@ def _masks(rng: np.random.Generator, lead: tuple[int, ...], n: int, m: int) -> l
     return [sees, rng.standard_normal((n, m)), np.where(sees, rng.standard_normal((*lead, n, m)), -np.inf)]
 
 
-_ATTRS = ({"scale": 0.5, "causal": False}, {"scale": -0.25, "causal": True})
+_ATTRS = ({"scale": 0.5, "causal": False, "fill": None}, {"scale": -0.25, "causal": True, "fill": None})
 
 
 def _samples(rng: np.random.Generator) -> list[Sample]:
@@ -309,6 +272,8 @@ def _samples(rng: np.random.Generator) -> list[Sample]:
         alone = np.array(mask)  # a query without a key has an infinite sum
         alone[..., :1, :] = False if mask.dtype == bool else -np.inf
         found.append(Sample((q, k, v, alone), _ATTRS[0], gradient=False))
+        found.append(Sample((q, k, v, alone), {**_ATTRS[0], "fill": -3.0}, gradient=mask.dtype == bool))
+        found.append(Sample((q, k, v, mask), {**_ATTRS[0], "fill": -np.inf}))
     found.append(Sample((q, k[0], v[:1], _masks(rng, (2,), 1, 4)[1]), _ATTRS[0]))
     narrow = [a.astype(np.float32) for a in _draw(rng, (2,), 150, 140, 8, 8)]
     found += [Sample(tuple(narrow), attrs, gradient=False) for attrs in _ATTRS]
@@ -339,7 +304,7 @@ def _flops(products: int) -> Any:
 
 
 attention: Op = register(Op(
-    "attention", "tiled", _infer, _numpy, _vjp, _samples, _bad_samples,
+    "attention", "tiled", _infer, reference.forward, _vjp, _samples, _bad_samples,
     Tiled(
         "q[n d] k[m d] v[m e] b[n m] -> o[n e] l[n]", text.forward,
         "s[R C] t[R e] top[R] total[R] factor[R] shift[R] new[R]", TILES,
@@ -353,7 +318,7 @@ attention: Op = register(Op(
 # ---------------------------------------------------------------------------------------------- gradient
 
 
-def _infer_gradient(*types: TensorType, scale: float, causal: bool) -> TupleType:
+def _infer_gradient(*types: TensorType, scale: float, causal: bool, fill: float | None) -> TupleType:
     (q, k, v, g, logs, weighted), mask = _split(types, 6)
     _compare(q, k, v, mask)
     require_same((q, g, logs, weighted))
@@ -367,28 +332,6 @@ def _infer_gradient(*types: TensorType, scale: float, causal: bool) -> TupleType
     return TupleType(tuple(TensorType(t.dtype, (*batch, *t.shape[-2:])) for t in (q, k, v)))
 
 
-def _numpy_gradient(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, g: np.ndarray, logs: np.ndarray, weighted: np.ndarray,
-    *mask: np.ndarray, scale: float, causal: bool,
-) -> tuple[np.ndarray, ...]:  # fmt: skip
-    n, m = q.shape[-2], k.shape[-2]
-    columns = (logs[..., None], weighted[..., None])
-    batch, (q, k, v, g, logs, weighted), mask = _spread((q, k, v, g, *columns), mask)
-    found = tuple(np.zeros(a.shape, a.dtype) for a in (q, k, v))
-    dq, dk, dv = found
-    for at, rows in _pieces(batch, n, m):
-        part: Any = (*at, ..., rows, slice(None))
-        with np.errstate(all="ignore"):
-            s = _scores(q[part], k[at], tuple(a[part] for a in mask), scale, causal, rows.start)
-            p = np.exp(s - logs[part])
-            of_scores = p * (np.matmul(g[part], np.swapaxes(v[at], -1, -2)) - weighted[part])
-            of_scores *= s.dtype.type(scale)
-            dq[part] = np.matmul(of_scores, k[at])
-            dk[at] += np.matmul(np.swapaxes(of_scores, -1, -2), q[part])
-            dv[at] += np.matmul(np.swapaxes(p, -1, -2), g[part])
-    return found
-
-
 def _total(*terms: Node | None) -> Node | None:
     found = None
     for term in terms:
@@ -398,25 +341,25 @@ def _total(*terms: Node | None) -> Node | None:
 
 
 def _gradient_vjp(
-    c: Cotangents, out: Node, *inputs: Node, scale: float, causal: bool
+    c: Cotangents, out: Node, *inputs: Node, scale: float, causal: bool, fill: float | None
 ) -> tuple[Node | None, ...]:
     """Written out in matrices: second derivatives are rare."""
     (q, k, v, g, logs, weighted), mask = _split(inputs, 6)
-    p = _weights(q, k, logs, mask, scale, causal)
+    p = _weights(q, k, logs, mask, scale=scale, causal=causal, fill=fill)
     inner = matmul(g, transpose(v)) - _column(weighted)
-    of_scores = p * inner * scale
+    of_scores = _seen(p * inner, mask, fill) * scale
     terms = []
     if 0 in c:
         terms.append(matmul(c[0], transpose(k)))
     if 1 in c:
         terms.append(matmul(q, transpose(c[1])))
     u = _total(*terms)
-    u = None if u is None else u * scale
+    u = None if u is None else _seen(u, mask, fill) * scale
     of_p = _total(None if u is None else u * inner, matmul(g, transpose(c[2])) if 2 in c else None)
     assert of_p is not None
     of_inner = None if u is None else u * p
     s = of_p * p
-    scaled = s * scale
+    scaled = _seen(s, mask, fill) * scale
     shares = [
         _total(matmul(scaled, k), matmul(of_scores, c[1]) if 1 in c else None),
         _total(matmul(transpose(scaled), q), matmul(transpose(of_scores), c[0]) if 0 in c else None),
@@ -432,7 +375,7 @@ def _gradient_samples(rng: np.random.Generator) -> list[Sample]:
     found = []
     for sample in _samples(rng):
         q, k, v, *mask = sample.inputs
-        mean, logs = _numpy(q, k, v, *mask, **sample.attrs)
+        mean, logs = reference.forward(q, k, v, *mask, **sample.attrs)
         g = rng.standard_normal(mean.shape).astype(q.dtype)
         others = (g, logs, (g * mean).sum(-1).astype(q.dtype))
         found.append(Sample((q, k, v, *others, *mask), sample.attrs, sample.gradient))
@@ -450,7 +393,7 @@ def _bad_gradient_samples(rng: np.random.Generator) -> list[BadSample]:
 
 
 attention_gradient: Op = register(Op(
-    "attention_gradient", "tiled", _infer_gradient, _numpy_gradient, _gradient_vjp, _gradient_samples,
+    "attention_gradient", "tiled", _infer_gradient, reference.gradient, _gradient_vjp, _gradient_samples,
     _bad_gradient_samples,
     Tiled(
         "q[n d] k[m d] v[m e] g[n e] l[n] w[n] b[n m] -> dq[n d] dk[m d] dv[m e]", text.gradient,

@@ -12,6 +12,8 @@ import textwrap
 
 from graphflow.compiler.ir import Node
 
+_MASK = "b[(i0 + i) * b_0 + (j0 + j) * b_1]"
+
 
 def _scores(node: Node, mask: int, used: str) -> str:
     """The loops over a line of products that leave in `y` the score of each key that row i sees, and do what
@@ -25,10 +27,11 @@ def _scores(node: Node, mask: int, used: str) -> str:
     lines = ["line = s + i * C", f"seen = {seen}", "wide = (seen + 63) & -64"]
     score = f"select(j < seen, line[j] * {scale}, {{t}}(-inf))"
     if len(node.inputs) > mask:
-        there = "b[(i0 + i) * b_0 + (j0 + j) * b_1]"
+        there = _MASK
         masked = f"line[j] * {scale} + {there}"
         if node.inputs[mask].dtype.kind == "bool":
-            masked = f"select({there}, line[j] * {scale}, {{t}}(-inf))"
+            left = "-inf" if node.attrs["fill"] is None else repr(node.attrs["fill"])
+            masked = f"select({there}, line[j] * {scale}, {{t}}({left}))"
         lines += ["for j in range(0, seen):", f"    line[j] = {masked}"]
         score = "select(j < seen, line[j], {t}(-inf))"
     lines += ["for j in range(0, wide):", f"    y = {score}", *textwrap.indent(used, "    ").split("\n")]
@@ -39,7 +42,8 @@ def forward(node: Node) -> str:
     """One block of queries against all blocks of keys."""
     last = "minimum_i64(m, i0 + rows)" if node.attrs["causal"] else "m"
     # A row without any key is zero where a mask says so, and NaN where infinite scores do, as softmax has it.
-    empty = "{t}(inf)" if len(node.inputs) > 3 else "select(m > 0, {t}(nan), {t}(inf))"
+    zeros = len(node.inputs) > 3 and node.attrs["fill"] is None
+    empty = "{t}(inf)" if zeros else "select(m > 0, {t}(nan), {t}(inf))"
     largest = _scores(node, 3, "line[j] = y\nbest = acc_max_{t}(best, y)")
     return f"""
 i0 = part * R
@@ -131,7 +135,12 @@ p = select(j < seen, exp_{{t}}(y - size), {{t}}(0))
 line[j] = p
 other[j] = select(j < seen, p * (other[j] - mean) * {{t}}({node.attrs["scale"]!r}), {{t}}(0))
 """
-    weights = textwrap.indent(_scores(node, 6, used.strip()), " " * 4).strip()
+    weights = _scores(node, 6, used.strip())
+    if node.attrs["fill"] is not None and len(node.inputs) > 6 and node.inputs[6].dtype.kind == "bool":
+        weights += f"""
+        for j in range(0, seen):
+            other[j] = select({_MASK}, other[j], {{t}}(0))"""
+    weights = textwrap.indent(weights, " " * 4).strip()
     return f"""
 if m == 0:
     for c in range(0, n * d):
