@@ -94,7 +94,7 @@ def _gradient(graph: Graph, renewed: Renewed) -> tuple[Graph, list[int], list[in
     outputs = [i for i, o in enumerate(graph.outputs) if is_differentiable(o)]
     seeds = [input_node(f"g{i}", graph.outputs[i].type) for i in outputs]
     nodes = [*graph.args, *(node for _, node in renewed)]
-    found = vjp([graph.outputs[i] for i in outputs], list(seeds), nodes)
+    found = vjp([graph.outputs[i] for i in outputs], list(seeds), nodes, watched=())
     grads = found[: len(graph.args)]
     for (number, _), share in zip(renewed, found[len(graph.args) :], strict=True):
         known = grads[number]

@@ -45,7 +45,8 @@ class Linear:
 
     def _pulled(self, cotangents: Sequence[Node | None]) -> list[Node | None]:
         pairs = [(o, c) for o, c in zip(self._made, cotangents, strict=True) if o is not None]
-        return vjp([o for o, _ in pairs], [c for _, c in pairs], self._wrt)
+        watched = None if self._trace is None else ()
+        return vjp([o for o, _ in pairs], [c for _, c in pairs], self._wrt, watched=watched)
 
     def _build_push(self, given: Sequence[bool]) -> tuple[list[Node], list[Node | None]]:
         """The transpose of the transpose: what `pull` does is linear in the cotangents, so its own gradient

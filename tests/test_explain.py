@@ -164,7 +164,7 @@ def test_debug_levels_each_show_more(tmp_path: Path) -> None:
         shown.append(out.stderr)
     assert shown[0] == ""
     marks = [
-        r"graphflow: compiled scaled in \d+ ms \(widen [\d.]+, .*fuse [\d.]+, memory [\d.]+, emit",
+        r"graphflow: compiled scaled in \d+ ms \(recognise [\d.]+, .*fuse [\d.]+, memory [\d.]+, emit",
         r"graphflow: scaled\n +us +% +GB/s +GFLOP/s  kernel\n",
         r"# after trace\n.*user_script.py:6",
         r"def [a-z_]*tanh[a-z_]*\(",

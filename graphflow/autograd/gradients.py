@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphflow.autograd.hooks import RETAINED, accumulated, adjuster
+from graphflow.autograd.hooks import RETAINED, accumulated, adjuster, watched
 from graphflow.compiler import interpret, ir
 from graphflow.compiler.ir import OPS, Node
 from graphflow.compiler.location import user_loc
@@ -115,7 +115,10 @@ def _differentiate(
 
     with ir.at(user_loc()):
         seeded = [node_in(s, trace) for s in seeds]
-        found = vjp(nodes, seeded, wrt, adjust=adjuster(), applied=applied if trace is None else None)
+        if trace is None:
+            found = vjp(nodes, seeded, wrt, adjust=adjuster(), applied=applied)
+        else:
+            found = vjp(nodes, seeded, wrt, adjust=adjuster(), watched=watched())
         grads = with_zeros(nodes, wrt, found)
     wanted = [g for g in grads if g is not None]
     flows = carrying(wanted, trace) if create_graph else [False] * len(wanted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,11 @@ def facts(hooks: dict[int, Any]) -> Callable[[], Hashable]:
 def adjuster() -> Callable[[Node, Node], Node] | None:
     """`hooked`, unless nobody has ever registered a hook and nobody has to be told of later ones."""
     return hooked if _EVER or current_trace() is not None else None
+
+
+def watched() -> Container[Node]:
+    """The results of operations whose gradients somebody wants to see."""
+    return _HOOKS
 
 
 def hooked(node: Node, g: Node) -> Node:

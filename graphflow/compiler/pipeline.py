@@ -21,6 +21,7 @@ from graphflow.compiler.ir import Graph, Node
 from graphflow.compiler.passes.control import Mark, Step
 from graphflow.compiler.passes.fuse import fuse
 from graphflow.compiler.passes.memory import Layout, lay_out
+from graphflow.compiler.passes.recognise import recognise
 from graphflow.compiler.passes.simplify import simplify, split_reductions
 from graphflow.compiler.passes.split import split_late
 from graphflow.compiler.passes.unit import Fused
@@ -46,7 +47,7 @@ Pass = Callable[[Graph], Graph]
 
 always_verify = False  # tests set it, so that every pass is checked on every graph
 
-PASSES: tuple[Pass, ...] = (widen, simplify, split_late, split_reductions, simplify)
+PASSES: tuple[Pass, ...] = (recognise, widen, simplify, split_late, split_reductions, simplify)
 
 # Gives object code and metadata for many digests, each with the function that makes them, which is called
 # only when nobody has before. Several may be called at once; the first ones begin first.

@@ -130,7 +130,8 @@ def _sized(value: Any, symbols: Mapping[str, Size]) -> Any:
 
 def pull_back(graph: Graph, received: Mapping[int, Node]) -> list[Node | None]:
     """Cotangents of the sub-graph's arguments, given those of some of its outputs by their numbers."""
-    return autodiff.vjp(graph.outputs, [received.get(k) for k in range(len(graph.outputs))], graph.args)
+    given = [received.get(k) for k in range(len(graph.outputs))]
+    return autodiff.vjp(graph.outputs, given, graph.args, watched=())
 
 
 def used(graph_args: Sequence[Node], outputs: Sequence[Node]) -> list[int]:

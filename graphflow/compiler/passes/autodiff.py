@@ -8,9 +8,10 @@ The cotangent of a node with several results is a mapping from item to node that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from graphflow.compiler.ir import OPS, Node, Shape, TensorType, TupleType, at, constant, toposort
+from graphflow.compiler.passes.recognise import WrittenOut, written_out
 from graphflow.errors import GradientError
 
 Cotangent = Node | Mapping[int, Node]
@@ -44,17 +45,22 @@ def vjp(
     stop: frozenset[Node] = frozenset(),
     adjust: Callable[[Node, Node], Node] | None = None,
     applied: Applied | None = None,
+    watched: Container[Node] | None = None,
 ) -> list[Node | None]:
     """Cotangents of `wrt` given those of `outputs`; None where an output doesn't depend on a node
     differentiably.
 
     Every cotangent has the type of its node. Nodes in `stop` are treated as inputs: nothing behind them is
     visited. `adjust` may replace the cotangent of a node; `applied` is told of every rule: the node, its
-    cotangent and its operands' shares. GradientError when the path runs through an op that has no gradient
-    rule.
+    cotangent and its operands' shares. With `watched`, attention that is written out gets the gradient of the
+    op, which passes over the nodes in between, unless one of those is watched. GradientError when the path
+    runs through an op that has no gradient rule.
     """
     order, needed = _paths(outputs, wrt, stop)
     targets = set(wrt)
+    whole: dict[Node, WrittenOut] = {}
+    if watched is not None:
+        whole = written_out(order, needed, {*outputs, *wrt, *stop}, watched)
     totals: dict[Node, list[Cotangent]] = {}
     for output, cotangent in zip(outputs, cotangents, strict=True):
         if cotangent is not None and output in needed:
@@ -72,7 +78,10 @@ def vjp(
                 found[node] = g  # type: ignore[assignment]
             if node in stop or not any(i in needed for i in node.inputs):
                 continue
-            _push(node, g, needed, totals, applied)
+            if node in whole:
+                _push_whole(whole[node], g, needed, totals)
+            else:
+                _push(node, g, needed, totals, applied)
     return [found.get(node) for node in wrt]
 
 
@@ -138,6 +147,18 @@ def _push(
             if isinstance(operand.type, TensorType):
                 share = unbroadcast(share, operand.shape)
             totals.setdefault(operand, []).append(share)
+
+
+def _push_whole(
+    found: WrittenOut, g: Cotangent, needed: set[Node], totals: dict[Node, list[Cotangent]]
+) -> None:
+    """Hands what an attention is computed from its share."""
+    assert not isinstance(g, Mapping)
+    sources = list(dict.fromkeys(s for s in found.sources if s in needed))
+    shares = vjp([found.value], [g], sources, stop=frozenset(found.sources))
+    for source, share in zip(sources, shares, strict=True):
+        if share is not None:
+            totals.setdefault(source, []).append(share)
 
 
 def _total(terms: list[Cotangent], node: Node) -> Cotangent:
