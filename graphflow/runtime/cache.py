@@ -174,8 +174,11 @@ class Cache:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
         except OSError:
             return None
+        state = os.fstat(descriptor)
+        if stat.S_ISDIR(state.st_mode):
+            os.close(descriptor)
+            return None
         with open(descriptor, "rb") as file:
-            state = os.fstat(descriptor)
             try:
                 content = file.read()
             except OSError:
