@@ -24,7 +24,7 @@ class CheckedEngine(Engine):
     """An Engine whose runs are checked, at many times the cost. States change only if nothing was found."""
 
     def __init__(self, graph: Graph, check: bool, check_nan: bool):
-        super().__init__(graph)
+        super().__init__(graph, inspected=True)
         self._check, self._check_nan = check, check_nan
 
     def call(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -6,18 +6,17 @@ import functools
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphflow import tuning
+from graphflow import plans, tuning
 from graphflow.compiler import pipeline
-from graphflow.compiler.bounds import unproved
 from graphflow.compiler.interpret import bind_symbols
 from graphflow.compiler.ir import Graph
-from graphflow.compiler.location import Asked
+from graphflow.compiler.pipeline import Compiled
+from graphflow.compiler.plan import plan_of
 from graphflow.config import settings
-from graphflow.dims import evaluate
 from graphflow.runtime import cache, report, threads
 from graphflow.runtime.executor import INSTANCES_KEPT, CommandTime, Executor, Profiled
 from graphflow.runtime.instance import Instance
@@ -56,24 +55,47 @@ class Prepared(NamedTuple):
 
 
 class Engine:
-    """A compiled graph with its executor. ``compiled`` holds every stage for inspection, ``fastest`` what
-    each command took at best in profiled runs, by the sizes they had.
+    """A compiled graph with its executor. ``fastest`` holds what each command took at best in profiled runs,
+    by the sizes they had.
+
+    Where the cache has the plan of such a graph no pass runs, unless `inspected` says that the stages are
+    going to be looked at anyway.
     """
 
-    def __init__(self, graph: Graph, join: bool = True):
+    def __init__(self, graph: Graph, join: bool = True, inspected: bool = False):
         self.graph = graph
+        self._join = join
+        self._compiled: Compiled | None = None
         tuning.apply()
-        compile_all = functools.partial(cache.compile_all, threads=threads.compile_threads())
-        self.compiled = pipeline.compile_graph(graph, compile_all, join)
+        kept = None if inspected else plans.place(graph, join)
+        plan = kept.find() if kept else None
+        if plan is None:
+            compile_all = functools.partial(cache.compile_all, threads=threads.compile_threads())
+            self._compiled = pipeline.compile_graph(graph, compile_all, join)
+            plan = plan_of(self._compiled)
+            if kept:
+                kept.keep(plan)
         changed = {number for number, _ in graph.updates}
         unwritten = [n for n in range(len(graph.states)) if n not in changed]
-        self.executor = Executor(self.compiled.program, unwritten)
+        self.executor = Executor(plan.program, unwritten)
         self.status = np.zeros(2, np.int64)
-        self.checks = self.compiled.layout.checks
-        self._bounds = unproved(self.compiled.fused.graph)
+        self.checks = plan.checks
+        self._bounds = plan.bounds
         self._lock = ForkLock()
         self._proved: set[tuple[tuple[int, ...], ...]] = set()
         self.fastest: dict[tuple[tuple[str, int], ...], list[CommandTime]] = {}
+
+    @property
+    def compiled(self) -> Compiled:
+        """Every stage for inspection; where the plan came out of the cache the passes run now."""
+        if self._compiled is None:
+            codes = {k.digest: (k.object_code, dict[str, Any]()) for k in self.executor.program.kernels}
+            self._compiled = pipeline.compile_graph(
+                self.graph,
+                lambda wanted: [codes.get(digest) or cache.compile(digest, make) for digest, make in wanted],
+                self._join,
+            )
+        return self._compiled
 
     def call(self, args: Sequence[np.ndarray], states: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs the graph: outputs in fresh arrays, states updated in place.
@@ -137,12 +159,7 @@ class Engine:
         """
         code, value = (int(v) for v in status)
         status[:] = 0
-        node = self.checks[code - 1]
-        size = node.inputs[0].shape[node.attrs["dim"]] if node.op.kind == "gather" else node.attrs["size"]
-        size = evaluate(size, values)
-        where = f"\n  at {node.loc.describe()}" if node.loc else ""
-        asked = node.loc.asked if node.loc and node.loc.asked else Asked(node.op.name, False)
-        raise IndexError(f"{asked.name}: {asked.told(value, int(size))}{where}")
+        raise self.checks[code - 1].failed(value, values)
 
     def run(self, inputs: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Outputs and new state values, as ``interpret.run_graph``; the given states stay as they are."""

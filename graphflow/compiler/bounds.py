@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from graphflow.compiler.ir import Graph, Node
+from graphflow.compiler.location import Loc
 from graphflow.dims import Choice, Dim, FloorDiv, evaluate
 from graphflow.errors import ShapeError
 
@@ -18,13 +19,17 @@ Size = int | Dim
 
 @dataclass(frozen=True)
 class Bound:
-    """If `count` elements are read at all, `first` and `last` have to lie in ``[0, size)``."""
+    """If `count` elements are read at all, `first` and `last` have to lie in ``[0, size)``.
+
+    `name` is the op's, `loc` the user's line.
+    """
 
     first: Size
     last: Size
     count: Size
     size: Size
-    node: Node
+    name: str
+    loc: Loc | None
 
     def check(self, symbols: Mapping[str, int]) -> None:
         """ShapeError naming the op and the user's line when the bound doesn't hold."""
@@ -32,9 +37,9 @@ class Bound:
             evaluate(v, symbols) for v in (self.first, self.last, self.count, self.size)
         )
         if count < 0 or (count > 0 and not (0 <= first < size and 0 <= last < size)):
-            where = f"\n  at {self.node.loc.describe()}" if self.node.loc else ""
+            where = f"\n  at {self.loc.describe()}" if self.loc else ""
             raise ShapeError(
-                f"{self.node.op.name}: {count} elements from {first} to {last} don't fit a dimension of size "
+                f"{self.name}: {count} elements from {first} to {last} don't fit a dimension of size "
                 f"{size} ({', '.join(f'{k} = {v}' for k, v in symbols.items())}){where}"
             )
 
@@ -59,7 +64,8 @@ def unproved(graph: Graph) -> tuple[Bound, ...]:
             low, high = (first, last) if step > 0 else (last, first)
             if count == 0 or (is_natural(low) and is_natural(size - 1 - high) and is_natural(count)):
                 continue
-            found.setdefault((first, last, count, size), Bound(first, last, count, size, node))
+            bound = Bound(first, last, count, size, node.op.name, node.loc)
+            found.setdefault((first, last, count, size), bound)
     return tuple(found.values())
 
 
@@ -69,7 +75,7 @@ def _windows(node: Node) -> Iterator[Bound]:
     for d, k, dilation in zip(node.attrs["dims"], node.attrs["taps"], node.attrs["dilations"], strict=True):
         last = (shape[k] - 1) * dilation
         if not is_natural(shape[d] - 1 - last):
-            yield Bound(0, last, 1, shape[d], node)
+            yield Bound(0, last, 1, shape[d], node.op.name, node.loc)
 
 
 def is_natural(size: Size) -> bool:

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from graphflow.compiler import ops  # noqa: F401  fills the registry
 from graphflow.compiler.ir import OPS, Graph, Node, TensorType, TupleType, Type, at, input_node, make_node
-from graphflow.compiler.location import Loc
+from graphflow.compiler.location import Asked, Loc
 from graphflow.compiler.printer import Renumbering, attribute_order
 from graphflow.compiler.schema import check_attributes
 from graphflow.compiler.verify import MAX_NESTING, verify
@@ -35,6 +35,7 @@ MAX_RANK = 32
 MAX_TERMS = 4096  # of a size, and of the product of a shape's sizes
 MAX_FACTORS = 32
 MAX_NAME = 1000
+_OWN = dict(OPS)  # without what others register later
 _KEYS = ("name", "types", "locs", "args", "states", "nodes", "outputs", "updates")
 
 
@@ -43,8 +44,40 @@ _KEYS = ("name", "types", "locs", "args", "states", "nodes", "outputs", "updates
 
 def encode(graph: Graph) -> dict[str, Data]:
     """The graph as plain data; equal graphs give equal data in every process."""
-    types: dict[Type, int] = {}
     locs: dict[tuple[str, int, str], int] = {}
+
+    def place(loc: Loc) -> int:
+        return locs.setdefault((os.path.basename(loc.file), loc.line, loc.function), len(locs))
+
+    data = _encode_graph(graph, place, encode)
+    data["locs"] = [list(key) for key in locs]
+    return data
+
+
+def encode_apart(graph: Graph) -> tuple[dict[str, Data], list[Loc]]:
+    """The graph as data that tell which nodes share a line and not which line it is, and the lines: data stay
+    the same where the program's lines only move. Sub-graphs count theirs with the graph's.
+
+    FormatError for ops that aren't graphflow's own: the data don't say what those do.
+    """
+    lines: dict[tuple[Loc, Asked | None], int] = {}
+
+    def place(loc: Loc) -> int:
+        return lines.setdefault((loc, loc.asked), len(lines))
+
+    def encoded(part: Graph) -> dict[str, Data]:
+        for node in part.nodes():
+            if _OWN.get(node.op.name) is not node.op:
+                raise FormatError(f"{node.op.name} is an op of this process alone")
+        return _encode_graph(part, place, encoded)
+
+    return encoded(graph), [loc for loc, _ in lines]
+
+
+def _encode_graph(
+    graph: Graph, place: Callable[[Loc], int], nested: Callable[[Graph], Data]
+) -> dict[str, Data]:
+    types: dict[Type, int] = {}
     index: dict[Node, int] = {}
     numbering = Renumbering()
     open_nodes = set(graph.inputs)
@@ -55,16 +88,15 @@ def encode(graph: Graph) -> dict[str, Data]:
         index[node] = len(index)
         if node in open_nodes:
             continue
-        place = None  # equal nodes that depend on no input are one node, whoever made it first
+        line = None  # equal nodes that depend on no input are one node, whoever made it first
         if any(source in open_nodes for source in node.inputs):
             open_nodes.add(node)
             if node.loc is not None:
-                key = (os.path.basename(node.loc.file), node.loc.line, node.loc.function)
-                place = locs.setdefault(key, len(locs))
+                line = place(node.loc)
         attrs = numbering.apply(node)
-        values = {key: _encode_value(attrs[key]) for key in attribute_order(node)}
+        values = {key: _encode_value(attrs[key], nested) for key in attribute_order(node)}
         type_ = types.setdefault(node.type, len(types))
-        rows.append([node.op.name, [index[source] for source in node.inputs], values, type_, place])
+        rows.append([node.op.name, [index[source] for source in node.inputs], values, type_, line])
     args, states = (
         [[node.attrs["name"], types.setdefault(node.type, len(types))] for node in group]
         for group in (graph.args, graph.states)
@@ -72,7 +104,7 @@ def encode(graph: Graph) -> dict[str, Data]:
     return {
         "name": graph.name,
         "types": [_encode_type(t) for t in types],
-        "locs": [list(key) for key in locs],
+        "locs": [],
         "args": args,
         "states": states,
         "nodes": rows,
@@ -84,10 +116,10 @@ def encode(graph: Graph) -> dict[str, Data]:
 def _encode_type(type_: Type) -> Data:
     if isinstance(type_, TupleType):
         return {"tuple": [_encode_type(item) for item in type_.items]}
-    return [type_.dtype.name, [_encode_value(size) for size in type_.shape]]
+    return [type_.dtype.name, [_encode_value(size, encode) for size in type_.shape]]
 
 
-def _encode_value(value: object) -> Data:
+def _encode_value(value: object, nested: Callable[[Graph], Data]) -> Data:
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):
@@ -101,9 +133,9 @@ def _encode_value(value: object) -> Data:
     if isinstance(value, Dim):
         return {"size": _encode_size(value)}
     if isinstance(value, tuple):
-        return [_encode_value(v) for v in value]
+        return [_encode_value(v, nested) for v in value]
     if isinstance(value, Graph):
-        return {"graph": encode(value)}
+        return {"graph": nested(value)}
     raise FormatError(f"an attribute can't be {value!r}")
 
 
