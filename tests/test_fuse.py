@@ -310,6 +310,15 @@ def test_a_state_that_becomes_a_concatenation_is_read_before() -> None:
     compiled([OPS["sum"](OPS["exp"](s), dims=(0, 1)), last], [x], {s: OPS["cat"](*parts, dim=1)})
 
 
+def test_a_part_that_is_copied_into_a_state_has_memory_of_its_own() -> None:
+    s, x = arg("s", 4, 3), arg("x", 4, 3)
+    new = OPS["sin"](x)
+    rows, columns = (OPS["cat"](new, OPS["cos"](x), dim=dim) for dim in (0, 1))
+    # what reads the old value needs the new one, too
+    compiled([OPS["matmul"](rows, OPS["permute"](s, dims=(1, 0)))], [x], {s: new})
+    compiled([OPS["matmul"](OPS["permute"](columns, dims=(1, 0)), s)], [x], {s: new})
+
+
 def test_parts_along_the_first_dimension_are_runs_of_the_whole() -> None:
     """Whoever computes or reads them; and so are slices for those who read by position."""
     x, w = arg("x", N, 3), arg("w", 3, 3)

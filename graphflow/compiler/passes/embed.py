@@ -84,13 +84,13 @@ def _embed_parts(
 def _is_only_part(part: Node, readers: list[Node], fused: Fused) -> bool:
     """Whether nobody reads the part but concatenations, as one part each, and the kernel that computes it.
 
-    Only elementwise kernels write a value to several places.
+    Only elementwise kernels write a value to several places. What is copied into a state at the end is read.
     """
     home = fused.unit_of[part]
     others = [reader for reader in readers if fused.unit_of.get(reader) is not home]
-    if home.kind not in _STRIDED or (home.kind != "map" and len(others) > 1):
-        return False
     updated = {strip_reshapes(root) for _, root in fused.graph.updates}
+    if part in updated or home.kind not in _STRIDED or (home.kind != "map" and len(others) > 1):
+        return False
     return len(set(others)) == len(others) and all(
         reader.op.kind == "cat"
         and reader not in updated
