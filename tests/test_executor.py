@@ -297,7 +297,7 @@ def test_scratch_is_private_to_a_thread_and_aligned():
         y, address = executor.run([])
         np.testing.assert_array_equal(y, np.arange(length))
         assert address[0] % 64 == 0
-    assert executor.instance({}).scratch_bytes == 512
+        assert executor.instance({}).scratch_bytes == 512 * count
 
 
 def test_libm_is_found():

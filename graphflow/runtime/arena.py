@@ -140,14 +140,14 @@ def _placed(
         first, last = intervals[index]
         alive = np.flatnonzero((firsts[:placed] <= last) & (lasts[:placed] >= first))
         rows = alive[np.argsort(starts[alive], kind="stable")]
-        position = _best_gap(starts[rows], ends[rows], sizes[index])
+        position = best_gap(starts[rows], ends[rows], sizes[index])
         offsets[index] = position
         firsts[placed], lasts[placed] = first, last
         starts[placed], ends[placed] = position, position + sizes[index]
     return offsets, int(ends.max(initial=0))
 
 
-def _best_gap(starts: np.ndarray, ends: np.ndarray, size: int) -> int:
+def best_gap(starts: np.ndarray, ends: np.ndarray, size: int) -> int:
     """Start of the smallest gap of at least `size` bytes among ranges sorted by start, else their end."""
     if not len(starts):
         return 0

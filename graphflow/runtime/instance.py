@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.errors import ShapeError, VerifyError
-from graphflow.runtime import arena, native, schedule, words
+from graphflow.runtime import arena, native, schedule, scratch, words
 from graphflow.runtime.buffers import ALIGNMENT, OutputPool, WordArray, aligned_bytes, array_at
 from graphflow.runtime.layout import Layout, evaluator
 from graphflow.runtime.loader import Code
@@ -44,7 +44,7 @@ class Slab:
 @dataclass(frozen=True)
 class Held:
     """Bytes that an Instance has allocated for values: ``arena`` for temporary buffers, ``scratch`` of all
-    threads together, ``outputs`` with those kept to be handed out again.
+    threads together beside that, ``outputs`` with those kept to be handed out again.
     """
 
     arena: int
@@ -56,9 +56,9 @@ class Instance:
     """The arena plan, argument blocks, command array and pointer patches of `program` for the symbols'
     `values`.
 
-    ``arena_bytes`` is the memory of all temporary buffers, ``scratch_bytes`` that of one thread's scratch
-    memory, ``shapes`` the shape of every buffer. `run` may be called from any thread: the lock lets one in at
-    a time.
+    ``arena_bytes`` is the memory of all temporary buffers, ``scratch_bytes`` that of all threads' scratch
+    beside it, as they were when the ranges were cut last, ``shapes`` the shape of every buffer. `run` may be
+    called from any thread: the lock lets one in at a time.
     """
 
     def __init__(
@@ -77,13 +77,14 @@ class Instance:
             if any(s < 0 for s in shape):
                 what = f"{buffer.name!r} would have the shape {shape}"
                 raise ShapeError(f"{program.name}: with {self._told()}, {what}")
+        self._intervals = layout.intervals
         self.temp_offsets, self.arena_bytes = self._plan_arena(layout.intervals)
         self.slab = slab(self.arena_bytes)
         self.lock = self.slab.lock
         self._plan = WordArray(words.PLAN_WORDS)
         self._fill_blocks(layout)
         self._fill_commands(layout)
-        self.scratch_bytes = max((size(c.scratch) for c in program.commands), default=0)
+        self.scratch_bytes = 0
         self.outputs = [OutputPool(self.shapes[i], program.buffers[i].dtype.numpy) for i in program.outputs]
         inputs, states, outputs = len(program.inputs), len(program.states), len(program.outputs)
         self._pointers = WordArray(inputs + states + outputs)
@@ -102,7 +103,7 @@ class Instance:
 
     def held(self) -> Held:
         """What is allocated now; scratch memory is from the first run on, as the threads are known then."""
-        return Held(self.slab.size, self._scratch.nbytes, sum(pool.bytes for pool in self.outputs))
+        return Held(self.slab.size, self.scratch_bytes, sum(pool.bytes for pool in self.outputs))
 
     def _told(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.values.items()) or "no symbols"
@@ -178,13 +179,21 @@ class Instance:
         self.regions.place_counters(self._counters.address, 8 * row, shared)
         for number, index in enumerate(shared):
             rows[index, words.COUNTERS] = self._counters.address + 8 * row * number
-        stride = -(-self.scratch_bytes // ALIGNMENT) * ALIGNMENT
-        self._scratch, scratch = aligned_bytes(max(stride * active, 1))
+        self._place_scratch(cuts)
         plan = self._plan.values
         plan[words.ACTIVE], plan[words.CUT] = active, threads
-        plan[words.SCRATCH], plan[words.SCRATCH_STRIDE] = scratch, stride
         plan[words.COUNTER_AREA], plan[words.COUNTER_BYTES] = self._counters.address, 8 * row * len(shared)
         self._active, self._threads = active, threads
+
+    def _place_scratch(self, cuts: Sequence[schedule.Cut]) -> None:
+        widths = {buffer: self._bytes(buffer) for buffer in self._intervals}
+        placed = scratch.plan(self._program, self._size, cuts, self._intervals, widths, self.temp_offsets)
+        self.scratch_bytes = placed.own
+        self._scratch, address = aligned_bytes(placed.own)
+        rows = self._commands.values
+        rows[:, words.SCRATCH] = placed.offsets
+        rows[:, words.SCRATCH] += np.where(placed.beside, address, self.slab.address)
+        rows[:, words.SCRATCH_STRIDE] = placed.strides
 
     def run(self, pointers: Sequence[int]) -> None:
         """One run. `pointers` are the addresses of the inputs, states and outputs, in the program's order.
@@ -277,7 +286,7 @@ class Instance:
                 before(index, command, self.array)
             if row[words.EXTENT] > 0:
                 kernel = _KERNEL(int(row[words.KERNEL]))
-                kernel(int(row[words.ARGS]), 0, int(row[words.EXTENT]), int(plan[words.SCRATCH]))
+                kernel(int(row[words.ARGS]), 0, int(row[words.EXTENT]), int(row[words.SCRATCH]))
             if after is not None:
                 after(index, command, self.array)
             index += 1

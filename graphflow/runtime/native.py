@@ -89,7 +89,7 @@ declare i64 @llvm.smin.i64(i64, i64)
 {wait_source()}
 
 ; this thread's part of one command
-define internal void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch) {{
+define internal void @execute(ptr %command, i64 %thread, i1 %single) {{
 entry:
   {read("kernel", "command", KERNEL, "ptr")}
   {read("args", "command", ARGS, "ptr")}
@@ -101,6 +101,11 @@ entry:
   %nothing = or i1 %empty, %idle
   br i1 %nothing, label %done, label %work
 work:
+  {read("scratch.first", "command", SCRATCH, "ptr")}
+  {read("stride", "command", SCRATCH_STRIDE)}
+  %shift = mul i64 %thread, %stride
+  %back = sub i64 0, %shift
+  %scratch = getelementptr i8, ptr %scratch.first, i64 %back
   %alone = icmp eq i64 %threads, 1
   br i1 %alone, label %whole, label %shares
 whole:
@@ -145,10 +150,6 @@ entry:
   {read("commands", "plan", COMMANDS, "ptr")}
   {read("count", "plan", COMMAND_COUNT)}
   {read("active", "plan", ACTIVE)}
-  {read("area", "plan", SCRATCH, "ptr")}
-  {read("stride", "plan", SCRATCH_STRIDE)}
-  %shift = mul i64 %thread, %stride
-  %scratch = getelementptr i8, ptr %area, i64 %shift
   %single = icmp eq ptr %pool, null
   %profiling = icmp ne ptr %profile, null
   %leader = icmp eq i64 %thread, 0
@@ -218,13 +219,13 @@ line_up:
   call void @barrier(ptr %pool, i64 %active)
   br i1 %timing, label %timed, label %plain
 plain:
-  call void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch)
+  call void @execute(ptr %command, i64 %thread, i1 %single)
   br i1 %profiling, label %follow, label %finished
 follow:
   call void @barrier(ptr %pool, i64 %active)
   br label %finished
 timed:
-  call void @execute(ptr %command, i64 %thread, i1 %single, ptr %scratch)
+  call void @execute(ptr %command, i64 %thread, i1 %single)
   %alone = call i64 @now()
   call void @barrier(ptr %pool, i64 %active)
   %joined = call i64 @now()

@@ -5,10 +5,23 @@ Everything is an array of 64-bit words; these are their numbers in it.
 
 from __future__ import annotations
 
-# A command. RANGE_* are items of the parallel axis; COUNTERS is the address of one word per thread.
+# A command. RANGE_* are items of the parallel axis; COUNTERS is the address of one word per thread. SCRATCH
+# is the address of thread 0's scratch memory, that of thread t is t times SCRATCH_STRIDE bytes before it.
 # A command without a kernel is a decision: COUNTERS is the address of its words, and THREADS is 1 where its
 # region belongs to one thread.
-KERNEL, ARGS, EXTENT, BARRIER, THREADS, SHARE, CHUNK, COUNTERS, COMMAND_WORDS = range(9)
+(
+    KERNEL,
+    ARGS,
+    EXTENT,
+    BARRIER,
+    THREADS,
+    SHARE,
+    CHUNK,
+    COUNTERS,
+    SCRATCH,
+    SCRATCH_STRIDE,
+    COMMAND_WORDS,
+) = range(11)
 # A decision: its kind, where it leads, where its region ends, which command it chose, its region's words.
 KIND, TARGET, LEAVE, NEXT, REGION, DECISION_WORDS = 0, 1, 2, 3, 4, 8
 LOOP, END, BRANCH, JUMP = range(4)
@@ -17,23 +30,21 @@ LOOP, END, BRANCH, JUMP = range(4)
 DONE, LENGTH, ADVANCES, ADVANCE_COUNT, AREA, AREA_BYTES, REGION_WORDS = 0, 1, 2, 3, 4, 5, 8
 # A patch: store pointers[POINTER] + BYTES at the address SLOT.
 SLOT, POINTER, BYTES, PATCH_WORDS = range(4)
-# A plan: addresses and counts of the two arrays above, threads of its widest command, per-thread scratch
-# memory, the memory of all counters, cleared before each run on several threads, the address of the run's
-# status word (0: none), and the number of threads that it was cut for.
+# A plan: addresses and counts of the two arrays above, threads of its widest command, the memory of all
+# counters, cleared before each run on several threads, the address of the run's status word (0: none), and
+# the number of threads that it was cut for.
 (
     COMMANDS,
     COMMAND_COUNT,
     PATCHES,
     PATCH_COUNT,
     ACTIVE,
-    SCRATCH,
-    SCRATCH_STRIDE,
     COUNTER_AREA,
     COUNTER_BYTES,
     STATUS,
     CUT,
     PLAN_WORDS,
-) = range(12)
+) = range(10)
 # A pool. What different threads write lies on different cache lines (8 words). JOB counts jobs in its upper
 # 48 bits and holds the number of threads that take part in its lower 16.
 JOB, ARRIVED, GENERATION, SLEEPERS, PLAN, PROFILE, SPIN = 0, 8, 16, 24, 32, 33, 34
