@@ -13,10 +13,11 @@ from graphflow.compiler.ir import Graph, Node, Size, toposort
 from graphflow.compiler.trace import Trace, trace
 from graphflow.dims import Dim
 from graphflow.errors import TraceError
+from graphflow.shared import Shared, shared_results
 from graphflow.sizes import SymbolicSize
 from graphflow.snapshots import form, reached
 from graphflow.specs import TensorSpec
-from graphflow.tensor import Tensor, grad_table, leaves_of
+from graphflow.tensor import Storage, Tensor, grad_table, leaves_of
 
 
 @dataclass(slots=True, eq=False)
@@ -47,12 +48,14 @@ class Results:
     """What the traced function leaves behind, besides its graph.
 
     ``returned`` has for every leaf of the result an output's number, or the constant itself (a Dim stands for
-    its value at the call); ``differentiable`` are the numbers of outputs that require grad. ``grads`` are
-    (handle or argument number, output number, or the handle that stays, or None).
+    its value at the call), and ``shared`` what it shares with others; ``differentiable`` are the numbers of
+    outputs of their own that require grad. ``grads`` are (handle or argument number, output number, or the
+    handle that stays, or None).
     """
 
     spec: pytree.Spec
     returned: tuple[tuple[int | None, Any], ...]
+    shared: tuple[Shared | None, ...]
     grads: tuple[tuple[Tensor | int, int | Tensor | None], ...]
     argument_updates: tuple[tuple[int, int], ...]
     differentiable: frozenset[int]
@@ -104,6 +107,7 @@ def trace_function(
 
     def run(tracer: Trace, pinned: Mapping[str, int]) -> tuple[tuple[Node, ...], Results]:
         leaves = list(arguments.leaves)
+        since = next(Storage.count)
         handles.clear()
         for position, spec, label in zip(arguments.dynamic, specs, labels, strict=True):
             node = tracer.add_arg(label, spec.type_(pinned))
@@ -125,7 +129,7 @@ def trace_function(
             for part in network.modules():
                 tracer.depends_on(part, part._static_facts)
         args, kwargs = pytree.unflatten(arguments.spec, leaves)
-        return _collect(function(*args, **kwargs), tracer, handles)
+        return _collect(function(*args, **kwargs), tracer, handles, since)
 
     graph, tracer, pinned, results = trace(name, hints, run)
     states = tuple(s.handle for s in tracer.states.values())
@@ -180,7 +184,9 @@ def _grad_reads(tracer: Trace, arguments: list[Tensor]) -> tuple[GradRead, ...]:
     return tuple(reads)
 
 
-def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[Node, ...], Results]:
+def _collect(
+    result: Any, tracer: Trace, handles: list[Tensor], since: int
+) -> tuple[tuple[Node, ...], Results]:
     """Output nodes: results, gradients that stay on handles, new values of arguments changed in place."""
     leaves, spec = pytree.flatten(result)
     for leaf in leaves:
@@ -188,12 +194,13 @@ def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[N
     nodes: list[Node] = []
     returned: list[tuple[int | None, Any]] = []
     differentiable = set()
-    for leaf in leaves:
+    shared = shared_results(leaves, handles, since)
+    for leaf, whole in zip(leaves, shared, strict=True):
         if isinstance(leaf, np.ndarray):
             leaf = Tensor.holding(leaf)
         if isinstance(leaf, Tensor):
             nodes.append(leaf._traced_node(tracer))
-            if leaf._requires_grad:
+            if leaf._requires_grad and whole is None:
                 differentiable.add(len(nodes) - 1)
             returned.append((len(nodes) - 1, None))
         else:
@@ -225,7 +232,7 @@ def _collect(result: Any, tracer: Trace, handles: list[Tensor]) -> tuple[tuple[N
     if any(handles[number]._requires_grad for number, _ in updates):
         differentiable.clear()  # a function that changes what it would be differentiated by
     return tuple(nodes), Results(
-        spec, tuple(returned), tuple(grads), tuple(updates), frozenset(differentiable)
+        spec, tuple(returned), tuple(shared), tuple(grads), tuple(updates), frozenset(differentiable)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from graphflow import pytree
 from graphflow.calls import called, project
-from graphflow.compiler.ir import at
+from graphflow.compiler.ir import Node, at
 from graphflow.compiler.location import user_loc
 from graphflow.contents import Held
 from graphflow.dims import Dim, evaluate
@@ -258,17 +258,46 @@ class Variant:
                     target._storage.version += 1
         if self._records:
             return self._recorded(operands, outputs, call)
-        if results.spec is pytree.LEAF and results.returned[0][0] is not None:
+        if results.spec is pytree.LEAF and results.returned[0][0] is not None and results.shared[0] is None:
             return Tensor.holding(outputs[results.returned[0][0]])
-        return self._nested(outputs, [self._constant(c, call) for _, c in results.returned])
+        constants = [self._constant(c, call) for _, c in results.returned]
+        return self._nested(outputs, constants, self._sizes_of_views(call), call.leaves, call.dynamic)
 
-    def _nested(self, outputs: Sequence[np.ndarray], constants: Sequence[Any]) -> Any:
-        """The results in the function's own nesting."""
+    def _sizes_of_views(self, call: Arguments) -> dict[str, int]:
+        """The symbols' values, where there are results that are taken out of others with them."""
+        return self.traced.sizes(call.arrays) if any(self.traced.results.shared) else {}
+
+    def _nested(
+        self,
+        outputs: Sequence[np.ndarray],
+        constants: Sequence[Any],
+        sizes: Mapping[str, int],
+        leaves: Sequence[Any],
+        dynamic: Sequence[int],
+        node: Node | None = None,
+    ) -> Any:
+        """The results in the function's own nesting, with the `node` of the call as their history.
+
+        The others are of `Arguments`.
+        """
         results = self.traced.results
         pairs = zip(results.returned, constants, strict=True)
-        return pytree.unflatten(
-            results.spec, [Tensor.holding(outputs[n]) if n is not None else c for (n, _), c in pairs]
-        )
+        found = [Tensor.holding(outputs[n]) if n is not None else c for (n, _), c in pairs]
+        if node is not None:
+            for tensor, (number, _) in zip(found, results.returned, strict=True):
+                if number in results.differentiable:
+                    record(tensor, project(node, number))
+                    name_grad_fn(tensor, "CompiledFunctionBackward")
+        for position, shared in enumerate(results.shared):
+            if shared is None:
+                continue
+            if shared.source == "argument":
+                owner = leaves[dynamic[shared.of]]
+            else:
+                owner = found[shared.of] if shared.source == "result" else shared.of
+            if isinstance(owner, Tensor):  # and no array
+                found[position] = shared.view(owner, sizes)
+        return pytree.unflatten(results.spec, found)
 
     def forget(self) -> None:
         """Lets the states' memory go; a call would take it again."""
@@ -286,17 +315,23 @@ class Variant:
         """The arrays that a call changes."""
         return [binding.arrays[i] for i in self._changing]
 
-    def finisher(self, call: Arguments) -> Callable[[list[np.ndarray]], Any] | None:
-        """What makes the results of a call like this one from its outputs; None for one plain tensor."""
+    def finisher(self, call: Arguments) -> Callable[[list[Any]], Any] | None:
+        """What makes the results of a call like this one from its outputs, which its arguments follow; None
+        for one plain tensor.
+        """
         results = self.traced.results
-        if not results.grads and results.spec is pytree.LEAF and results.returned[0][0] == 0:
+        own = not (results.grads or any(results.shared))
+        if own and results.spec is pytree.LEAF and results.returned[0][0] == 0:
             return None
+        sizes = self._sizes_of_views(call)
         constants = [self._constant(c, call) for _, c in results.returned]
 
-        def finish(outputs: list[np.ndarray]) -> Any:
+        dynamic, count = tuple(call.dynamic), len(self.traced.graph.outputs)
+
+        def finish(outputs: list[Any]) -> Any:
             for holder, value in results.grads:
                 self._leave_grad(holder, value, outputs)
-            return self._nested(outputs, constants)
+            return self._nested(outputs, constants, sizes, outputs[count:], dynamic)
 
         return finish
 
@@ -364,17 +399,9 @@ class Variant:
         results = self.traced.results
         with at(user_loc()), RECORDING:
             node = called(self.traced.graph, [t._history() for t in operands], self.traced.renewed)
-            found = []
-            for number, constant in results.returned:
-                if number is None:
-                    found.append(self._constant(constant, call))
-                    continue
-                tensor = Tensor.holding(outputs[number])
-                if number in results.differentiable:
-                    record(tensor, project(node, number))
-                    name_grad_fn(tensor, "CompiledFunctionBackward")
-                found.append(tensor)
-        return pytree.unflatten(results.spec, found)
+            constants = [self._constant(c, call) for _, c in results.returned]
+            sizes = self._sizes_of_views(call)
+            return self._nested(outputs, constants, sizes, call.leaves, call.dynamic, node)
 
 
 def _value_difference(old: Any, new: Any) -> str:

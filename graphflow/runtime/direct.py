@@ -94,9 +94,9 @@ class Call:
     ``states`` are addresses in ``memory``, which has to stay while a call runs, whatever becomes of the
     states meanwhile, and ``changing`` the C-contiguous arrays among them that the run writes;
     ``locks`` are taken around it, besides the instance's. ``versions`` are storages. ``finish`` makes the
-    result of the list of outputs; None where it is the only output as a tensor. ``fail`` raises the error
-    that ``status`` tells of. ``calls`` counts calls, ``used`` gets the number of the last. The
-    watches hold for `threads` threads.
+    result of the list of outputs and arguments; None where it is the only output as a tensor. ``fail``
+    raises the error that ``status`` tells of. ``calls`` counts calls, ``used`` gets the number of the last.
+    The watches hold for `threads` threads.
     """
 
     instance: Instance

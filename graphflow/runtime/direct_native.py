@@ -101,7 +101,7 @@ run:
   %ran = call i1 @run(ptr %record, ptr %pointers)
   br i1 %ran, label %give, label %unlock
 give:
-  %given.back = call ptr @result(ptr %record, ptr %made)
+  %given.back = call ptr @result(ptr %record, ptr %made, ptr %args)
   br label %unlock
 unlock:
   %outcome = phi ptr [null, %locked], [null, %run], [%given.back, %give]

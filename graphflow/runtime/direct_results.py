@@ -176,7 +176,7 @@ failed:
   ret ptr null
 }}
 
-define internal ptr @result(ptr %record, ptr %made) {{
+define internal ptr @result(ptr %record, ptr %made, ptr %args) {{
 entry:
   {read("calls.at", "record", dw.CALLS, "ptr")}
   {read("used.at", "record", dw.USED, "ptr")}
@@ -215,18 +215,25 @@ single:
   ret ptr %handle
 several:
   {read("outputs", "record", dw.OUTPUT_COUNT)}
-  %list = call ptr @PyList_New(i64 %outputs)
+  {read("arguments", "record", dw.ARGUMENT_COUNT)}
+  %items.count = add i64 %outputs, %arguments
+  %list = call ptr @PyList_New(i64 %items.count)
   %no.list = icmp eq ptr %list, null
   br i1 %no.list, label %failed, label %items
 items:
   %index = phi i64 [0, %several], [%index.next, %item]
-  %items.left = icmp slt i64 %index, %outputs
+  %items.left = icmp slt i64 %index, %items.count
   br i1 %items.left, label %item, label %hand_over
 item:
-  %item.at = getelementptr ptr, ptr %made, i64 %index
-  %array = load ptr, ptr %item.at
-  call void @Py_IncRef(ptr %array) ; the list takes it
-  %set = call i32 @PyList_SetItem(ptr %list, i64 %index, ptr %array)
+  ; outputs, and behind them the arguments
+  %is.output = icmp slt i64 %index, %outputs
+  %behind = sub i64 %index, %outputs
+  %within = select i1 %is.output, i64 %index, i64 %behind
+  %from = select i1 %is.output, ptr %made, ptr %args
+  %item.at = getelementptr ptr, ptr %from, i64 %within
+  %listed = load ptr, ptr %item.at
+  call void @Py_IncRef(ptr %listed) ; the list takes it
+  %set = call i32 @PyList_SetItem(ptr %list, i64 %index, ptr %listed)
   %index.next = add i64 %index, 1
   br label %items
 hand_over:

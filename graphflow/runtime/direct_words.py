@@ -15,8 +15,9 @@ ARGUMENT_COUNT, ARGUMENTS, WATCH_COUNT, WATCHES, RANGE_COUNT, RANGES, LOCK_COUNT
 OUTPUT_COUNT, OUTPUTS, VERSION_COUNT, VERSIONS, POINTER_COUNT, POINTERS = range(8, 14)
 RUN_PLAN, EXECUTE, IS_SHORT = range(14, 17)
 # The status word of the run (0: none) and a function that raises its error; a function from the list of
-# outputs to the result (0: the only output as a tensor); how to make handles and what is behind them; the
-# numbers of the function's calls and of the last one that this record took; objects that code compares with.
+# outputs and arguments to the result (0: the only output as a tensor); how to make handles and what is behind
+# them; the numbers of the function's calls and of the last one that this record took; objects that code
+# compares with.
 FAILED, FAIL, FINISH, HANDLE, STORAGE, BIRTHS, CALLS, USED = range(17, 25)
 ARRAY_CLASS, DECLINED, FALSE, TRUE, ONE = range(25, 30)
 # How many arguments come without a name, the tuple of the others' names (0: none), and how many threads
