@@ -193,3 +193,35 @@ def test_long_sequences_take_no_matrix_of_weights() -> None:
     compiled = compile_graph(graph_of([a.shape for a in arrays], [np.float32] * 4, True))
     program = compiled.compiled.program
     assert all(b.role != "temp" or np.prod(b.shape) < n * n for b in program.buffers)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("n", "m"), [(5 * C + 9,) * 2, (R - 3, 3 * C + 1), (4 * R, C + 2), (3, 11 * C)])
+def test_few_heads_share_their_blocks_with_the_same_bits(n: int, m: int, causal: bool) -> None:
+    b = Dim.symbol("b")
+    before = gf.get_num_threads()
+    for lead, symbol in (((1,), 1), ((1,), b), ((3,), b), ((5,), b), ((0,), b)):
+        arrays = operands(n, m, 4, 3, lead)
+        shapes = [(symbol, *a.shape[1:]) for a in arrays]
+        compiled = compile_graph(graph_of(shapes, [np.float64] * 4, causal))
+        results = []
+        try:
+            for count in (1, 2, 4):
+                gf.set_num_threads(count)
+                results.append(compiled.run(arrays)[0])
+        finally:
+            gf.set_num_threads(before)
+        compare(results[0], expected(*arrays, causal=causal))
+        for other in results[1:]:
+            for ours, theirs in zip(results[0], other, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
+def test_only_few_heads_have_shares() -> None:
+    def kernels(*lead: Any) -> int:
+        shapes = [(*lead, *a.shape) for a in operands(3 * C, 3 * C, 4, 3, ())]
+        program = compile_graph(graph_of(shapes, [np.float64] * 4, True)).compiled.program
+        return sum("shares" in kernel.name for kernel in program.kernels)
+
+    assert kernels(1) == kernels(2, 2) == kernels(Dim.symbol("b")) == 1
+    assert kernels(5) == kernels(2, 4) == 0

@@ -27,7 +27,7 @@ def emit(plan: Plan, memory: Memory, name: str) -> list[Emitted]:
     if plan.kind == "routine":
         return [routines.emit_routine(plan, memory, name)]
     if plan.kind == "tiled":
-        return [tiled.emit_tiled(plan, memory, name)]
+        return list(tiled.emit_tiled(plan, memory, name))
     if plan.kind == "cat":
         return list(products.emit_cat(plan, memory, name))
     if plan.kind == "row" and short_rows.is_short(plan, memory.stored):

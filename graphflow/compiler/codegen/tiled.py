@@ -1,13 +1,16 @@
 """Tiled kernels: a procedure over tiles of matrices that calls the matrix core, for each batch item or part.
 
 Operands are read through their strides, so that transposed and repeated ones aren't copied. Tiles live in
-scratch memory, which is small enough to stay in the nearer caches.
+scratch memory, which is small enough to stay in the nearer caches. Where there are few batch items, threads
+share the blocks of one: a second kernel adds up what the shares leave. How many there are depends on sizes
+alone.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from graphflow.compiler.codegen import matmul
 from graphflow.compiler.codegen.kernel import Loops, Parameters, Size, suffix
@@ -19,9 +22,51 @@ from graphflow.compiler.ir import Node, TupleType
 from graphflow.compiler.spread import spread
 from graphflow.dims import ceil_div, product
 
+MOST_SHARES = 8  # of all batch items together
+MANY = 2**40  # more than there are batch items, or blocks of one
 
-def emit_tiled(plan: Plan, memory: Memory, name: str) -> Loops:
-    """The kernel of an op over tiles."""
+
+@dataclass(frozen=True)
+class _Shares:
+    """How blocks of few batch items are shared: the result that every share has its own of, and the buffer
+    for those; the number of batch items, and that of an item's blocks.
+    """
+
+    result: Array
+    left: int
+    items: Size
+    blocks: Size
+
+    def lines(self, parameters: Parameters) -> list[str]:
+        """The statement that tells how many shares an item has."""
+        items = f"maximum_i64({parameters.size(self.items)}, 1)"
+        most = f"minimum_i64(floordiv_i64({MOST_SHARES}, {items}), {parameters.size(self.blocks)})"
+        return [f"shares = maximum_i64(1, {most})"]
+
+    @property
+    def are_several(self) -> Size:
+        """1 where an item has several shares, else 0."""
+        few = ceil_div(MOST_SHARES // 2 + 1 - self.items, MANY)
+        return few * ceil_div(self.blocks - 1, MANY)
+
+
+def _shares(plan: Plan, memory: Memory, sizes: Mapping[str, Size], items: Size) -> _Shares | None:
+    """How the unit's blocks are shared, if they can be."""
+    node = plan.nodes[0]
+    tiled = node.op.lowering
+    if tiled.shared is None:
+        return None
+    of, block, name = tiled.shared
+    blocks = ceil_div(sizes[of], tiled.tiles[block])
+    if (isinstance(items, int) and items > MOST_SHARES // 2) or (isinstance(blocks, int) and blocks < 2):
+        return None
+    result = next(array for array in arrays(tiled.signature.split("->")[1]) if array.name == name)
+    shape = (MOST_SHARES, *(sizes[key] for key in result.sizes))
+    return _Shares(result, memory.temporary((node, "shares"), node.inputs[0].dtype, shape), items, blocks)
+
+
+def emit_tiled(plan: Plan, memory: Memory, name: str) -> list[Loops]:
+    """The kernel of an op over tiles, and what adds up the shares it leaves."""
     node = plan.nodes[0]
     tiled = node.op.lowering
     before, after = tiled.signature.split("->")
@@ -40,13 +85,25 @@ def emit_tiled(plan: Plan, memory: Memory, name: str) -> Loops:
         of, block = tiled.parts
         parts = ceil_div(sizes[of], tiled.tiles[block])
         loops.append(Loop("part", parts, ()))
+    shares = _shares(plan, memory, sizes, product(batch))
+    if shares is None:
+        lines += ["share = i64(0)", "shares = i64(1)"] if tiled.shared else []
+    else:
+        parts = MOST_SHARES
+        loops.append(Loop("share", parts, ()))
+        lines += shares.lines(parameters)
     rows = [*unravel(loops, "r", parameters)]
     rows.append(f"item = {_flat(batch, parameters)}")
     for array, operand in zip(operands, node.inputs, strict=True):
         rows += _operand(array, operand, len(batch), parameters, memory)
     for number, (array, type_) in enumerate(zip(results, types, strict=True)):
         pointer = result(plan, number, type_, parameters, memory)
-        rows.append(f"{array.name} = {pointer} + item * ({' * '.join(array.sizes)})")
+        size = f"({' * '.join(array.sizes)})"
+        place = f"{pointer} + item * {size}"
+        if shares is not None and array == shares.result:
+            left = parameters.temporary(shares.left, type_.dtype, write=True)
+            place = f"select(shares == 1, {place}, {left} + (item * shares + share) * {size})"
+        rows.append(f"{array.name} = {place}")
     first = suffix(node.inputs[0].dtype)
     scratch = _scratch(tiled.scratch, {**sizes, **tiled.tiles}, first, lines, parameters)
     core = node.inputs[0].dtype
@@ -54,12 +111,14 @@ def emit_tiled(plan: Plan, memory: Memory, name: str) -> Loops:
     depths = [{**sizes, **tiled.tiles}[depth] for depth in tiled.depths.split()]
     scratch = scratch + max(matmul.scratch_bound(core, depth) for depth in depths)
     body = textwrap.dedent(tiled.body(node)).strip("\n").replace("{t}", first).split("\n")
+    if shares is not None:
+        body = ["if share < shares:", *indent(body)]
     text = "\n".join([*lines, "for r in range(lo, hi):", *indent([*rows, *body])])
     parameters.params.append(("core", "i64*"))
     moved: Size = 0
     for type_ in [*(i.type for i in node.inputs), *types]:
         moved = moved + numel(type_.shape) * type_.dtype.itemsize
-    return Loops(
+    kernel = Loops(
         parameters.function(name, text),
         tuple(parameters.args),
         product(batch) * parts,
@@ -70,6 +129,41 @@ def emit_tiled(plan: Plan, memory: Memory, name: str) -> Loops:
         tuple(parameters.reads),
         tuple(parameters.writes),
         core,
+    )
+    return [kernel] if shares is None else [kernel, _joined(plan, memory, shares, name)]
+
+
+def _joined(plan: Plan, memory: Memory, shares: _Shares, name: str) -> Loops:
+    """The kernel that adds up what shares leave, in order. Its range is empty where items have one share."""
+    node = plan.nodes[0]
+    results = arrays(node.op.lowering.signature.split("->")[1])
+    number = results.index(shares.result)
+    type_ = node.type.items[number]
+    parameters = Parameters(memory.buffer_of)
+    left = parameters.temporary(shares.left, type_.dtype)
+    target = result(plan, number, type_, parameters, memory)
+    count = product(type_.shape[len(type_.shape) - len(shares.result.sizes) :])
+    size = parameters.size(count)
+    lines = [
+        *shares.lines(parameters),
+        "for r in range(lo, hi):",
+        f"    item = floordiv_i64(r, {size})",
+        f"    first = {left} + item * (shares - 1) * {size}",
+        "    total = first[r]",
+        "    for share in range(1, shares):",
+        f"        total = total + first[r + share * {size}]",
+        f"    {target}[r] = total",
+    ]
+    elements = shares.items * count
+    return Loops(
+        parameters.function(f"{name}_shares", "\n".join(lines)),
+        tuple(parameters.args),
+        elements * shares.are_several,
+        4096,
+        bytes=elements * shares.are_several * type_.dtype.itemsize * 2,
+        flops=elements * shares.are_several * 4,
+        reads=tuple(parameters.reads),
+        writes=tuple(parameters.writes),
     )
 
 

@@ -398,7 +398,7 @@ attention_gradient: Op = register(Op(
     Tiled(
         "q[n d] k[m d] v[m e] g[n e] l[n] w[n] b[n m] -> dq[n d] dk[m d] dv[m e]", text.gradient,
         "s[R C] u[R C] t[C d] z[C e]", TILES,
-        "d e R C", _flops(6), _compose_gradient,
+        "d e R C", _flops(6), _compose_gradient, shared=("m", "C", "dq"),
     ),
     doc="Gradients of queries, keys and values, given that of the means, the logarithms, and each query's "
     "mean of its weights' gradients.",

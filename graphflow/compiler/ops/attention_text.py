@@ -122,13 +122,13 @@ _OF_KEYS = _added(
     "u, 1, C, q + i0 * q_0, q_0, q_1, TARGET, d, cols, d, rows",
 )  # fmt: skip
 _OF_QUERIES = _added(
-    "dq + i0 * d", "rows * d", "j0 == 0", "t",
+    "dq + i0 * d", "rows * d", "j0 == share0", "t",
     "u, C, 1, k + j0 * k_0, k_0, k_1, TARGET, d, rows, d, cols",
 )  # fmt: skip
 
 
 def gradient(node: Node) -> str:
-    """All blocks of keys against all blocks of queries, of one batch item."""
+    """A share of a batch item's blocks of keys, each against all blocks of queries."""
     first = "floordiv_i64(j0, R) * R" if node.attrs["causal"] else "i64(0)"
     used = f"""
 p = select(j < seen, exp_{{t}}(y - size), {{t}}(0))
@@ -142,10 +142,16 @@ other[j] = select(j < seen, p * (other[j] - mean) * {{t}}({node.attrs["scale"]!r
             other[j] = select({_MASK}, other[j], {{t}}(0))"""
     weights = textwrap.indent(weights, " " * 4).strip()
     return f"""
-if m == 0:
-    for c in range(0, n * d):
-        dq[c] = {{t}}(0)
-for j0 in range(0, m, C):
+blocks = floordiv_i64(m + C - 1, C)
+share0 = floordiv_i64(share * blocks, shares) * C
+share1 = minimum_i64(floordiv_i64((share + 1) * blocks, shares) * C, m)
+skipped = n
+if share0 < share1:
+    j0 = share0
+    skipped = minimum_i64(n, {first})
+for c in range(0, skipped * d):
+    dq[c] = {{t}}(0)
+for j0 in range(share0, share1, C):
     cols = minimum_i64(C, m - j0)
     start = {first}
     if start >= n:

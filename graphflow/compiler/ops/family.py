@@ -69,11 +69,13 @@ class Tiled:
 
     ``signature`` is written as a `Routine`'s; operands at its end may be left out. The text that
     ``body(node)`` gives is run for each index of the leading (batch) dimensions, or ``ceil(n / R)`` times,
-    numbered by ``part``, for ``parts=("n", "R")``. Operands have any strides: ``x_0`` and ``x_1`` are those
-    of x; results and scratch are row-major. ``tiles`` are sizes that text and scratch may use. A product of
-    (m, k) and (k, n) matrices is ``multiply(core, work, a, a_row, a_k, b, b_k, b_column, c, c_row, m, n,
-    k)``, which overwrites c; ``depths`` names the largest k. ``flops`` counts a batch item's. Where tiles
-    don't pay, ``compose(node, inputs)`` gives the results written in other ops, and None elsewhere.
+    numbered by ``part``, for ``parts=("n", "R")``. For ``shared=("m", "C", "x")`` the ``ceil(m / C)`` blocks
+    of a batch item are dealt to ``shares`` runs, numbered by ``share``, where there are few items; each has
+    an x of its own, and those are added up in order. Operands have any strides: ``x_0`` and ``x_1`` are
+    those of x; results and scratch are row-major. ``tiles`` are sizes that text and scratch may use. A
+    product of (m, k) and (k, n) matrices is ``multiply(core, work, a, a_row, a_k, b, b_k, b_column, c, c_row,
+    m, n, k)``, which overwrites c; ``depths`` names the largest k. ``flops`` counts a batch item's. Where
+    tiles don't pay, ``compose(node, inputs)`` gives the results written in other ops, and None elsewhere.
     """
 
     signature: str
@@ -84,6 +86,7 @@ class Tiled:
     flops: Callable[[Mapping[str, Size], Node], Size]
     compose: Callable[[Node, Sequence[Node]], list[Node] | None]
     parts: tuple[str, str] | None = None
+    shared: tuple[str, str, str] | None = None
 
 
 def by_kind(value: str | Mapping[str, str]) -> Mapping[str, str]:

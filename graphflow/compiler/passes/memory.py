@@ -253,7 +253,7 @@ class _Planner:
         memory = Memory(
             self.buffer_of.__getitem__, self.fused.stored, status, self._temporary, self.embedded.parts
         )
-        late: dict[Unit, list[Call]] = {}  # second kernels of reductions
+        late: dict[Unit, list[Call]] = {}  # second kernels, which add up what first ones leave
         for unit in order:
             if unit in self.writers or not late.keys().isdisjoint(self.needs.direct[unit]):
                 done += [
@@ -271,7 +271,7 @@ class _Planner:
             )
             name, nodes = kernel_name(unit.nodes), (*unit.nodes, *self._completed(unit))
             parts: list[Call] = [(part, nodes, name) for part in emit(plan, memory, name)]
-            if unit.kind in ("row", "column", "fold"):
+            if unit.kind in ("row", "column", "fold", "tiled"):
                 done.append(parts[0])
                 if len(parts) > 1:
                     late[unit] = parts[1:]
