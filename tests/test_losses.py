@@ -273,7 +273,7 @@ def test_triplets_with_a_distance_of_ones_own() -> None:
 
     a, p, n = (gf.tensor(draw(3, 2)) for _ in range(3))
     loss = nn.TripletMarginWithDistanceLoss(distance_function=manhattan, margin=2.0, reduction="none")
-    wanted = (manhattan(a, p) - manhattan(a, n) + 2.0).clamp(min=0)
+    wanted = (2.0 + manhattan(a, p) - manhattan(a, n)).clamp(min=0)  # summed in this order
     assert loss(a, p, n).tolist() == wanted.tolist()
     plain = nn.TripletMarginWithDistanceLoss()(a, p, n).item()
     assert plain == nn.TripletMarginLoss()(a, p, n).item()
