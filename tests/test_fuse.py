@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import graphflow as gf
+import graphflow.nn.functional as F
 import numpy as np
 import pytest
 from graphflow.compiler.interpret import run_graph
 from graphflow.compiler.ir import OPS, Graph, Node
 from graphflow.compiler.passes.autodiff import vjp
 from graphflow.compiler.passes.fuse import MAX_NODES, fuse
+from graphflow.dims import Dim, evaluate
 from graphflow.dtypes import float32, float64, int64
 from graphflow.engine import Engine, compile_graph
 
@@ -241,6 +244,20 @@ def test_nothing_waits_for_what_it_does_not_need() -> None:
     loss = -total(OPS["reshape"](picked, shape=(N,)) * valid) / total(valid)
     engine = compiled([loss, *gradients(loss, [x])], [x, labels])
     assert kinds(engine) == ["row", "fold", "row"]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_loss_and_its_gradient_read_the_logits_once(reduction: str) -> None:
+    @gf.compile
+    def loss(x: gf.Tensor, y: gf.Tensor) -> object:
+        return gf.value_and_grad(lambda x: F.cross_entropy(x, y, reduction=reduction))(x)
+
+    x, y = gf.randn(50, 40), gf.randint(0, 40, (50,))
+    loss(x, y)
+    kernels = loss.explain().kernels
+    assert sum("exp" in kernel.ops for kernel in kernels) == 1
+    moved = [evaluate(k.bytes, {"batch": 50}) if isinstance(k.bytes, Dim) else k.bytes for k in kernels]
+    assert 2 * 50 * 40 * 4 < sum(moved) < 2.2 * 50 * 40 * 4
 
 
 def test_shapes_that_agree_but_for_ones_share_kernels() -> None:

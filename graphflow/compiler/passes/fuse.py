@@ -315,6 +315,8 @@ class _Fuser:
                 unit = self.unit_of.get(reader)
                 if unit is None or unit in needed or unit.kind == "contract":
                     continue
+                if len(unit.wide) > len(wide):
+                    continue  # nor is one element of each row: what reads the node would wait for the rows
                 if self.units.covers(needed, unit):  # or the node would wait for what it doesn't need
                     found[unit] = None
         return list(found)[:MAX_SIBLINGS]
