@@ -11,6 +11,10 @@ from graphflow.runtime.program import Arg, BlockArg, BufferArg, FunctionArg, Siz
 #: Most batch dimensions a block has room for.
 MAX_BATCH_DIMS = 6
 
+#: How an operand lies that was packed before the product: as the plain core's panels, or for the indirect one
+#: each vector of columns by itself. See ``codegen.matmul_keep``.
+PANELS, VECTORS = 1, 2
+
 Function = tuple[FunctionArg, BlockArg]
 
 
@@ -35,11 +39,12 @@ class Word(IntEnum):
     PACK_B_ARGS = 15
     EPILOGUE = 16  # function, 0: sums are stored into C through its strides
     EPILOGUE_ARGS = 17
-    ADDEND = 18  # address of what is added to the sums, for [0, 0]; 0: nothing. See `arguments`
-    ADDEND_ROW = 19  # its stride along m
-    ADDEND_COLUMN = 20  # its stride along n
-    BATCH_DIMS = 21  # 0 to MAX_BATCH_DIMS
-    BATCH = 22  # outermost dimension first, four words each: size, stride of A, of B, of C
+    KEPT = 18  # whether B is packed already, and how: 0, PANELS or VECTORS
+    ADDEND = 19  # address of what is added to the sums, for [0, 0]; 0: nothing. See `arguments`
+    ADDEND_ROW = 20  # its stride along m
+    ADDEND_COLUMN = 21  # its stride along n
+    BATCH_DIMS = 22  # 0 to MAX_BATCH_DIMS
+    BATCH = 23  # outermost dimension first, four words each: size, stride of A, of B, of C
 
 
 def arguments(
@@ -58,6 +63,7 @@ def arguments(
     pack_b: Function | None = None,
     epilogue: Function | None = None,
     addend: tuple[BufferArg, int | Dim, int | Dim] | None = None,
+    kept: int = 0,
 ) -> tuple[Arg, ...]:
     """The block of one product ``C[..., m, n] = epilogue(sum over k of A[..., m, k] * B[..., k, n])``.
 
@@ -65,7 +71,8 @@ def arguments(
     `batch` has one (size, stride of A, stride of B, stride of C) per batch dimension, outermost first. An
     operand is left out where its function takes its place; `pack_a`, `pack_b` and `epilogue` are (function,
     its own block). `addend` is what complete sums are added to: a buffer, and its strides along m and n. It
-    goes with neither an epilogue nor a batch, and not with the indirect core. ValueError when there are more
+    goes with neither an epilogue nor a batch, and not with the indirect core. `kept` says that `b` is packed
+    already: its strides along the batch are those of what was packed. ValueError when there are more
     than six batch dimensions or an operand has neither buffer nor function.
     """
     if len(batch) > MAX_BATCH_DIMS:
@@ -79,6 +86,7 @@ def arguments(
     words += [SizeArg(size) for size in sizes]
     for function in (pack_a, pack_b, epilogue):
         words += function or (zero, zero)
+    words.append(SizeArg(kept))
     words += (zero, zero, zero) if addend is None else (addend[0], *map(SizeArg, addend[1:]))
     words.append(SizeArg(len(batch)))
     words += [SizeArg(word) for dimension in batch for word in dimension]

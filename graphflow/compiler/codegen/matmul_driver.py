@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import llvmlite.ir as ll
@@ -10,13 +12,24 @@ from graphflow.compiler.codegen.matmul_arguments import Word
 from graphflow.compiler.codegen.matmul_blocking import Blocking
 from graphflow.compiler.codegen.matmul_ir import I64, POINTER, VOID, Body, Scalar, const, internal, nothing
 from graphflow.compiler.codegen.matmul_thin import TURNED_VECTORS, near_elements
-from graphflow.compiler.codegen.matmul_units import address_of, b_in_place, define_units, streamed_by, word_of
+from graphflow.compiler.codegen.matmul_units import (
+    address_of,
+    b_in_place,
+    dealt,
+    define_units,
+    is_kept,
+    streamed_by,
+    word_of,
+)
 
 #: ``void pack(int64* args, int64 batch, int64 row0, int64 rows, int64 k0, int64 depth, T* panel, int64
 #: width)``
 PACK = ll.FunctionType(VOID, [POINTER, I64, I64, I64, I64, I64, POINTER, I64]).as_pointer()
 #: ``void epilogue(int64* args, int64 batch, int64 m0, int64 m1, int64 n0, int64 n1, T* tile, int64 ld)``
 EPILOGUE = ll.FunctionType(VOID, [POINTER, I64, I64, I64, I64, I64, POINTER, I64]).as_pointer()
+
+#: More vectors of columns than there can be.
+ALL = 1 << 48
 
 #: Up to this depth scattered strips of A stay in the nearest cache as they are.
 SHALLOW = 128
@@ -57,6 +70,8 @@ class Block:
     c: ll.Value
     turned: ll.Value  # whether this is the transpose of what was asked for
     in_place: ll.Value  # whether B is read where it lies
+    kept: ll.Value  # whether B is packed already
+    group: ll.Value  # vectors of columns that are dealt to panels together
 
     def word(self, word: int) -> ll.Value:
         """A word of the argument block."""
@@ -66,12 +81,10 @@ class Block:
         """A word of the argument block that is an address."""
         return address_of(self.b, self.args, word, of)
 
-    def panels(self) -> tuple[ll.Value, ll.Value, ll.Value]:
-        """Vectors that the columns fill, panels they are dealt to evenly, least that a panel gets."""
+    def vectors(self) -> ll.Value:
+        """Vectors that the columns fill."""
         b = self.b
-        vectors = b.ceil_div(b.sub(self.n1, self.n0), const(self.blocking.lanes))
-        count = b.ceil_div(vectors, const(self.blocking.vectors))
-        return vectors, count, b.udiv(vectors, count)
+        return b.ceil_div(b.sub(self.n1, self.n0), const(self.blocking.lanes))
 
 
 def _define_block(module: ll.Module, scalar: Scalar, blocking: Blocking, parts: Parts) -> ll.Function:
@@ -82,7 +95,10 @@ def _define_block(module: ll.Module, scalar: Scalar, blocking: Blocking, parts: 
     a, right, c = batch_item(b, args, batch)
     in_place = b_in_place(b, blocking, args, b.sub(m1, m0), b.sub(n1, n0))
     turned = b.icmp_signed("!=", turned, const(0))
-    block = Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, turned, in_place)
+    kept = is_kept(b, args)
+    # What was packed before had to be dealt to panels without knowing which columns a block takes together.
+    group = b.select(kept, dealt(b, blocking, word_of(b, args, Word.N)), const(ALL))
+    block = Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, turned, in_place, kept, group)
     _compute(block, scratch)
     b.ret_void()
     return function
@@ -107,8 +123,7 @@ def _compute(s: Block, scratch: ll.Value) -> None:
     k = s.word(Word.K)
     blocks = b.max(const(1), b.ceil_div(k, const(blocking.depth)))
     deepest = b.ceil_div(k, blocks)
-    vectors, _, _ = s.panels()
-    padded = b.mul(vectors, const(blocking.lanes))
+    padded = b.mul(s.vectors(), const(blocking.lanes))
     one = b.icmp_signed("==", blocks, const(1))
 
     epilogue = s.address(Word.EPILOGUE, EPILOGUE)
@@ -134,6 +149,7 @@ def _compute(s: Block, scratch: ll.Value) -> None:
     sums = b.select(b.and_(streamed, b.not_(one)), b.mul(b.sub(s.m1, s.m0), padded), const(0))
     packed = b.mul(deepest, b.select(panelwise, b.min(padded, const(blocking.panel)), padded))
     packed = b.select(turning, const(near_elements(blocking)), packed)
+    packed = b.select(s.kept, const(0), packed)
     tile = b.at(panels, b.select(in_place, sums, packed))
     rows_kept = b.min(chunk, b.sub(s.m1, s.m0))
     strips = b.at(tile, b.select(straight, const(0), b.mul(rows_kept, padded)))
@@ -155,11 +171,9 @@ def _compute(s: Block, scratch: ll.Value) -> None:
                         _panels_first(s, run, panels)
                     with otherwise:
                         fresh = b.or_(b.icmp_signed("==", first, s.m0), b.not_(one))
-                        with b.if_then(b.and_(fresh, b.not_(in_place))):
+                        with b.if_then(b.and_(fresh, b.not_(b.or_(in_place, s.kept)))):
                             _pack_panels(s, run, panels)
-                        origin = b.at(b.at(s.right, b.mul(k0, s.word(Word.B_DEPTH))), s.n0)
-                        source = b.select(in_place, origin, panels)
-                        _strips_first(s, run, strips, (source, in_place), copied)
+                        _strips_first(s, run, strips, panels, copied)
         with b.if_then(b.not_(straight)):
             finish(s, epilogue, first, stop, tile, padded)
 
@@ -181,34 +195,52 @@ class Run:
 def _b_turning(s: Block) -> ll.Value:
     """Whether B runs along k, and too few rows of A come by to pay for its copy."""
     b = s.b
-    plain = b.is_null(s.address(Word.PACK_B))
+    plain = b.and_(b.is_null(s.address(Word.PACK_B)), b.not_(s.kept))
     along_k = b.icmp_signed("==", s.word(Word.B_DEPTH), const(1))
     few = b.icmp_signed("<=", s.word(Word.M), const(s.blocking.turn[-1]))
     deep = b.icmp_signed(">=", s.word(Word.K), const(s.blocking.lanes))
     return b.and_(b.and_(b.and_(plain, along_k), b.and_(few, deep)), b.not_(s.in_place))
 
 
-def panel_bounds(s: Block, index: ll.Value) -> tuple[ll.Value, ll.Value, ll.Value]:
-    """First column (relative to n0), vectors, and columns that exist of panel `index`."""
-    b, lanes = s.b, const(s.blocking.lanes)
-    all_vectors, count, least = s.panels()
-    wider = b.sub(all_vectors, b.mul(least, count))
-    vectors = b.add(least, b.zext(b.icmp_signed("<", index, wider), I64))
-    start = b.mul(b.add(b.mul(index, least), b.min(index, wider)), lanes)
-    there = b.min(b.mul(vectors, lanes), b.sub(b.sub(s.n1, s.n0), start))
-    return start, vectors, there
+Bounds = tuple[ll.Value, ll.Value, ll.Value]
+
+
+@contextmanager
+def each_panel(s: Block) -> Iterator[Bounds]:
+    """A loop over the panels of a block's columns, a group's dealt evenly: first column (relative to n0),
+    vectors, and columns that exist.
+    """
+    b, blocking = s.b, s.blocking
+    lanes, all_vectors = const(blocking.lanes), s.vectors()
+    with b.loop(const(0), all_vectors, s.group) as group:
+        here = b.min(s.group, b.sub(all_vectors, group.index))
+        count = b.ceil_div(here, const(blocking.vectors))
+        least = b.udiv(here, count)
+        wider = b.sub(here, b.mul(least, count))
+        with b.loop(const(0), count, const(1)) as turn:
+            index = turn.index
+            vectors = b.add(least, b.zext(b.icmp_signed("<", index, wider), I64))
+            first = b.add(group.index, b.add(b.mul(index, least), b.min(index, wider)))
+            start = b.mul(first, lanes)
+            yield start, vectors, b.min(b.mul(vectors, lanes), b.sub(b.sub(s.n1, s.n0), start))
+
+
+def kept_at(s: Block, run: Run, start: ll.Value, width: ll.Value) -> ll.Value:
+    """Where the run's part of the panel that begins at column `start` lies in what was packed before."""
+    b = s.b
+    panel = b.at(s.right, b.mul(b.add(s.n0, start), s.word(Word.K)))
+    return b.at(panel, b.mul(run.k0, width))
 
 
 def _pack_panels(s: Block, run: Run, panels: ll.Value) -> None:
     """Packs the whole block of B."""
     b = s.b
-    with b.loop(const(0), s.panels()[1], const(1)) as turn:
-        bounds = panel_bounds(s, turn.index)
+    with each_panel(s) as bounds:
         pack_panel(s, run, bounds, b.at(panels, b.mul(bounds[0], run.deepest)))
 
 
-def pack_panel(s: Block, run: Run, bounds: tuple[ll.Value, ll.Value, ll.Value], panel: ll.Value) -> None:
-    """Packs columns of B as `panel_bounds` tells them."""
+def pack_panel(s: Block, run: Run, bounds: Bounds, panel: ll.Value) -> None:
+    """Packs columns of B as `each_panel` tells them."""
     b = s.b
     custom = s.address(Word.PACK_B, PACK)
     start, vectors, there = bounds
@@ -293,15 +325,14 @@ def _rows_only(
                 fewer = count
 
 
-def _strips_first(
-    s: Block, run: Run, strips: ll.Value, source: tuple[ll.Value, ll.Value], copied: ll.Value
-) -> None:
+def _strips_first(s: Block, run: Run, strips: ll.Value, panels: ll.Value, copied: ll.Value) -> None:
     """Strip by strip of A, each with every panel of B, all of which are ready.
 
     Strips are packed a unit at a time, see `matmul_pack.define_narrow`.
     """
     b, blocking = s.b, s.blocking
-    panels, in_place = source
+    b_depth = s.word(Word.B_DEPTH)
+    origin = b.at(b.at(s.right, b.mul(run.k0, b_depth)), s.n0)
     with b.loop(run.first, run.stop, const(blocking.unit_rows)) as unit:
         stop = b.min(run.stop, b.add(unit.index, const(blocking.unit_rows)))
         with b.if_then(copied):
@@ -310,12 +341,12 @@ def _strips_first(
             row = turn.index
             there = b.min(b.sub(stop, row), const(blocking.rows))
             left = _strip(s, run, row, b.at(strips, b.mul(b.sub(row, unit.index), run.depth)), copied)
-            with b.loop(const(0), s.panels()[1], const(1)) as inner:
-                bounds = panel_bounds(s, inner.index)
-                right = b.at(panels, b.select(in_place, bounds[0], b.mul(bounds[0], run.deepest)))
+            with each_panel(s) as bounds:
                 width = b.mul(bounds[1], const(blocking.lanes))
-                right_k = b.select(in_place, s.word(Word.B_DEPTH), width)
-                _tile(s, run, (row, there), bounds, (*left, right, right_k))
+                packed = b.at(panels, b.mul(bounds[0], run.deepest))
+                packed = b.select(s.kept, kept_at(s, run, bounds[0], width), packed)
+                right = b.select(s.in_place, b.at(origin, bounds[0]), packed)
+                _tile(s, run, (row, there), bounds, (*left, right, b.select(s.in_place, b_depth, width)))
 
 
 def _panels_first(s: Block, run: Run, panel: ll.Value) -> None:
@@ -324,21 +355,22 @@ def _panels_first(s: Block, run: Run, panel: ll.Value) -> None:
     Where there are few rows, a panel isn't wanted again, so that one panel's memory is enough and stays near.
     """
     b, blocking = s.b, s.blocking
-    with b.loop(const(0), s.panels()[1], const(1)) as turn:
-        bounds = panel_bounds(s, turn.index)
-        pack_panel(s, run, bounds, panel)
+    with each_panel(s) as bounds:
+        width = b.mul(bounds[1], const(blocking.lanes))
+        with b.if_then(b.not_(s.kept)):
+            pack_panel(s, run, bounds, panel)
+        right = b.select(s.kept, kept_at(s, run, bounds[0], width), panel)
         with b.loop(run.first, run.stop, const(blocking.rows)) as inner:
             row = inner.index
             there = b.min(b.sub(run.stop, row), const(blocking.rows))
-            width = b.mul(bounds[1], const(blocking.lanes))
-            _tile(s, run, (row, there), bounds, (*_strip_in_place(s, run, row), panel, width))
+            _tile(s, run, (row, there), bounds, (*_strip_in_place(s, run, row), right, width))
 
 
 def _tile(
     s: Block,
     run: Run,
     rows: tuple[ll.Value, ll.Value],
-    bounds: tuple[ll.Value, ll.Value, ll.Value],
+    bounds: Bounds,
     operands: tuple[ll.Value, ...],
 ) -> None:
     """One register tile: its rows (first, count), the panel's bounds, both operands and their strides."""
@@ -361,7 +393,7 @@ def _a_copied(s: Block, deepest: ll.Value) -> ll.Value:
     foreign = b.not_(b.is_null(s.address(Word.PACK_A)))
     scattered = b.icmp_signed("!=", s.word(Word.A_DEPTH), const(1))
     deep = b.icmp_signed(">", deepest, const(SHALLOW))
-    several = b.icmp_signed(">=", s.panels()[1], const(2))
+    several = b.icmp_signed(">", s.vectors(), const(s.blocking.vectors))
     return b.or_(foreign, b.and_(scattered, b.and_(deep, several)))
 
 

@@ -108,7 +108,10 @@ def _define_block(
     args, batch, m0, m1, n0, n1, _turned, scratch = function.args
     a, right, c = matmul_driver.batch_item(b, args, batch)
     no = ll.Constant(ll.IntType(1), 0)
-    block = matmul_driver.Block(b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, no, no)
+    kept, group = matmul_units.is_kept(b, args), const(matmul_driver.ALL)
+    block = matmul_driver.Block(
+        b, blocking, parts, args, batch, m0, m1, n0, n1, a, right, c, no, no, kept, group
+    )
     _compute(block, scratch)
     b.ret_void()
     return function
@@ -119,8 +122,7 @@ def _compute(s: matmul_driver.Block, scratch: ll.Value) -> None:
     k = s.word(Word.K)
     blocks = b.max(const(1), b.ceil_div(k, const(blocking.depth)))
     deepest = b.ceil_div(k, blocks)
-    vectors, _, _ = s.panels()
-    padded = b.mul(vectors, const(blocking.lanes))
+    padded = b.mul(s.vectors(), const(blocking.lanes))
     in_place = b.icmp_signed("==", s.word(Word.B_COLUMN), const(1))
     in_place = b.and_(in_place, b.not_(b.is_null(s.address(Word.PACK_B))))
 
@@ -136,7 +138,7 @@ def _compute(s: matmul_driver.Block, scratch: ll.Value) -> None:
     chunk = b.mul(strips, const(blocking.rows))
     width = b.mul(b.ceil_div(chunk, const(blocking.lanes)), const(blocking.lanes))
     panels = scratch
-    tile = b.at(panels, b.select(in_place, const(0), b.mul(deepest, padded)))
+    tile = b.at(panels, b.select(b.or_(in_place, s.kept), const(0), b.mul(deepest, padded)))
     size = b.select(straight, const(0), b.mul(width, padded))
     other = b.at(tile, size)
     columns_table = b.at(other, b.select(turned, size, const(0)))
@@ -232,14 +234,16 @@ def _locate_columns(s: matmul_driver.Block, run: matmul_driver.Run, tables: _Tab
 
 
 def _pack_columns(s: matmul_driver.Block, run: matmul_driver.Run, tables: _Tables, panels: ll.Value) -> None:
-    """Panels of B one vector wide, so that their steps along k are all the same."""
+    """Panels of B one vector wide, so that their steps along k are all the same; unless they are there."""
     b, lanes = s.b, const(s.blocking.lanes)
-    with b.loop(const(0), s.panels()[0], const(1)) as turn:
+    with b.loop(const(0), s.vectors(), const(1)) as turn:
         start = b.mul(turn.index, lanes)
         panel = b.at(panels, b.mul(start, run.deepest))
+        panel = b.select(s.kept, matmul_driver.kept_at(s, run, start, lanes), panel)
         b.store(panel, b.at(tables.columns, turn.index, I64), align=8)
-        there = b.min(lanes, b.sub(b.sub(s.n1, s.n0), start))
-        matmul_driver.pack_panel(s, run, (start, const(1), there), panel)
+        with b.if_then(b.not_(s.kept)):
+            there = b.min(lanes, b.sub(b.sub(s.n1, s.n0), start))
+            matmul_driver.pack_panel(s, run, (start, const(1), there), panel)
     size = const(s.blocking.lanes * b.scalar.size)
     _even_steps(b, const(0), size, run.depth, b.at(tables.steps, const(1), I64))
 
@@ -248,8 +252,7 @@ def _tiles(s: matmul_driver.Block, run: matmul_driver.Run, tables: _Tables) -> N
     """Every register tile of a run's rows, panel by panel of B, whose lines stay in the nearest cache."""
     b, blocking = s.b, s.blocking
     again = b.zext(b.icmp_signed(">", run.k0, const(0)), I64)
-    with b.loop(const(0), s.panels()[1], const(1)) as outer:
-        start, vectors, columns = matmul_driver.panel_bounds(s, outer.index)
+    with matmul_driver.each_panel(s) as (start, vectors, columns):
         last = b.sub(columns, b.mul(b.sub(vectors, const(1)), const(blocking.lanes)))
         right = b.at(tables.columns, b.udiv(start, const(blocking.lanes)), I64)
         with b.loop(const(0), b.sub(run.stop, run.first), const(blocking.rows)) as inner:

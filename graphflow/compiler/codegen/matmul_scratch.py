@@ -56,7 +56,7 @@ def indirect_bytes(plan: Blocking, itemsize: int, words: Words) -> Size:
     tile = minimum(tile, _rounded(rows, plan.lanes) * columns)
     tile = choose(straight, 0, tile * choose(turned, 2, 1))
     return 8 * (rows + plan.columns + 2 * deepest) + itemsize * (
-        choose(in_place, 0, deepest * columns) + tile
+        (0 if words[Word.KEPT] else choose(in_place, 0, deepest * columns)) + tile
     )
 
 
@@ -65,10 +65,11 @@ def _elements(plan: Blocking, words: Words) -> Size:
     m, n, k = words[Word.M], words[Word.N], words[Word.K]
     deepest, one = _deepest(plan, k), _at_most(k, plan.depth)
     complete = 1 if plan.masks else _equal(n % plan.lanes, 0)
-    in_rows = _both(0 if words[Word.PACK_B] else _equal(words[Word.B_COLUMN], 1), complete)
+    elsewhere = words[Word.PACK_B] or words[Word.KEPT]
+    in_rows = _both(0 if elsewhere else _equal(words[Word.B_COLUMN], 1), complete)
     in_place = _both(in_rows, _at_most(m, plan.rows * 2))
     streamed = _both(in_rows, _at_most(m, len(plan.stream)))
-    along_k = 0 if words[Word.PACK_B] else _equal(words[Word.B_DEPTH], 1)
+    along_k = 0 if elsewhere else _equal(words[Word.B_DEPTH], 1)
     few = _both(_at_most(m, plan.turn[-1]), _at_most(plan.lanes, k))
     turning = _both(_both(along_k, few), _not(in_place))
 
@@ -82,7 +83,7 @@ def _elements(plan: Blocking, words: Words) -> Size:
     panelwise = _both(_both(_either(straight, _not(one)), _not(copied)), _at_most(m, plan.panelwise_rows))
 
     sums = choose(_both(streamed, _not(one)), m * width, 0)
-    packed = deepest * choose(panelwise, minimum(width, plan.panel), width)
+    packed = 0 if words[Word.KEPT] else deepest * choose(panelwise, minimum(width, plan.panel), width)
     panels = choose(in_place, sums, choose(turning, near_elements(plan), packed))
     most = maximum(choose(one, plan.small_tile, plan.large_tile), plan.rows * width)
     tile = choose(straight, 0, minimum(m * width, most))
@@ -92,7 +93,7 @@ def _elements(plan: Blocking, words: Words) -> Size:
 
 def _turned(words: Words) -> Size:
     """Whether the transpose of C is computed, as `matmul_units` decides."""
-    if words[Word.PACK_A] or words[Word.PACK_B]:
+    if words[Word.PACK_A] or words[Word.PACK_B] or words[Word.KEPT]:
         return 0
     m, n = words[Word.M], words[Word.N]
     few_rows = _both(_at_most(m, FEW_COLUMNS), _at_most(m + 1, n))

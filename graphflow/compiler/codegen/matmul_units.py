@@ -41,10 +41,7 @@ def define_units(
     m, n = word_of(b, args, Word.M), word_of(b, args, Word.N)
     in_m = b.ceil_div(m, unit_rows)
     in_n = b.ceil_div(n, unit_columns)
-    # Units of columns are dealt evenly in vectors, so that none is left with the rest of a small matrix.
-    vectors = b.ceil_div(n, const(blocking.lanes))
-    dealt = b.mul(b.ceil_div(vectors, b.max(in_n, const(1))), const(blocking.lanes))
-    width = b.select(turned, unit_columns, dealt)
+    width = b.select(turned, unit_columns, b.mul(dealt(b, blocking, n), const(blocking.lanes)))
     per_batch = b.mul(in_m, in_n)
     together: ll.Value = const(blocking.columns)
     if streams:
@@ -93,9 +90,11 @@ def _turned(b: Body, args: ll.Value) -> tuple[ll.Value, ll.Value]:
     few_rows = b.and_(b.icmp_signed("<=", m, few), b.icmp_signed("<", m, n))
     few_columns = b.and_(b.icmp_signed("<=", n, few), b.icmp_signed("<", n, m))
     stored = b.and_(b.and_(along_m, b.not_(upright)), b.not_(few_rows))
-    functions = [word_of(b, args, word) for word in (Word.PACK_A, Word.PACK_B, Word.EPILOGUE)]
-    plain = b.icmp_signed("==", b.or_(*functions[:2]), const(0))
-    no_epilogue = b.icmp_signed("==", functions[2], const(0))
+    pack_a, pack_b, kept, epilogue = (
+        word_of(b, args, word) for word in (Word.PACK_A, Word.PACK_B, Word.KEPT, Word.EPILOGUE)
+    )
+    plain = b.icmp_signed("==", b.or_(b.or_(pack_a, pack_b), kept), const(0))
+    no_epilogue = b.icmp_signed("==", epilogue, const(0))
     # a tile of one column is one of one row, if its rows are said to be one element long
     possible = b.or_(no_epilogue, b.icmp_signed("==", n, const(1)))
     turn = b.and_(b.and_(plain, possible), b.or_(few_columns, b.and_(stored, no_epilogue)))
@@ -114,6 +113,17 @@ def _turned(b: Body, args: ll.Value) -> tuple[ll.Value, ll.Value]:
     return turn, b.select(turn, copy, args)
 
 
+def dealt(b: Body, blocking: Blocking, n: ll.Value) -> ll.Value:
+    """Vectors of columns in a unit: dealt evenly, so that none is left with the rest of a small matrix."""
+    units = b.ceil_div(n, const(blocking.unit_columns))
+    return b.ceil_div(b.ceil_div(n, const(blocking.lanes)), b.max(units, const(1)))
+
+
+def is_kept(b: Body, args: ll.Value) -> ll.Value:
+    """Whether B is packed already."""
+    return b.icmp_signed("!=", word_of(b, args, Word.KEPT), const(0))
+
+
 def word_of(b: Body, args: ll.Value, word: int) -> ll.Value:
     """A word of an argument block."""
     return b.get(b.at(args, const(word), I64), I64)
@@ -127,7 +137,7 @@ def address_of(b: Body, args: ll.Value, word: int, of: ll.Type = POINTER) -> ll.
 def b_in_place(b: Body, blocking: Blocking, args: ll.Value, rows: ll.Value, columns: ll.Value) -> ll.Value:
     """Whether B is read where it lies: its columns are neighbours, complete vectors or loads can be masked,
     and too few rows of A come by to pay for a copy."""
-    plain = b.is_null(address_of(b, args, Word.PACK_B))
+    plain = b.and_(b.is_null(address_of(b, args, Word.PACK_B)), b.not_(is_kept(b, args)))
     unit = b.icmp_signed("==", word_of(b, args, Word.B_COLUMN), const(1))
     few = b.icmp_signed("<=", rows, const(blocking.rows * 2))
     result = b.and_(b.and_(plain, unit), few)
