@@ -28,7 +28,7 @@ class LiveValue:
 
     def __str__(self) -> str:
         ops, lines = ", ".join(self.ops), ", ".join(self.lines)
-        return f"{self.bytes} bytes: {ops or 'partial results'} {self.dtype}{list(self.shape)}" + (
+        return f"{self.bytes} bytes: {ops} {self.dtype}{list(self.shape)}" + (
             f" from {lines}" if lines else ""
         )
 
@@ -85,7 +85,7 @@ def peak(compiled: Compiled, sizes: dict[str, int]) -> Peak:
         if first <= time <= last and widths[b]:
             nodes = within.get(b, [])
             lines = dict.fromkeys(str(n.loc) for n in nodes if n.loc is not None)
-            ops = dict.fromkeys(n.op.name for n in nodes)
+            ops = dict.fromkeys(n.op.name for n in nodes) or (program.buffers[b].name,)
             dtype = program.buffers[b].dtype.name
             values.append(LiveValue(widths[b], dtype, shapes[b], tuple(ops), tuple(lines)))
     values.sort(key=lambda v: -v.bytes)

@@ -13,10 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from graphflow.compiler import printer
-from graphflow.compiler.codegen import function, llvm, matmul, matmul_arguments, products
+from graphflow.compiler.codegen import function, llvm, matmul, matmul_arguments, matmul_keep, products
 from graphflow.compiler.codegen.kernel import Loops
 from graphflow.compiler.codegen.matmul_gather import Packer
-from graphflow.compiler.codegen.products import Operand, Product
+from graphflow.compiler.codegen.products import Operand, Packing, Product
 from graphflow.compiler.ir import Graph, Node
 from graphflow.compiler.passes.control import Mark, Step
 from graphflow.compiler.passes.fuse import fuse
@@ -135,6 +135,7 @@ class _Job:
         return self.emit(), {"name": self.name, "symbol": self.symbol}
 
 
+_PACK_COST = 1 << 18
 _CORE_COST = 1 << 20  # a matrix-product core takes longer than any kernel made of text
 
 
@@ -159,6 +160,8 @@ class _Assembler:
                 command = _decision(step.emitted, step.name, len(commands), marks)
             elif isinstance(step.emitted, Product):
                 command = self._product(step, step.emitted, len(commands))
+            elif isinstance(step.emitted, Packing):
+                command = self._packing(step, step.emitted, len(commands))
             elif len(group) > 1:
                 command = self._shared(group, len(commands))
             else:
@@ -282,6 +285,7 @@ class _Assembler:
             pack_b=self._packer(product.b.packer),
             epilogue=epilogue,
             addend=product.addend,
+            kept=product.kept,
         )
         sizes = product.batch
         count: Size = 1
@@ -300,6 +304,41 @@ class _Assembler:
             _nanoseconds(moved, flops, 100) + extra_flops // 16,
             moved,
             flops + extra_flops,
+        )
+
+    def _packing(self, step: Step, packing: Packing, number: int) -> Command:
+        dtype, rows, k, source = packing.dtype, packing.rows, packing.k, packing.source
+        symbol = matmul_keep.symbol(dtype)
+        kernel = self._kernel(
+            f"pack_{dtype}", symbol, "", lambda: matmul_keep.object_code(dtype)[1], _PACK_COST
+        )
+        function = self._packer(source.packer)
+        args = matmul.arguments(
+            m=0 if packing.kept else rows,
+            n=rows if packing.kept else 0,
+            k=k,
+            a=source.buffer,
+            b=source.buffer,
+            c=BufferArg(packing.copy),
+            b_strides=source.strides,
+            batch=_merge_batch([(size, 0, stride, step) for size, stride, step in packing.batch]),
+            pack_a=None if packing.kept else function,
+            pack_b=function if packing.kept else None,
+            kept=packing.kept,
+        )
+        count: Size = 1
+        for size, _, _ in packing.batch:
+            count = count * size
+        moved = 2 * count * rows * k * dtype.itemsize
+        return Command(
+            kernel,
+            args,
+            count * matmul_keep.units(dtype, rows, packing.kept),
+            1,
+            step.barrier,
+            f"k{number:02d}_{step.name}",
+            work=moved // 8,
+            bytes=moved,
         )
 
     def _packer(self, packer: Packer | None) -> matmul_arguments.Function | None:

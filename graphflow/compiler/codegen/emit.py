@@ -5,10 +5,10 @@ from __future__ import annotations
 from graphflow.compiler.codegen import columns, folds, loops, products, routines, rows, short_rows, tiled
 from graphflow.compiler.codegen.kernel import Loops
 from graphflow.compiler.codegen.loops import Plan
-from graphflow.compiler.codegen.products import Product
+from graphflow.compiler.codegen.products import Packing, Product
 from graphflow.compiler.codegen.scalar import Memory
 
-Emitted = Loops | Product
+Emitted = Loops | Product | Packing
 
 _NESTS: dict[str, loops.Emitter] = {
     "map": loops.emit_map,

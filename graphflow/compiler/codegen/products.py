@@ -16,7 +16,7 @@ from graphflow.compiler.codegen.loops import Loop, Plan, Writer, bind, indent, m
 from graphflow.compiler.codegen.scalar import INNER, PROLOGUE, ROW, Memory, Scalars, Value, literal
 from graphflow.compiler.indexing import Index, contiguous_strides, flat_index, numel
 from graphflow.compiler.ir import Node
-from graphflow.compiler.spread import Spread, spread
+from graphflow.compiler.spread import Part, Spread, spread
 from graphflow.dims import Dim, ceil_div, product
 from graphflow.dtypes import DType
 from graphflow.runtime.program import BufferArg
@@ -30,20 +30,23 @@ COLUMNS = 512  # columns that one share of a scatter owns
 @dataclass(frozen=True)
 class Operand:
     """A product's operand in memory: where its first element is, and strides along batch
-    dimensions and both axes; or a packer, where strides can't say it.
+    dimensions and both axes; or a packer, where strides can't say it. `dims` and `overlaps` are as its
+    `Spread` has them.
     """
 
     buffer: BufferArg
     batch: tuple[Size, ...]
     strides: tuple[Size, Size]
     packer: matmul_gather.Packer | None = None
+    dims: tuple[tuple[Part, ...], ...] = ()
+    overlaps: bool = False
 
 
 @dataclass(frozen=True)
 class Product:
     """A matrix product as a core takes it; `epilogue` None stores sums into `c`, `addend` added to them.
-    `indirect` products are for ``codegen.matmul_indirect``. Of a `turned` one the operands are exchanged, not
-    what the epilogue sees.
+    `indirect` products are for ``codegen.matmul_indirect``. `kept` says how B is packed already, see
+    ``codegen.matmul_arguments``. Of a `turned` one the operands are exchanged, not what the epilogue sees.
     """
 
     node: Node
@@ -60,6 +63,33 @@ class Product:
     indirect: bool
     turned: bool
     addend: tuple[BufferArg, Size, Size] | None = None  # what the core adds to the sums, and its strides
+    kept: int = 0
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A copy of an operand as a core packs it (``codegen.matmul_keep``): of B in the way `kept`, of A if that
+    is 0. `rows` are A's rows or B's columns, `batch` has size, stride and the copy's stride of each
+    dimension.
+    """
+
+    dtype: DType
+    kept: int
+    rows: Size
+    k: Size
+    batch: tuple[tuple[Size, Size, Size], ...]
+    source: Operand
+    copy: int
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The buffer that it copies from."""
+        return (self.source.buffer.buffer,)
+
+    @property
+    def writes(self) -> tuple[int, ...]:
+        """The buffer of the copy."""
+        return (self.copy,)
 
 
 def emit_product(plan: Plan, memory: Memory, name: str) -> Product:
@@ -176,16 +206,17 @@ def _places(node: Node, batch: tuple[Size, ...], memory: Memory) -> Spread:
 def _operand(places: Spread, side: str, node: Node, memory: Memory, in_place: bool) -> Operand:
     """An operand as a core takes it: by strides, or through a function of its own."""
     buffer = BufferArg(memory.buffer_of(places.base), places.offset)
+    seen = places.dims, places.overlaps
     if not places.is_merged:
         strides = [parts[0][1] if parts else 0 for parts in places.dims]
-        return Operand(buffer, tuple(strides[:-2]), (strides[-2], strides[-1]))
+        return Operand(buffer, tuple(strides[:-2]), (strides[-2], strides[-1]), None, *seen)
     batch: list[tuple[Size, Size]] = []
     for size, parts in zip(node.shape, places.dims[:-2], strict=False):
         batch += parts or [(size, 0)]
     rows, depth = places.dims[-2:] if side == "a" else places.dims[:-3:-1]
     make = matmul_gather.locator if in_place else matmul_gather.packer
     made = make(node.dtype, side, buffer, batch, rows, depth)
-    return Operand(buffer, (0,) * len(places.dims[:-2]), (0, int(in_place)), made)
+    return Operand(buffer, (0,) * len(places.dims[:-2]), (0, int(in_place)), made, *seen)
 
 
 def _emit_epilogue(plan: Plan, memory: Memory, name: str) -> Loops:

@@ -23,6 +23,7 @@ from graphflow.compiler.passes.embed import Embedded, embed
 from graphflow.compiler.passes.fuse import fuse
 from graphflow.compiler.passes.inplace import overwritten, reads_in_place
 from graphflow.compiler.passes.order import ordered
+from graphflow.compiler.passes.prepack import prepack
 from graphflow.compiler.passes.unit import Fused, Unit
 from graphflow.dtypes import DType, int64
 from graphflow.runtime.program import Buffer
@@ -78,6 +79,8 @@ class _Planner:
             outputs.append(self._buffer("output", root, f"out{number}"))
             self.buffer_of[strip_reshapes(root)] = outputs[-1]
         steps = self._steps(states)
+        if self.shared.join:
+            steps = prepack(steps, self.shared)
         status = self.shared.status
         if status.nodes:
             states.append(status.buffer)
