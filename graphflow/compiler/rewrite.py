@@ -34,13 +34,15 @@ class RuleSet:
         No rule gets to see a node in `keep`. The user's lines stay with the nodes.
         """
         done: dict[Node, Node] = {}
+        settled: set[Node] = set()  # what is in `done`, and what became of it
         for node in toposort(graph.roots):
-            done[node] = self._simplest(node, done, node in keep)
+            done[node] = self._simplest(node, done, settled, node in keep)
+            settled.update((node, done[node]))
         if all(done[r] is r for r in graph.roots):
             return graph
         return graph.with_roots([done[r] for r in graph.roots])
 
-    def _simplest(self, node: Node, done: dict[Node, Node], keep: bool = False) -> Node:
+    def _simplest(self, node: Node, done: dict[Node, Node], settled: set[Node], keep: bool) -> Node:
         with at(node.loc):
             inputs = tuple(done[i] for i in node.inputs)
             current = node
@@ -49,9 +51,10 @@ class RuleSet:
                 current = make_node(node.op, inputs, {**node.attrs, **inner})
             while not keep and (better := self._step(current)) is not None:
                 # A rule may build several nodes; those below its result are new and get their turn too.
-                for new in toposort([better], stop={*inputs, current}):
-                    if new not in done and new is not better and new not in inputs:
+                for new in toposort([better], stop=settled):
+                    if new not in settled and new is not better and new is not current:
                         done[new] = self._simplest_of_new(new, done)
+                        settled.update((new, done[new]))
                 rebuilt = tuple(done.get(i, i) for i in better.inputs)
                 if any(a is not b for a, b in zip(rebuilt, better.inputs, strict=True)):
                     better = make_node(better.op, rebuilt, dict(better.attrs))
