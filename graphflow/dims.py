@@ -120,12 +120,16 @@ class Dim:
         return _combine(self, other, -1)
 
     def __rsub__(self, other: int | Dim) -> int | Dim:
-        return _combine(-1 * self, other, 1)
+        return -1 * self + other
 
     def __neg__(self) -> int | Dim:
         return -1 * self
 
     def __mul__(self, other: int | Dim) -> int | Dim:
+        if isinstance(other, int):
+            if other == 1:
+                return self
+            return _make({monomial: a * other for monomial, a in self.terms.items()})
         terms: dict[Monomial, int] = {}
         for monomial_a, a in self.terms.items():
             for monomial_b, b in _terms(other).items():
@@ -181,7 +185,9 @@ def _make(terms: dict[Monomial, int]) -> int | Dim:
     return Dim(terms)
 
 
-def _combine(a: int | Dim, b: int | Dim, sign: int) -> int | Dim:
+def _combine(a: Dim, b: int | Dim, sign: int) -> int | Dim:
+    if isinstance(b, int) and b == 0:
+        return a
     terms = dict(_terms(a))
     for monomial, c in _terms(b).items():
         terms[monomial] = terms.get(monomial, 0) + sign * c

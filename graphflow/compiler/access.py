@@ -49,8 +49,12 @@ def broadcast_index(index: Sequence[Index], operand: Shape) -> tuple[Index, ...]
 
 def splits(node: Node) -> bool:
     """Whether a reshape node merges source dimensions, so that its index can't be mapped without division."""
-    groups = reshape_groups(node.inputs[0].shape, node.shape)
-    source = node.inputs[0].shape
+    return _merges(node.inputs[0].shape, node.shape)
+
+
+@functools.lru_cache(1024)
+def _merges(source: Shape, target: Shape) -> bool:
+    groups = reshape_groups(source, target)
     return groups is None or any(sum(source[d] != 1 for d in left) > 1 for left, _ in groups)
 
 

@@ -217,25 +217,31 @@ def current_loc() -> Loc | None:
     return getattr(_LOCAL, "loc", None)
 
 
-@contextmanager
-def at(loc: Loc | None) -> Iterator[None]:
-    """Attributes the nodes made inside to `loc`."""
-    outer = current_loc()
-    _LOCAL.loc = loc
-    try:
-        yield
-    finally:
-        _LOCAL.loc = outer
+class at:
+    """Attributes the nodes made inside to `loc`. A class, as it is entered for every node of every pass."""
+
+    __slots__ = ("_loc", "_outer")
+
+    def __init__(self, loc: Loc | None):
+        self._loc = loc
+
+    def __enter__(self) -> None:
+        self._outer, _LOCAL.loc = current_loc(), self._loc
+
+    def __exit__(self, *_: object) -> None:
+        _LOCAL.loc = self._outer
 
 
 def _attr_key(value: Any) -> Any:
     """A hashable stand-in that keeps apart what Python calls equal: 1, 1.0 and True; 0.0 and -0.0."""
+    if type(value) is int:
+        return ("int", value)
     if isinstance(value, float):
         return ("f", value.hex())
     if isinstance(value, (bool, int)):
         return (type(value).__name__, int(value))
     if isinstance(value, tuple):
-        return tuple(map(_attr_key, value))
+        return tuple([_attr_key(v) for v in value])
     return value
 
 
@@ -243,7 +249,7 @@ def make_node(op: Op, inputs: tuple[Node, ...], attrs: dict[str, Any]) -> Node:
     """The interned node for an application; ShapeError/DTypeError with operands and the
     user's line if it's ill-typed.
     """
-    key = (op.name, tuple(map(id, inputs)), tuple((k, _attr_key(v)) for k, v in sorted(attrs.items())))
+    key = (op.name, tuple(map(id, inputs)), tuple([(k, _attr_key(v)) for k, v in sorted(attrs.items())]))
     node = _INTERNED.get(key)
     if node is not None:
         return node
@@ -486,15 +492,6 @@ def normalize_dim(dim: int, ndim: int) -> int:
 
 
 __all__ = [
-    "OPS",
-    "BadSample",
-    "Constraints",
-    "GradientError",
-    "Graph",
-    "Node",
-    "Op",
-    "Sample",
-    "TensorType",
-    "TraceError",
-    "TupleType",
-]
+    "OPS", "BadSample", "Constraints", "GradientError", "Graph", "Node", "Op", "Sample", "TensorType",
+    "TraceError", "TupleType",
+]  # fmt: skip

@@ -44,10 +44,10 @@ class RuleSet:
 
     def _simplest(self, node: Node, done: dict[Node, Node], settled: set[Node], keep: bool) -> Node:
         with at(node.loc):
-            inputs = tuple(done[i] for i in node.inputs)
+            inputs = tuple([done[i] for i in node.inputs])
             current = node
             inner = {k: self.apply(v) for k, v in node.attrs.items() if isinstance(v, Graph)}
-            if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)) or inner:
+            if inputs != node.inputs or inner:
                 current = make_node(node.op, inputs, {**node.attrs, **inner})
             while not keep and (better := self._step(current)) is not None:
                 # A rule may build several nodes; those below its result are new and get their turn too.
@@ -55,8 +55,8 @@ class RuleSet:
                     if new not in settled and new is not better and new is not current:
                         done[new] = self._simplest_of_new(new, done)
                         settled.update((new, done[new]))
-                rebuilt = tuple(done.get(i, i) for i in better.inputs)
-                if any(a is not b for a, b in zip(rebuilt, better.inputs, strict=True)):
+                rebuilt = tuple([done.get(i, i) for i in better.inputs])
+                if rebuilt != better.inputs:
                     better = make_node(better.op, rebuilt, dict(better.attrs))
                 if better.type != current.type:
                     raise AssertionError(
@@ -68,15 +68,15 @@ class RuleSet:
             return current
 
     def _simplest_of_new(self, node: Node, done: dict[Node, Node]) -> Node:
-        inputs = tuple(done.get(i, i) for i in node.inputs)
-        if any(a is not b for a, b in zip(inputs, node.inputs, strict=True)):
+        inputs = tuple([done.get(i, i) for i in node.inputs])
+        if inputs != node.inputs:
             node = make_node(node.op, inputs, dict(node.attrs))
         while (better := self._step(node)) is not None:
             node = better
         return node
 
     def _step(self, node: Node) -> Node | None:
-        rules: list[Rule] = [*self._rules.get(node.op.name, ()), *self._for_all]
+        rules: tuple[Rule, ...] = (*self._rules.get(node.op.name, ()), *self._for_all)
         for rule in rules:
             better = rule(node)
             if better is not None and better is not node:

@@ -124,9 +124,9 @@ def _check_control(program: Program, known: set[str], number: int, command: Comm
 
 def _check_symbols(program: Program, known: set[str], sizes: Iterable[int | Dim], what: str) -> None:
     for size in sizes:
-        unknown = size.symbols() - known if isinstance(size, Dim) else set()
-        if unknown:
-            raise VerifyError(f"{program.name}: {what} depends on the unknown symbol {min(unknown)!r}")
+        if isinstance(size, Dim) and not size.symbols() <= known:
+            unknown = min(size.symbols() - known)
+            raise VerifyError(f"{program.name}: {what} depends on the unknown symbol {unknown!r}")
 
 
 def _check_args(program: Program, known: set[str], args: tuple[Arg, ...], what: str, depth: int) -> None:

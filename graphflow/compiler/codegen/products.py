@@ -4,6 +4,7 @@ concatenations, shared ranges.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -391,6 +392,7 @@ def _copy_into(
 # ------------------------------------------------------------------------------------------ many calls as one
 
 
+@functools.cache
 def shared_range() -> tuple[str, str]:
     """Symbol and IR of the kernel that runs one other kernel over several argument blocks as one range.
 
