@@ -279,7 +279,7 @@ def substitute(size: int | Dim, values: Mapping[str, int | Dim]) -> int | Dim:
     return total
 
 
-_TOKEN = re.compile(r"\s*(//|[A-Za-z_]\w*|\d+|[-+*(),])")
+_TOKEN = re.compile(r"//|[A-Za-z_]\w*|\d+|[-+*(),]")
 _MAX_NESTING = 50
 
 
@@ -299,14 +299,9 @@ class _Reader:
     """A recursive-descent reader of sizes; the token after the last one is empty."""
 
     def __init__(self, text: str):
-        self.text, self.tokens, self.position = text, list[str](), 0
-        end = 0
-        while end < len(text):
-            match = _TOKEN.match(text, end)
-            if not match:
-                raise self.error()
-            self.tokens.append(match.group(1))
-            end = match.end()
+        self.text, self.tokens, self.position = text, _TOKEN.findall(text), 0
+        if "".join(self.tokens) != "".join(text.split()):
+            raise self.error()  # something between them is no token
         self.tokens.append("")
 
     def error(self, more: str = "") -> ValueError:
@@ -314,7 +309,8 @@ class _Reader:
 
     def take(self) -> str:
         self.position += 1
-        return self.tokens[self.position - 1]
+        token: str = self.tokens[self.position - 1]
+        return token
 
     def atom(self, depth: int) -> int | Dim:
         token = self.take()
@@ -344,9 +340,9 @@ class _Reader:
 
     def chain(self, operand: Callable[[int], int | Dim], operators: tuple[str, ...], depth: int) -> int | Dim:
         value = operand(depth)
-        while self.tokens[self.position] in operators:
-            operator, right = self.take(), operand(depth)
-            value = _OPERATORS[operator](value, right)
+        while (operator := self.tokens[self.position]) in operators:
+            self.position += 1
+            value = _OPERATORS[operator](value, operand(depth))
         return value
 
     def factor(self, depth: int) -> int | Dim:

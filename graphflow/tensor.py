@@ -372,9 +372,9 @@ def apply(op: Op, *tensors: Tensor, **attrs: Any) -> Tensor:
     trace = current_trace()
     if trace is not None:
         with ir.at(ir.current_loc() or trace.located()):
-            node = ir.make_node(op, tuple(t._traced_node(trace) for t in tensors), attrs)
+            node = ir.make_node(op, tuple([t._traced_node(trace) for t in tensors]), attrs)
             # Only now is it known whether a view still requires grad: its memory may have been changed.
-            wants_grad = any(t._requires_grad for t in tensors)
+            wants_grad = any([t._requires_grad for t in tensors])
             result = Tensor.of_node(node, trace, wants_grad and MODE.grad_enabled and op.name != "detach")
             if aliasing.is_view(op) and (tensors[0]._array is None or tensors[0]._node_is_state()):
                 result._alias = _aliased(tensors[0], trace, op, attrs, node)

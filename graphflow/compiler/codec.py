@@ -89,12 +89,14 @@ def _encode_graph(
         if node in open_nodes:
             continue
         line = None  # equal nodes that depend on no input are one node, whoever made it first
-        if any(source in open_nodes for source in node.inputs):
+        if not open_nodes.isdisjoint(node.inputs):
             open_nodes.add(node)
             if node.loc is not None:
                 line = place(node.loc)
-        attrs = numbering.apply(node)
-        values = {key: _encode_value(attrs[key], nested) for key in attribute_order(node)}
+        values = {}
+        if node.attrs:
+            attrs = numbering.apply(node)
+            values = {key: _encode_value(attrs[key], nested) for key in attribute_order(node)}
         type_ = types.setdefault(node.type, len(types))
         rows.append([node.op.name, [index[source] for source in node.inputs], values, type_, line])
     args, states = (

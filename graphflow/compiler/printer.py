@@ -119,6 +119,8 @@ class Renumbering:
 
 def attribute_order(node: Node) -> Iterable[str]:
     """The node's attributes as the type rule orders them, and any it doesn't know after those."""
+    if len(node.attrs) == 1:
+        return node.attrs
     known = attribute_kinds(node.op)
     return [k for k in known if k in node.attrs] + sorted(k for k in node.attrs if k not in known)
 

@@ -63,6 +63,7 @@ class Trace(Constraints):
         self.hints = hints
         self.args: list[Node] = []
         self.states: dict[Hashable, State] = {}
+        self.names: set[str] = set()  # of arguments and states
         self.weak: dict[Node, bool] = {}
         self.guards: set[Dim] = set()
         self.not_one: set[Dim] = set()
@@ -85,6 +86,7 @@ class Trace(Constraints):
         """An input node for the next argument."""
         node = input_node(name, type_)
         self.args.append(node)
+        self.names.add(name)
         return node
 
     def node_of(self, key: Hashable, handle: Any, type_: TensorType, name: str | None) -> Node:
@@ -116,12 +118,12 @@ class Trace(Constraints):
         return trace
 
     def _state_name(self, name: str | None) -> str:
-        taken = {s.node.attrs["name"] for s in self.states.values()} | {a.attrs["name"] for a in self.args}
         base = name or f"s{len(self.states)}"
         candidate, count = base, 1
-        while candidate in taken:
+        while candidate in self.names:
             count += 1
             candidate = f"{base}_{count}"
+        self.names.add(candidate)
         return candidate
 
     def rebind(self, key: Hashable, node: Node) -> None:
@@ -130,7 +132,8 @@ class Trace(Constraints):
 
     def depends_on(self, owner: object, read: Callable[[], Hashable]) -> None:
         """Notes that the trace took Python values from `owner`; a later call compares them."""
-        self.static_reads.setdefault(id(owner), (read, read()))
+        if id(owner) not in self.static_reads:
+            self.static_reads[id(owner)] = read, read()
 
     def is_weak(self, node: Node) -> bool:
         """Whether a value was a Python float outside the trace, or is made of such and of constants alone.
@@ -242,7 +245,8 @@ class Scope(Trace):
     def __init__(self, parent: Trace, name: str, rebound: Iterable[Hashable] = ()):
         super().__init__(name, parent.hints)
         self.parent: Trace = parent
-        self.args, self.states, self.weak = parent.args, parent.states, parent.weak
+        self.args, self.states, self.names = parent.args, parent.states, parent.names
+        self.weak = parent.weak
         self.guards, self.needs, self.static_reads = parent.guards, parent.needs, parent.static_reads
         self.not_one = parent.not_one
         self.levels, self.elements, self._rounds = parent.levels, parent.elements, parent._rounds

@@ -124,6 +124,11 @@ def result_dtype(*values: Operand) -> DType:
     Tensors with dimensions decide; 0-d tensors, and then Python numbers, only raise the category (bool,
     integer, floating point).
     """
+    first = values[0] if values else None
+    if isinstance(first, Tensor) and first.ndim:  # most operations: dtypes of tensors with dimensions agree
+        dtype = first.dtype
+        if all([isinstance(v, Tensor) and v.ndim and v.dtype is dtype for v in values]):
+            return dtype
     ranked: list[DType | None] = [None, None, None]
     weak = [isinstance(v, Tensor) and _is_weak(v) for v in values]
     if any(weak) and all(w or not isinstance(v, Tensor) for v, w in zip(values, weak, strict=True)):

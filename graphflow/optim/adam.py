@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from graphflow import functions as ops
+from graphflow.dtypes import DType
 from graphflow.optim.arguments import Params, Rate, check_betas, check_rate
 from graphflow.optim.group import ParamGroup
 from graphflow.optim.optimizer import Optimizer, cast
@@ -69,8 +70,11 @@ class Adam(Optimizer):
             rate = lr / (1.0 - beta1**steps)
             rescale = 1.0 / (1.0 - beta2**steps).sqrt()
             scalars = [1.0 - beta1, beta2, 1.0 - beta2, rate, rescale, group.tensor("eps"), kept]
+            rounded: dict[DType, list[Tensor]] = {}
             for p in members:
-                self._step(group, p, grads[p], cast(scalars, p.dtype))
+                if p.dtype not in rounded:
+                    rounded[p.dtype] = cast(scalars, p.dtype)
+                self._step(group, p, grads[p], rounded[p.dtype])
 
     def _step(self, group: ParamGroup, p: Tensor, grad: Tensor, scalars: list[Tensor]) -> None:
         new1, beta2, new2, rate, rescale, eps, kept = scalars
