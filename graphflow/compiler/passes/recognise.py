@@ -6,6 +6,10 @@ The same is found at two times: differentiation asks for it before the rules of 
 the weights (`written_out`), and the pass replaces it in the whole graph. Where anything else uses what is in
 between (a result, a hook, another operation), or where something such as dropout stands there, it stays as it
 was written. What a mask of constants hides as `causal` does isn't computed, not even to see that it is NaN.
+
+A finite number that takes the place of hidden scores is taken for lower than all others from `LOW` on. A
+query that sees no key has all the same scores then; logarithms of their sum couldn't tell how many. So such a
+query is set to 0 and sees all keys.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ from graphflow.compiler.ir import (
 from graphflow.dims import Dim
 from graphflow.dtypes import FLOATS, bool_
 
+LOW = -1e8  # numbers up to this are lower than scores
+EXACT = {"float32": 8.0, "float64": 1e4}  # numbers up to this size keep the logarithm that is added to them
 MOST_ELEMENTS = 1 << 24  # of a mask of constants that is looked at
 MOST_NODES = 64  # operations that make such a mask
 
@@ -115,6 +121,8 @@ def _restored(found: Iterable[WrittenOut], there: Container[Node]) -> dict[Node,
 
 
 def _replaced(graph: Graph, order: Sequence[Node], found: Mapping[Node, WrittenOut]) -> Graph:
+    if not found and not any(isinstance(v, Graph) for node in order for v in node.attrs.values()):
+        return graph
     done: dict[Node, Node] = {}
     for node in order:
         with at(node.loc):
@@ -142,9 +150,11 @@ class _Scores:
     """What is known of scores, on the way from the softmax down to their product."""
 
     shape: Shape  # where masks stand
+    exact: float
     between: list[Node] = field(default_factory=list)
     conditions: list[Node] = field(default_factory=list)  # as they are written
     mask: Node | None = None
+    is_triangle: bool = False  # `mask` is what `causal` is
     fill: float | None = None
     bias: Node | None = None
     causal: bool = False
@@ -166,6 +176,9 @@ class _Scores:
             return True
         if self.bias is not None or (self.mask is not None and fill != self.fill):
             return False
+        if fill > LOW and abs(fill) > self.exact:
+            return False
+        self.is_triangle = kind == "causal" and self.mask is None
         self.mask = there if self.mask is None else OPS["bitwise_and"](self.mask, there)
         self.fill = fill
         return True
@@ -197,7 +210,7 @@ def _match(product: Node) -> WrittenOut | None:
     if softmax is None:
         return None
     scores, shift, total = softmax
-    state = _Scores(scores.shape, between, is_grouped=is_grouped)
+    state = _Scores(scores.shape, EXACT[scores.dtype.name], between, is_grouped=is_grouped)
     base = _descend(scores, state)
     if base is None:
         return None
@@ -218,14 +231,36 @@ def _match(product: Node) -> WrittenOut | None:
             v = _reshaped(v, (*state.shape[:-2], *v.shape[-2:]))
         last = len(k.shape) - 1
         k = OPS["permute"](k, dims=(*range(last - 1), last, last - 1))
-        masks = [m for m in (state.mask, state.bias) if m is not None]
-        shown = [m if len(m.shape) > 1 else _reshaped(m, (1,) * (2 - len(m.shape)) + m.shape) for m in masks]
-        fill = -math.inf if state.mask is None and masks else state.fill
-        attention = OPS["attention"](q, k, v, *shown, scale=state.scale, causal=state.causal, fill=fill)
+        mask, fill, causal = state.bias, None if state.bias is None else -math.inf, state.causal
+        if state.mask is not None:
+            mask, fill = state.mask, state.fill
+        if mask is not None and len(mask.shape) < 2:
+            mask = _reshaped(mask, (1,) * (2 - len(mask.shape)) + mask.shape)
+        if fill is not None and math.isfinite(fill) and fill <= LOW:
+            assert mask is not None
+            if state.is_triangle and not causal:
+                mask, fill, causal = None, None, True
+            else:
+                (q, mask), fill = _never_blind(q, mask, state.shape if causal else None), -math.inf
+        masks = [] if mask is None else [mask]
+        attention = OPS["attention"](q, k, v, *masks, scale=state.scale, causal=causal, fill=fill)
         value = _reshaped(OPS["project"](attention, index=0), product.shape)
     return WrittenOut(
         product, value, attention, sources, state.bias, frozenset(between), shift, total
     )
+
+
+def _never_blind(q: Node, mask: Node, causal: Shape | None) -> tuple[Node, Node]:
+    """Queries and a mask for which queries that saw no key are 0 and see all. With `causal`, the shape of the
+    scores, they see what comes later in no case.
+    """
+    seen = mask
+    if causal is not None:
+        numbers = [OPS["iota"](size=size) for size in causal[-2:]]
+        before = OPS["ge"](_reshaped(numbers[0], (causal[-2], 1)), _reshaped(numbers[1], (1, causal[-1])))
+        seen = OPS["bitwise_and"](mask, before)
+    blind = OPS["bitwise_not"](OPS["any"](seen, dims=(len(seen.shape) - 1,)))
+    return OPS["where"](blind, 0.0, q), OPS["bitwise_or"](mask, blind)
 
 
 def _softmax(node: Node, between: list[Node]) -> tuple[Node, Node, Node] | None:
