@@ -6,11 +6,12 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from graphflow import config
-from graphflow.runtime import schedule, threads
+from graphflow.runtime import instance, schedule, threads
 from graphflow.runtime.executor import Executor
 from graphflow.runtime.program import Buffer, BufferArg, Command, SizeArg
 from hypothesis import given
@@ -127,6 +128,24 @@ def test_a_taken_pool_is_not_waited_for():
     done.set()
     holder.join()
     assert (seen == 1).all() and starts.sum() == 1  # in one piece: on the caller's thread
+
+
+def test_nobody_waits_for_a_worker_that_does_not_come(monkeypatch):
+    threads.set_num_threads(2)
+    empty = threads.Pool()
+    empty._start(1)  # ready, without workers
+    absent = SimpleNamespace(lend=lambda count: empty._address, give_back=lambda: None)
+    monkeypatch.setattr(instance, "pool", absent)
+    executor = Executor(marks(1000, 1))
+    seen, starts = np.zeros(1000, np.int64), np.zeros(1000, np.int64)
+    executor.run([], (seen, starts))
+    assert (seen == 1).all()
+    # of its own share most and then the rest, of the other one, which nobody has begun, all at once
+    np.testing.assert_array_equal(np.flatnonzero(starts), [0, 375, 500])
+    barriers, state = Executor(counters(30)), np.zeros(300, np.int64)
+    for _ in range(3):
+        barriers.run([], (state,))
+    assert (state == 3 * sum(range(30))).all()
 
 
 def test_stop_and_start_again():

@@ -5,28 +5,34 @@ IR, the same for every program:
 
 ``gf_run(plan, pointers, pool, profile)``
     One whole run. Writes the caller's pointers into the argument blocks, then executes the commands in order.
-    With a pool, its workers execute the same array beside the caller; a null pool runs everything on the
-    caller. With a profile array (two words a command), every command's nanoseconds and runs are added to its
-    entry, all threads waiting for each other around it.
+    With a pool, its workers help the caller; a null pool runs everything on the caller. With a profile array
+    (two words a command), every command's nanoseconds and runs are added to its entry, and nothing runs
+    beside it.
 ``gf_worker(worker)``
-    What a worker thread executes: wait for a job, take part in it, until a job without a plan comes.
+    What a worker thread executes: wait for a stage, take part in it, until one without a plan comes.
 ``gf_stop(pool)``
-    Publishes that last job.
+    Opens that last one.
 
-All threads walk the same array. A command on one thread belongs to thread 0. For a command on n threads, each
-of them has a contiguous share of the range, takes it in chunks, and then helps the others finish theirs.
-Threads meet at barriers: they spin for a bounded time, then sleep on the pool's condition variable. Every
-store that somebody may sleep on is sequentially consistent and followed by a look at the number of sleepers,
-which a sleeper raises before it looks at the word a last time: so one of the two always sees the other.
+The caller, thread 0, walks the array, and alone decides. It opens a **stage** at a command for several
+threads and closes it before the next one that has to wait for what runs in it. A command for n threads is
+theirs while the stage is open: each of them has a contiguous share of the range, takes it in chunks, and then
+helps the others finish theirs. Nobody waits for a worker that hasn't come, because its CPU is busy with
+something else, say: the caller takes what is left, closes the stage, and waits for chunks that others have
+begun. Commands for one thread are the caller's.
 
-Loops and branches are commands that choose the next one. Thread 0 decides, between two meetings, and all
-follow. A loop or branch whose commands all run on one thread is walked by thread 0 alone, without a meeting.
-What a loop's body reads of a sequence, and writes of stacked results, moves on by adding to addresses in the
-argument blocks; they are moved back at the end.
+A worker goes inside a stage by counting itself and looking again whether the stage is open; whoever closes
+it does so first and then looks at the count. Threads that wait spin for a bounded time, then sleep on a
+condition variable. Every store that somebody may sleep on is sequentially consistent and followed by a look
+at the number of sleepers, which a sleeper raises before it looks at the word a last time: so one of the two
+always sees the other.
+
+Loops and branches are commands that choose the next one. Where there are commands for several threads in
+them, no stage goes across a decision; other loops and branches are inside a stage, and workers go around
+them. What a loop's body reads of a sequence, and writes of stacked results, moves on by adding to addresses
+in the argument blocks; they are moved back at the end.
 
 A kernel that finds its input impossible (an index out of range) stores a number into the run's status word.
-From then on commands are walked without being executed, barriers included, so that threads which see the word
-at different moments still meet; loops end with their round.
+From then on commands are walked without being executed; loops end with their round.
 """
 
 from __future__ import annotations
@@ -44,7 +50,6 @@ from graphflow.runtime.locks import ForkLock
 from graphflow.runtime.native_control import control_source
 from graphflow.runtime.native_wait import wait_source
 from graphflow.runtime.words import (
-    ACTIVE,
     ARGS,
     BARRIER,
     BYTES,
@@ -56,7 +61,7 @@ from graphflow.runtime.words import (
     COUNTER_BYTES,
     COUNTERS,
     EXTENT,
-    JOB,
+    FIRST,
     KERNEL,
     LEAVE,
     NEXT,
@@ -73,9 +78,11 @@ from graphflow.runtime.words import (
     STATUS,
     THREADS,
     WORKER_INDEX,
-    WORKER_JOB_SEEN,
+    WORKER_PATIENCE,
     WORKER_POOL,
+    WORKER_SEEN,
     read,
+    row,
     word,
 )
 
@@ -126,12 +133,29 @@ visit:
   %end = call i64 @llvm.smin.i64(i64 %bound, i64 %extent)
   br label %take
 take:
-  %taken = atomicrmw add ptr %counter, i64 %chunk monotonic
+  ; most of what is left at once, because a product packs an operand again for every piece: the rest is there
+  ; for whoever is done first; and all of it where its owner hasn't come yet
+  %taken = load atomic i64, ptr %counter monotonic, align 8
   %lo = add i64 %first, %taken
-  %left = icmp slt i64 %lo, %end
-  br i1 %left, label %run, label %visited
+  %left = sub i64 %end, %lo
+  %any = icmp sgt i64 %left, 0
+  br i1 %any, label %claim, label %visited
+claim:
+  %quarter = sdiv i64 %left, 4
+  %most = sub i64 %left, %quarter
+  %chunks = sdiv i64 %most, %chunk
+  %even = mul i64 %chunks, %chunk
+  %some = call i64 @llvm.smax.i64(i64 %even, i64 %chunk)
+  %untouched = icmp eq i64 %taken, 0
+  %foreign = icmp ne i64 %round, 0
+  %alone.here = and i1 %untouched, %foreign
+  %piece = select i1 %alone.here, i64 %left, i64 %some
+  %done.then = add i64 %taken, %piece
+  %swap = cmpxchg ptr %counter, i64 %taken, i64 %done.then monotonic monotonic
+  %mine = extractvalue {{ i64, i1 }} %swap, 1
+  br i1 %mine, label %run, label %take
 run:
-  %far = add i64 %lo, %chunk
+  %far = add i64 %lo, %piece
   %hi = call i64 @llvm.smin.i64(i64 %far, i64 %end)
   call void %kernel(ptr %args, i64 %lo, i64 %hi, ptr %scratch)
   br label %take
@@ -144,63 +168,54 @@ done:
 }}
 
 {control_source()}
-; the whole command array, as one of the threads that do so together
-define internal void @walk(ptr %plan, ptr %pool, i64 %thread, ptr %profile) noinline {{
+; the whole command array, as the thread that was called; a null pool stands for a single thread
+define internal void @walk(ptr %plan, ptr %pool, ptr %profile) noinline {{
 entry:
   {read("commands", "plan", COMMANDS, "ptr")}
   {read("count", "plan", COMMAND_COUNT)}
-  {read("active", "plan", ACTIVE)}
   %single = icmp eq ptr %pool, null
   %profiling = icmp ne ptr %profile, null
-  %leader = icmp eq i64 %thread, 0
-  %timing = and i1 %profiling, %leader
   {read("status", "plan", STATUS, "ptr")}
   %unchecked = icmp eq ptr %status, null
   br label %loop
 loop:
-  %index = phi i64 [0, %entry], [%next, %finished], [%leave, %decision], [%chosen, %follow_decision]
+  %index = phi i64 [0, %entry], [%next, %finished], [%chosen, %decided]
+  %open = phi i1 [false, %entry], [%open.after, %finished], [%open.still, %decided]
   %more = icmp slt i64 %index, %count
   br i1 %more, label %step, label %end
 step:
-  %words = mul i64 %index, {COMMAND_WORDS}
-  {word("command", "commands", "%words")}
+  {row("command", "commands", "index", COMMAND_WORDS)}
   {read("flag", "command", BARRIER)}
   %asked = icmp ne i64 %flag, 0
-  %meet = or i1 %asked, %profiling
+  %meet = and i1 %open, %asked
   br i1 %meet, label %wait, label %ready
 wait:
-  call void @barrier(ptr %pool, i64 %active)
+  call void @close_stage(ptr %pool)
   br label %ready
 ready:
+  %open.now = phi i1 [%open, %step], [false, %wait]
   {read("kernel", "command", KERNEL, "ptr")}
+  {read("planned", "command", THREADS)}
+  %several = icmp sgt i64 %planned, 1
   %decides = icmp eq ptr %kernel, null
   br i1 %decides, label %decision, label %kernels
 decision:
   {read("decision.words", "command", COUNTERS, "ptr")}
-  {read("leave", "decision.words", LEAVE)}
-  {read("planned", "command", THREADS)}
-  %shared = icmp sgt i64 %planned, 1
-  %together = or i1 %shared, %profiling
-  %takes_part = or i1 %together, %leader
-  br i1 %takes_part, label %take_part, label %loop
-take_part:
-  br i1 %leader, label %lead, label %decided
+  %stop = and i1 %open.now, %several
+  br i1 %stop, label %stop_all, label %lead
+stop_all:
+  call void @close_stage(ptr %pool)
+  br label %lead
 lead:
-  br i1 %unchecked, label %lead_on, label %lead_look
+  %open.still = phi i1 [%open.now, %decision], [false, %stop_all]
+  br i1 %unchecked, label %decided, label %lead_look
 lead_look:
   %word = load atomic i64, ptr %status monotonic, align 8
   %bad = icmp ne i64 %word, 0
-  br label %lead_on
-lead_on:
-  %ends = phi i1 [false, %lead], [%bad, %lead_look]
-  call void @decide(ptr %command, ptr %decision.words, i64 %index, i1 %ends)
   br label %decided
 decided:
-  br i1 %together, label %meet_decided, label %follow_decision
-meet_decided:
-  call void @barrier(ptr %pool, i64 %active)
-  br label %follow_decision
-follow_decision:
+  %ends = phi i1 [false, %lead], [%bad, %lead_look]
+  call void @decide(ptr %command, ptr %decision.words, i64 %index, i1 %ends)
   {read("chosen", "decision.words", NEXT)}
   br label %loop
 kernels:
@@ -208,31 +223,38 @@ kernels:
 look:
   %failed = load atomic i64, ptr %status monotonic, align 8
   %fine = icmp eq i64 %failed, 0
-  br i1 %fine, label %go, label %skip
-skip:
-  br i1 %profiling, label %follow, label %finished
+  br i1 %fine, label %go, label %finished
 go:
-  br i1 %profiling, label %line_up, label %plain
-line_up:
-  ; everybody starts after the time was taken, also where the leader is slow to come out of the barrier
-  %begin = call i64 @now()
-  call void @barrier(ptr %pool, i64 %active)
-  br i1 %timing, label %timed, label %plain
+  br i1 %profiling, label %timed, label %plain
 plain:
-  call void @execute(ptr %command, i64 %thread, i1 %single)
-  br i1 %profiling, label %follow, label %finished
-follow:
-  call void @barrier(ptr %pool, i64 %active)
+  %alone = or i1 %single, %open.now
+  %opens = xor i1 %alone, true
+  %begins = and i1 %opens, %several
+  br i1 %begins, label %begin, label %run
+begin:
+  call void @open_stage(ptr %pool, i64 %index)
+  br label %run
+run:
+  %open.run = or i1 %open.now, %begins
+  call void @execute(ptr %command, i64 0, i1 %single)
   br label %finished
 timed:
-  call void @execute(ptr %command, i64 %thread, i1 %single)
-  %alone = call i64 @now()
-  call void @barrier(ptr %pool, i64 %active)
-  %joined = call i64 @now()
-  {read("workers", "command", THREADS)}
-  %divided = icmp sgt i64 %workers, 1
-  %stop = select i1 %divided, i64 %joined, i64 %alone
-  %taken = sub i64 %stop, %begin
+  %parts = icmp ne i1 %single, %several
+  %shares = and i1 %parts, %several
+  %started = call i64 @now()
+  br i1 %shares, label %timed_open, label %timed_run
+timed_open:
+  call void @open_stage(ptr %pool, i64 %index)
+  br label %timed_run
+timed_run:
+  call void @execute(ptr %command, i64 0, i1 %single)
+  br i1 %shares, label %timed_close, label %timed_end
+timed_close:
+  call void @close_stage(ptr %pool)
+  br label %timed_end
+timed_end:
+  %ended = call i64 @now()
+  %taken = sub i64 %ended, %started
   %slot = shl i64 %index, 1
   {word("entry.at", "profile", "%slot")}
   %so_far = load i64, ptr %entry.at
@@ -244,10 +266,64 @@ timed:
   store i64 %runs.on, ptr %runs.at
   br label %finished
 finished:
+  %open.after = phi i1 [%open.now, %look], [%open.run, %run], [false, %timed_end]
   %next = add i64 %index, 1
   br label %loop
 end:
-  call void @barrier(ptr %pool, i64 %active)
+  br i1 %open, label %last, label %done
+last:
+  call void @close_stage(ptr %pool)
+  br label %done
+done:
+  ret void
+}}
+
+; a stage, as a worker: commands up to where all have to meet
+define internal void @help(ptr %plan, i64 %first, i64 %thread, ptr %profile) noinline {{
+entry:
+  {read("commands", "plan", COMMANDS, "ptr")}
+  {read("count", "plan", COMMAND_COUNT)}
+  %profiling = icmp ne ptr %profile, null
+  {read("status", "plan", STATUS, "ptr")}
+  %unchecked = icmp eq ptr %status, null
+  br label %loop
+loop:
+  %index = phi i64 [%first, %entry], [%next, %finished], [%leave, %around]
+  %more = icmp slt i64 %index, %count
+  br i1 %more, label %step, label %done
+step:
+  {row("command", "commands", "index", COMMAND_WORDS)}
+  {read("flag", "command", BARRIER)}
+  %asked = icmp ne i64 %flag, 0
+  %meet = or i1 %asked, %profiling
+  %further = icmp ne i64 %index, %first
+  %over = and i1 %meet, %further
+  br i1 %over, label %done, label %ready
+ready:
+  {read("kernel", "command", KERNEL, "ptr")}
+  %decides = icmp eq ptr %kernel, null
+  br i1 %decides, label %decision, label %kernels
+decision:
+  {read("planned", "command", THREADS)}
+  %together = icmp sgt i64 %planned, 1
+  br i1 %together, label %done, label %around
+around:
+  {read("decision.words", "command", COUNTERS, "ptr")}
+  {read("leave", "decision.words", LEAVE)}
+  br label %loop
+kernels:
+  br i1 %unchecked, label %go, label %look
+look:
+  %failed = load atomic i64, ptr %status monotonic, align 8
+  %fine = icmp eq i64 %failed, 0
+  br i1 %fine, label %go, label %finished
+go:
+  call void @execute(ptr %command, i64 %thread, i1 false)
+  br label %finished
+finished:
+  %next = add i64 %index, 1
+  br label %loop
+done:
   ret void
 }}
 
@@ -278,34 +354,21 @@ patched:
 share:
   {read("area", "plan", COUNTER_AREA, "ptr")}
   {read("size", "plan", COUNTER_BYTES)}
-  {read("active", "plan", ACTIVE)}
   call void @llvm.memset.p0.i64(ptr %area, i8 0, i64 %size, i1 false)
   {word("plan.at", "pool", PLAN)}
   store ptr %plan, ptr %plan.at
   {word("profile.at", "pool", PROFILE)}
   store ptr %profile, ptr %profile.at
-  call void @post(ptr %pool, i64 %active)
   br label %start
 start:
-  call void @walk(ptr %plan, ptr %pool, i64 0, ptr %profile)
-  ret void
-}}
-
-define internal void @post(ptr %pool, i64 %active) {{
-  {word("job", "pool", JOB)}
-  %old = load atomic i64, ptr %job monotonic, align 8
-  %number = lshr i64 %old, 16
-  %raised = add i64 %number, 1
-  %shifted = shl i64 %raised, 16
-  %new = or i64 %shifted, %active
-  call void @publish(ptr %pool, ptr %job, i64 %new)
+  call void @walk(ptr %plan, ptr %pool, ptr %profile)
   ret void
 }}
 
 define void @gf_stop(ptr %pool) {{
   {word("plan.at", "pool", PLAN)}
   store ptr null, ptr %plan.at
-  call void @post(ptr %pool, i64 65535)
+  call void @open_stage(ptr %pool, i64 0)
   ret void
 }}
 
@@ -313,26 +376,22 @@ define ptr @gf_worker(ptr %worker) {{
 entry:
   {read("pool", "worker", WORKER_POOL, "ptr")}
   {read("thread", "worker", WORKER_INDEX)}
-  {read("first", "worker", WORKER_JOB_SEEN)}
-  {word("job", "pool", JOB)}
+  {read("first", "worker", WORKER_SEEN)}
+  {word("patience", "worker", WORKER_PATIENCE)}
   br label %loop
 loop:
-  %seen = phi i64 [%first, %entry], [%word, %loop], [%word, %go]
-  call void @await(ptr %pool, ptr %job, i64 %seen)
-  %word = load atomic i64, ptr %job acquire, align 8
-  %active = and i64 %word, 65535
-  %mine = icmp slt i64 %thread, %active
-  br i1 %mine, label %join, label %loop
-join:
-  ; a job waits for all that take part, so these can't change before this thread has walked it
+  %seen = phi i64 [%first, %entry], [%stage, %go]
+  %stage = call i64 @enter(ptr %pool, i64 %seen, ptr %patience)
   {read("plan", "pool", PLAN, "ptr")}
   %last = icmp eq ptr %plan, null
-  br i1 %last, label %leave, label %go
+  br i1 %last, label %end, label %go
 go:
   {read("profile", "pool", PROFILE, "ptr")}
-  call void @walk(ptr %plan, ptr %pool, i64 %thread, ptr %profile)
+  {read("index", "pool", FIRST)}
+  call void @help(ptr %plan, i64 %index, i64 %thread, ptr %profile)
+  call void @leave(ptr %pool)
   br label %loop
-leave:
+end:
   ret ptr null
 }}
 """

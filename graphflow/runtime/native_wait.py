@@ -1,11 +1,29 @@
-"""The machine code of waiting: the clock, words that threads await and publish, and barriers."""
+"""The machine code of waiting: the clock, the stages in which workers take part, and how to sleep."""
 
 from __future__ import annotations
 
 import platform
 import sys
 
-from graphflow.runtime.words import ARRIVED, CONDITION, GENERATION, MUTEX, SLEEPERS, SPIN, read, word
+from graphflow.runtime.words import (
+    FIRST,
+    INSIDE,
+    INSIDE_CONDITION,
+    INSIDE_SLEEPERS,
+    MUTEX,
+    PATIENCE,
+    SLEEPS,
+    SLEEPS_NEXT,
+    SPIN,
+    STAGE,
+    STAGE_CONDITION,
+    STAGE_SLEEPERS,
+    read,
+    word,
+)
+
+# How many times in a row a thread sleeps at once before it tries again whether spinning helps.
+MOST_SLEEPS = 64
 
 _PAUSE = {
     "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
@@ -16,10 +34,11 @@ _PAUSE = {
 
 
 def wait_source() -> str:
-    """The LLVM IR of ``now``, ``await``, ``publish`` and ``barrier``, with what they declare."""
+    """The LLVM IR of ``now``, ``open_stage``, ``close_stage``, ``enter``, ``leave``, with declarations."""
     pause_declaration, pause = _PAUSE.get(platform.machine().lower(), ("", ""))
     clock = 6 if sys.platform == "darwin" else 1  # CLOCK_MONOTONIC
     return f"""{pause_declaration}
+declare i64 @llvm.smax.i64(i64, i64)
 declare i32 @clock_gettime(i32, ptr)
 declare i32 @pthread_mutex_lock(ptr)
 declare i32 @pthread_mutex_unlock(ptr)
@@ -36,18 +55,111 @@ define internal i64 @now() noinline {{
   ret i64 %time
 }}
 
-; returns when the word no longer holds `old`
-define internal void @await(ptr %pool, ptr %word, i64 %old) noinline {{
+{_await("await", "ne", STAGE_SLEEPERS, STAGE_CONDITION, pause)}
+{_await("await_none", "eq", INSIDE_SLEEPERS, INSIDE_CONDITION, pause)}
+{_wake("wake_workers", STAGE_SLEEPERS, STAGE_CONDITION)}
+{_wake("wake_leader", INSIDE_SLEEPERS, INSIDE_CONDITION)}
+; lets workers take part from this command on
+define internal void @open_stage(ptr %pool, i64 %first) noinline {{
+  {word("first.at", "pool", FIRST)}
+  store i64 %first, ptr %first.at
+  {word("stage", "pool", STAGE)}
+  %closed = load atomic i64, ptr %stage monotonic, align 8
+  %open = add i64 %closed, 1
+  store atomic i64 %open, ptr %stage seq_cst, align 8
+  call void @wake_workers(ptr %pool)
+  ret void
+}}
+
+; lets no more of them in, and returns when all are out
+define internal void @close_stage(ptr %pool) noinline {{
+  {word("stage", "pool", STAGE)}
+  %open = load atomic i64, ptr %stage monotonic, align 8
+  %closed = add i64 %open, 1
+  store atomic i64 %closed, ptr %stage seq_cst, align 8
+  {word("inside", "pool", INSIDE)}
+  {word("patience", "pool", PATIENCE)}
+  call void @await_none(ptr %pool, ptr %inside, i64 0, ptr %patience)
+  ret void
+}}
+
+; waits until a stage is open that isn't the one of `seen`, and goes inside: the value of STAGE
+define internal i64 @enter(ptr %pool, i64 %seen, ptr %patience) {{
 entry:
-  {read("spin", "pool", SPIN)}
-  %start = call i64 @now()
-  %limit = add i64 %start, %spin
+  {word("stage", "pool", STAGE)}
+  {word("inside", "pool", INSIDE)}
+  br label %wait
+wait:
+  %last = phi i64 [%seen, %entry], [%now, %look], [%now, %late]
+  call void @await(ptr %pool, ptr %stage, i64 %last, ptr %patience)
   br label %look
 look:
-  %round = phi i64 [0, %entry], [%next, %rest], [%next, %clock]
+  %now = load atomic i64, ptr %stage acquire, align 8
+  %low = and i64 %now, 1
+  %open = icmp eq i64 %low, 1
+  br i1 %open, label %knock, label %wait
+knock:
+  ; whoever closes the stage looks at INSIDE afterwards: one of both sees the other
+  %others = atomicrmw add ptr %inside, i64 1 seq_cst
+  %again = load atomic i64, ptr %stage seq_cst, align 8
+  %same = icmp eq i64 %again, %now
+  br i1 %same, label %in, label %late
+late:
+  call void @leave(ptr %pool)
+  br label %wait
+in:
+  ret i64 %now
+}}
+
+define internal void @leave(ptr %pool) {{
+entry:
+  {word("inside", "pool", INSIDE)}
+  %before = atomicrmw sub ptr %inside, i64 1 seq_cst
+  %last = icmp eq i64 %before, 1
+  br i1 %last, label %tell, label %done
+tell:
+  call void @wake_leader(ptr %pool)
+  br label %done
+done:
+  ret void
+}}
+"""
+
+
+def _await(name: str, condition: str, sleepers: int, queue: int, pause: str) -> str:
+    """The function ``name(pool, word, value, patience)``: returns when `condition` holds for word and value.
+
+    Where spinning was in vain it will be again, because the one who is waited for has no CPU or much to do:
+    the next time the thread sleeps at once, then twice, and so on, until spinning does help.
+    """
+    return f"""
+define internal void @{name}(ptr %pool, ptr %word, i64 %old, ptr %patience) noinline {{
+entry:
+  %first = load atomic i64, ptr %word seq_cst, align 8
+  %there = icmp {condition} i64 %first, %old
+  br i1 %there, label %done, label %begin
+begin:
+  {read("sleeps", "patience", SLEEPS)}
+  {read("sleeps.next", "patience", SLEEPS_NEXT)}
+  {read("spin", "pool", SPIN)}
+  %impatient = icmp sgt i64 %sleeps, 0
+  br i1 %impatient, label %count, label %start
+count:
+  %sleeps.less = sub i64 %sleeps, 1
+  store i64 %sleeps.less, ptr %sleeps.at
+  br label %sleep
+start:
+  %began = call i64 @now()
+  %limit = add i64 %began, %spin
+  br label %look
+look:
+  %round = phi i64 [0, %start], [%next, %rest], [%next, %clock]
   %value = load atomic i64, ptr %word acquire, align 8
-  %changed = icmp ne i64 %value, %old
-  br i1 %changed, label %done, label %rest
+  %changed = icmp {condition} i64 %value, %old
+  br i1 %changed, label %helped, label %rest
+helped:
+  store i64 1, ptr %sleeps.next.at
+  br label %done
 rest:
   {pause}
   %next = add i64 %round, 1
@@ -57,70 +169,53 @@ rest:
 clock:
   %time = call i64 @now()
   %late = icmp sgt i64 %time, %limit
-  br i1 %late, label %sleep, label %look
+  br i1 %late, label %vain, label %look
+vain:
+  store i64 %sleeps.next, ptr %sleeps.at
+  %twice = shl i64 %sleeps.next, 1
+  %more = call i64 @llvm.smax.i64(i64 %twice, i64 1)
+  %most = call i64 @llvm.smin.i64(i64 %more, i64 {MOST_SLEEPS})
+  store i64 %most, ptr %sleeps.next.at
+  br label %sleep
 sleep:
   {word("mutex", "pool", MUTEX)}
-  {word("condition", "pool", CONDITION)}
-  {word("sleepers", "pool", SLEEPERS)}
+  {word("condition", "pool", queue)}
+  {word("sleepers", "pool", sleepers)}
   %locked = call i32 @pthread_mutex_lock(ptr %mutex)
-  %more = atomicrmw add ptr %sleepers, i64 1 seq_cst
+  %one.more = atomicrmw add ptr %sleepers, i64 1 seq_cst
   br label %check
 check:
   %again = load atomic i64, ptr %word seq_cst, align 8
-  %woken = icmp ne i64 %again, %old
+  %woken = icmp {condition} i64 %again, %old
   br i1 %woken, label %awake, label %doze
 doze:
   %waited = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
   br label %check
 awake:
-  %less = atomicrmw sub ptr %sleepers, i64 1 seq_cst
+  %one.less = atomicrmw sub ptr %sleepers, i64 1 seq_cst
   %unlocked = call i32 @pthread_mutex_unlock(ptr %mutex)
   br label %done
 done:
   ret void
-}}
+}}"""
 
-; changes a word that others may await
-define internal void @publish(ptr %pool, ptr %word, i64 %value) {{
+
+def _wake(name: str, sleepers: int, queue: int) -> str:
+    """The function ``name(pool)``, called after a word was changed that others may wait for."""
+    return f"""
+define internal void @{name}(ptr %pool) {{
 entry:
-  store atomic i64 %value, ptr %word seq_cst, align 8
-  {word("sleepers.at", "pool", SLEEPERS)}
+  {word("sleepers.at", "pool", sleepers)}
   %sleepers = load atomic i64, ptr %sleepers.at seq_cst, align 8
   %any = icmp ne i64 %sleepers, 0
   br i1 %any, label %wake, label %done
 wake:
   {word("mutex", "pool", MUTEX)}
-  {word("condition", "pool", CONDITION)}
+  {word("condition", "pool", queue)}
   %locked = call i32 @pthread_mutex_lock(ptr %mutex)
   %sent = call i32 @pthread_cond_broadcast(ptr %condition)
   %unlocked = call i32 @pthread_mutex_unlock(ptr %mutex)
   br label %done
 done:
   ret void
-}}
-
-; a null pool stands for a single thread
-define internal void @barrier(ptr %pool, i64 %count) noinline {{
-entry:
-  %single = icmp eq ptr %pool, null
-  br i1 %single, label %done, label %arrive
-arrive:
-  {word("arrived", "pool", ARRIVED)}
-  {word("generation", "pool", GENERATION)}
-  %current = load atomic i64, ptr %generation acquire, align 8
-  %before = atomicrmw add ptr %arrived, i64 1 acq_rel
-  %arrivals = add i64 %before, 1
-  %last = icmp eq i64 %arrivals, %count
-  br i1 %last, label %open, label %wait
-open:
-  store atomic i64 0, ptr %arrived monotonic, align 8
-  %next = add i64 %current, 1
-  call void @publish(ptr %pool, ptr %generation, i64 %next)
-  br label %done
-wait:
-  call void @await(ptr %pool, ptr %generation, i64 %current)
-  br label %done
-done:
-  ret void
-}}
-"""
+}}"""

@@ -155,13 +155,14 @@ class Pool:
         process = ctypes.CDLL(None)
         if not self._ready:
             process.pthread_mutex_init(ctypes.c_void_p(self._address + 8 * words.MUTEX), None)
-            process.pthread_cond_init(ctypes.c_void_p(self._address + 8 * words.CONDITION), None)
+            for condition in (words.STAGE_CONDITION, words.INSIDE_CONDITION):
+                process.pthread_cond_init(ctypes.c_void_p(self._address + 8 * condition), None)
             self._ready = True
         # a thread that spins where there are more threads than CPUs keeps the one it waits for from running
         spin = SPIN_NS if threads <= available_cpus() else 0
         ctypes.c_int64.from_address(self._address + 8 * words.SPIN).value = spin
         entry = ctypes.c_void_p(native.native().worker)
-        job = int(ctypes.c_int64.from_address(self._address + 8 * words.JOB).value)
+        stage = int(ctypes.c_int64.from_address(self._address + 8 * words.STAGE).value)
         # workers inherit the mask, so signals go to threads that can handle them
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -169,7 +170,7 @@ class Pool:
                 worker = np.zeros(words.WORKER_WORDS, np.int64)
                 worker[words.WORKER_POOL] = self._address
                 worker[words.WORKER_INDEX] = self.size
-                worker[words.WORKER_JOB_SEEN] = job
+                worker[words.WORKER_SEEN] = stage
                 address = int(worker.ctypes.data)
                 handle = ctypes.c_void_p(address + 8 * words.WORKER_HANDLE)
                 if process.pthread_create(handle, None, entry, ctypes.c_void_p(address)) != 0:
