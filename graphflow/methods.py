@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
         def backward(
-            self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+            self,
+            gradient: Any = None,
+            retain_graph: bool | None = None,
+            create_graph: bool = False,
+            inputs: Any = None,
         ) -> None:
             """See ``graphflow.autograd``."""
 

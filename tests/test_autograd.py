@@ -76,6 +76,34 @@ def test_whole_jacobians() -> None:
         functional.hessian(gf.exp, x)
 
 
+def test_backward_into_some_inputs_only() -> None:
+    def f(x: Any) -> Any:
+        a, b = (x * 2).detach().requires_grad_(), (x * 3).detach().requires_grad_()
+        between = a * b
+        loss = (between * between).sum()
+        loss.backward(inputs=[b], retain_graph=True)
+        first = (a.grad is None, b.grad.clone())
+        gf.autograd.backward(loss, inputs=(a, b, a))
+        return *first, a.grad, b.grad
+
+    for function in (f, gf.compile(f)):
+        for _ in range(2):
+            none, *found = function(gf.ones(2))
+            assert none
+            assert [g.tolist() for g in found] == [[24, 24], [36, 36], [48, 48]]
+    x = gf.ones(2, requires_grad=True)
+    y = x * 2
+    (y * y).sum().backward(inputs=y)
+    assert x.grad is None
+    with pytest.raises(GradientError, match="cannot be empty"):
+        y.sum().backward(inputs=[])
+    with pytest.raises(GradientError, match="does not require grad"):
+        y.sum().backward(inputs=[gf.ones(2)])
+    assert gf.autograd.grad((x * x).sum(), x, None, None, False, True, True)[0].tolist() == [2, 2]
+    with pytest.raises(ValueError, match="only_inputs"):
+        gf.autograd.grad(y.sum(), x, only_inputs=False)
+
+
 def test_batched_gradients() -> None:
     x = gf.tensor([1.0, 2.0, 3.0], requires_grad=True)
     y = x * x

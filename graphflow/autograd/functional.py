@@ -26,6 +26,7 @@ def grad(
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
@@ -34,8 +35,10 @@ def grad(
 
     With `is_grads_batched`, `grad_outputs` have one more dimension in front, and so have the results: as many
     gradients at once. An input that no output depends on is an error, has the gradient None with
-    `allow_unused`, and zeros with `materialize_grads`.
+    `allow_unused`, and zeros with `materialize_grads`. `only_inputs` has to be True.
     """
+    if not only_inputs:
+        raise ValueError("only_inputs=False isn't there any more; use backward() for other gradients")
     if materialize_grads and allow_unused is False:
         raise ValueError("expected allow_unused to be True or not passed when materialize_grads=True")
     allowed = bool(allow_unused) or materialize_grads

@@ -35,15 +35,19 @@ _DIFFERENTIATED_AGAIN: weakref.WeakSet[Node] = weakref.WeakSet()
 
 
 def _backward(
-    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+    self: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Accumulates d(self)/d(leaf), times `gradient` for non-scalars, into ``.grad`` of every leaf that wants
-    it.
+    it, or of `inputs` alone.
 
     Afterwards the values kept for it are let go, unless `retain_graph` (by default `create_graph`) is set: a
     second backward through an operation that needs some is an error. While tracing there is nothing to keep.
     """
-    backward([self], [gradient], retain_graph, create_graph)
+    backward([self], [gradient], retain_graph, create_graph, inputs)
 
 
 _backward.__name__, _backward.__qualname__ = "backward", "Tensor.backward"  # as help() titles it
@@ -284,13 +288,30 @@ def fresh_alias(tensor: Tensor) -> Tensor:
     return result
 
 
+def _only(
+    inputs: Sequence[Tensor], leaves: Sequence[tuple[Node, Tensor]], trace: Trace | None
+) -> list[tuple[Node, Tensor]]:
+    """What ``backward(inputs=...)`` has gradients of: of leaves, and of other tensors on the way."""
+    if not inputs:
+        raise GradientError("`inputs` argument to `backward()` cannot be empty" + where_called())
+    if not all(isinstance(t, Tensor) and t._requires_grad for t in inputs):
+        raise GradientError("one of the inputs of backward() does not require grad" + where_called())
+    asked = {id(t): t for t in inputs}
+    found = [(node, leaf) for node, leaf in leaves if asked.get(id(leaf)) is leaf]
+    known = {id(leaf) for _, leaf in found}
+    return [*found, *((node_in(t, trace), t) for key, t in asked.items() if key not in known)]
+
+
 def backward(
     tensors: Tensor | Sequence[Tensor],
     grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
-    """Accumulates the gradients of all `tensors` into the ``.grad`` of the leaves they were made from."""
+    """Accumulates the gradients of all `tensors` into the ``.grad`` of the leaves they were made from, or
+    of `inputs` alone.
+    """
     outputs = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if grad_tensors is None or isinstance(grad_tensors, Tensor):
         given: list[Tensor | None] = [grad_tensors] * len(outputs)
@@ -302,6 +323,8 @@ def backward(
             output._leaked()
     seeds = [_seed(output, gradient) for output, gradient in zip(outputs, given, strict=True)]
     leaves = _reachable_leaves(outputs, trace)[::-1]  # from the end, so that little is held at a time
+    if inputs is not None:
+        leaves = _only([inputs] if isinstance(inputs, Tensor) else list(inputs), leaves, trace)
     grads = _differentiate(outputs, seeds, [n for n, _ in leaves], create_graph, retain_graph)
     with no_grad() if not create_graph else enable_grad():
         for (_, leaf), g in zip(leaves, grads, strict=True):
