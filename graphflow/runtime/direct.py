@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -198,7 +199,8 @@ class _Record:
             values[dw.FAILED], values[dw.FAIL] = call.status.ctypes.data, self._id(call.fail)
         values[dw.RUN_PLAN], values[dw.EXECUTE] = instance.plan_address, self._id(instance.execute)
         values[dw.IS_SHORT] = instance.work < SHORT_NS
-        values[dw.THREADS] = call.threads
+        # of loops no number is right: `execute` takes them, which raises what Ctrl-C raised in one
+        values[dw.THREADS] = call.threads if instance.work < math.inf else 0
         values[dw.FINISH] = self._id(call.finish) if call.finish is not None else 0
         values[dw.HANDLE], values[dw.STORAGE] = machine._handle[0].address, machine._storage[0].address
         values[dw.BIRTHS], values[dw.ARRAY_CLASS] = self._id(machine.births), self._id(np.ndarray)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphflow.errors import ShapeError, VerifyError
-from graphflow.runtime import arena, native, schedule, scratch, words
+from graphflow.runtime import arena, native, native_signals, schedule, scratch, words
 from graphflow.runtime.buffers import ALIGNMENT, OutputPool, WordArray, aligned_bytes, array_at
 from graphflow.runtime.layout import Layout, evaluator
 from graphflow.runtime.loader import Code
@@ -97,8 +97,11 @@ class Instance:
         self._run = native.native().run
         self.plan_address, self.input_count = self._plan.address, inputs
         # nanoseconds of one core, by the compiler's estimate; how often a loop goes round it doesn't say
-        controls = any(command.control is not None for command in program.commands)
-        self.work = math.inf if controls else sum(work for _, _, work in self._cost)
+        self._controls = any(command.control is not None for command in program.commands)
+        self.work = math.inf if self._controls else sum(work for _, _, work in self._cost)
+        self._status = WordArray(2)
+        if self._controls and program.status is None:
+            self._plan.values[words.STATUS] = self._status.address
         self.dropped = False
 
     def held(self) -> Held:
@@ -225,7 +228,7 @@ class Instance:
 
     def execute(self, pointers: int | None = None) -> None:
         """Runs all commands on what `start` was given, or on the pointers at an address; the caller holds the
-        lock.
+        lock. Raises what a signal's handler raised during a loop.
         """
         if pointers is None:
             pointers = self._pointers.address
@@ -237,8 +240,14 @@ class Instance:
                     self._run(self.plan_address, pointers, lent, None)
                 finally:
                     pool.give_back()
+                self._raise_interruption()
                 return
         self._run(self.plan_address, pointers, None, None)
+        self._raise_interruption()
+
+    def _raise_interruption(self) -> None:
+        if self._controls:
+            native_signals.raise_interruption(int(self._plan.values[words.STATUS]))
 
     def execute_profiled(self) -> np.ndarray:
         """`execute` with all threads meeting around every command.
@@ -253,6 +262,7 @@ class Instance:
         finally:
             if lent:
                 pool.give_back()
+        self._raise_interruption()
         return times[: len(self._program.commands)]
 
     @property

@@ -32,7 +32,8 @@ them. What a loop's body reads of a sequence, and writes of stacked results, mov
 in the argument blocks; they are moved back at the end.
 
 A kernel that finds its input impossible (an index out of range) stores a number into the run's status word.
-From then on commands are walked without being executed; loops end with their round.
+From then on commands are walked without being executed; loops end with their round. The same happens where a
+signal's handler raises during a loop.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from llvmlite import binding
 from graphflow.runtime import cache, loader
 from graphflow.runtime.locks import ForkLock
 from graphflow.runtime.native_control import control_source
+from graphflow.runtime.native_signals import provide, signals_source
 from graphflow.runtime.native_wait import wait_source
 from graphflow.runtime.words import (
     ARGS,
@@ -60,9 +62,11 @@ from graphflow.runtime.words import (
     COUNTER_AREA,
     COUNTER_BYTES,
     COUNTERS,
+    END,
     EXTENT,
     FIRST,
     KERNEL,
+    KIND,
     LEAVE,
     NEXT,
     PATCH_COUNT,
@@ -94,7 +98,7 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.smin.i64(i64, i64)
 
 {wait_source()}
-
+{signals_source()}
 ; this thread's part of one command
 define internal void @execute(ptr %command, i64 %thread, i1 %single) {{
 entry:
@@ -177,6 +181,8 @@ entry:
   %profiling = icmp ne ptr %profile, null
   {read("status", "plan", STATUS, "ptr")}
   %unchecked = icmp eq ptr %status, null
+  %listened = alloca i64
+  store i64 0, ptr %listened
   br label %loop
 loop:
   %index = phi i64 [0, %entry], [%next, %finished], [%chosen, %decided]
@@ -210,11 +216,18 @@ lead:
   %open.still = phi i1 [%open.now, %decision], [false, %stop_all]
   br i1 %unchecked, label %decided, label %lead_look
 lead_look:
+  {read("decision.kind", "decision.words", KIND)}
+  %round = icmp eq i64 %decision.kind, {END}
+  br i1 %round, label %lead_listen, label %lead_told
+lead_listen:
+  call void @listen(ptr %status, ptr %listened)
+  br label %lead_told
+lead_told:
   %word = load atomic i64, ptr %status monotonic, align 8
   %bad = icmp ne i64 %word, 0
   br label %decided
 decided:
-  %ends = phi i1 [false, %lead], [%bad, %lead_look]
+  %ends = phi i1 [false, %lead], [%bad, %lead_told]
   call void @decide(ptr %command, ptr %decision.words, i64 %index, i1 %ends)
   {read("chosen", "decision.words", NEXT)}
   br label %loop
@@ -422,6 +435,7 @@ def native() -> Native:
 
 def _load() -> Native:
     text = source()
+    provide()
     identity = "\n".join(("native", llvmlite.__version__, binding.get_process_triple(), text))
     digest = hashlib.sha256(identity.encode()).hexdigest()
     object_code, _ = cache.compile(digest, lambda: (emit(text), {"kind": "native"}), counted=False)
