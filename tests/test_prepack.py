@@ -88,6 +88,22 @@ def test_a_weight_is_packed_before_the_loop(
         assert shape_of(engine_of(recurrent(w, transposed), xs, h)) == order
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_one_row_in_many_rounds(transposed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    w, xs, h = rand(300, 300), rand(12, 300, seed=1), rand(300, seed=2)
+
+    def run(xs: gf.Tensor, h: gf.Tensor) -> gf.Tensor:
+        def step(h: gf.Tensor, x: gf.Tensor) -> tuple[gf.Tensor, None]:
+            return gf.tanh(x + (h @ (w.T if transposed else w))), None
+
+        return gf.scan(step, h, xs)[0]
+
+    fixed = gf.compile(lambda xs: run(xs, h))
+    fixed(xs)
+    assert shape_of(fixed.explain()._engine) == ["pack b", "loop", "product kept", "end"]
+    same_bits(monkeypatch, lambda: lambda xs: run(xs, h), xs)
+
+
 def test_what_a_round_changes_is_packed_in_it() -> None:
     def run(xs: gf.Tensor, h: gf.Tensor, w: gf.Tensor) -> gf.Tensor:
         def step(carry: Pair, x: gf.Tensor) -> tuple[Pair, None]:

@@ -25,8 +25,11 @@ from graphflow.dims import product
 from graphflow.dtypes import DType
 from graphflow.runtime.program import Buffer, BufferArg
 
-#: What a size or a number of rounds that isn't known counts for.
-MANY = 8
+#: What a size of a batch that isn't known counts for, and a number of rounds.
+MANY, ROUNDS = 8, 32
+#: Times that count for one where the core doesn't pack B for itself, but reads it where it lies: few rows are
+#: multiplied faster with one that is packed, too.
+IN_PLACE = 4
 #: Rows that are multiplied with what was packed until packing is a hundredth of the time, if it is a copy of
 #: whole vectors; how much more it costs where vectors have to be turned, and where runs are shorter.
 ROWS, TURNED, GATHERED = 1280, 2, 8
@@ -87,10 +90,10 @@ def prepack(steps: Sequence[Step], shared: Shared) -> list[Step]:
     found: dict[object, list[tuple[int, int, int]]] = {}  # step of the product, where to pack, times
     for number, step in enumerate(steps):
         if isinstance(step.emitted, Product):
-            for copy, times in _copies(step.emitted):
+            for copy, times, worth in _copies(step.emitted):
                 at, rounds = regions.outermost(copy.buffer.buffer, number)
                 place = regions.place(copy.buffer.buffer, at)
-                found.setdefault((copy, place), []).append((number, at, times * rounds))
+                found.setdefault((copy, place), []).append((number, at, times * rounds // worth))
     result = list(steps)
     packings: dict[int, list[Step]] = {}
     for (copy, _), uses in found.items():  # type: ignore[misc]
@@ -120,21 +123,24 @@ def _is_worth(copy: Copy, times: int) -> bool:
 # --------------------------------------------------------------------------------------- what a product packs
 
 
-def _copies(given: Product) -> Iterator[tuple[Copy, int]]:
-    """The copies that would save a product something, and how often it would read each."""
+def _copies(given: Product) -> Iterator[tuple[Copy, int, int]]:
+    """The copies that would save a product something, how often it would read each, and how many of these
+    times count for one.
+    """
     dtype, (a, b) = given.node.dtype, (given.a, given.b)
     plan = matmul.blocking(dtype.itemsize, llvm.host())
     if not given.indirect and _is_exchanged(given, plan):
         return
-    if _packs_b(given, plan):
+    if not given.indirect or b.packer is None or b.strides[1] == 0:
         *batch, depth, columns = b.dims
         if _pays(given.m, columns, depth, plan):
             kept = VECTORS if given.indirect else PANELS
-            yield _copy(given, kept, b, batch, columns, depth, given.n)
+            worth = 1 if given.indirect or _packs_b(given, plan) else IN_PLACE
+            yield (*_copy(given, kept, b, batch, columns, depth, given.n), worth)
     if _packs_a(given, plan):
         *batch, rows, depth = a.dims
         if given.indirect or _pays(given.n, depth, rows, plan):
-            yield _copy(given, 0, a, batch, rows, depth, given.m)
+            yield (*_copy(given, 0, a, batch, rows, depth, given.m), 1)
 
 
 def _copy(
@@ -145,7 +151,7 @@ def _copy(
         if any(stride != 0 for _, stride in axis):
             batch.append((size, axis))
         else:
-            times *= _known(size)
+            times *= size if isinstance(size, int) else MANY
     return Copy(kept, given.node.dtype, operand.buffer, tuple(batch), rows, depth, extent, given.k), times
 
 
@@ -157,10 +163,8 @@ def _is_exchanged(given: Product, plan: Blocking) -> bool:
 
 
 def _packs_b(given: Product, plan: Blocking) -> bool:
-    """Whether a core packs B, instead of reading it where it lies."""
+    """Whether the plain core packs B, instead of reading it where it lies."""
     b = given.b
-    if given.indirect:
-        return b.packer is None or b.strides[1] == 0
     if b.packer is not None or not isinstance(given.m, int):
         return True
     return given.m > (plan.rows * 2 if b.strides[1] == 1 else plan.turn[-1])
@@ -191,10 +195,6 @@ def _runs(axis: Axis, plan: Blocking) -> bool:
     if not axis or axis[-1][1] != 1:
         return False
     return not isinstance(axis[-1][0], int) or axis[-1][0] >= plan.lanes
-
-
-def _known(size: Size | None) -> int:
-    return size if isinstance(size, int) else MANY
 
 
 def _reading(given: Product, copy: Copy, into: int) -> Product:
@@ -263,7 +263,7 @@ class _Regions:
                 break
             if self._written(buffer, start) != self._written(buffer, stop):
                 break
-            at, rounds = start, rounds * _known(mark.length)
+            at, rounds = start, rounds * (mark.length if isinstance(mark.length, int) else ROUNDS)
         return at, rounds
 
     def place(self, buffer: int, at: int) -> object:
