@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from graphflow.checking import CheckedEngine
 from graphflow.compiler.interpret import run_graph
-from graphflow.compiler.ir import Graph, Node, TensorType, constant, input_node
+from graphflow.compiler.ir import OPS, Graph, Node, TensorType, constant, input_node
 from graphflow.compiler.ops import elementwise as el
 from graphflow.compiler.ops.contract import matmul
 from graphflow.compiler.ops.control import cond, items, scan, while_loop
@@ -176,6 +176,54 @@ def test_a_sum_that_would_have_to_be_stacked_stays_in_the_loop() -> None:
     compare(graph, *(rng.standard_normal(n.shape) for n in operands))
     (back,) = (n for n in graph.nodes() if n.op.name == "scan" and "vjp" in n.attrs["body"].name)
     assert back.attrs["carries"] == 2  # the state and the sum
+
+
+def inside(engine: Engine) -> list[str]:
+    """Labels of the commands of the first loop, between its decisions."""
+    labels = [c.label for c in engine.compiled.program.commands]
+    first, last = (next(i for i, label in enumerate(labels) if mark in label) for mark in ("loop", "end"))
+    return labels[first + 1 : last]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_products_of_a_sequence_alone_are_computed_before_the_loop(reverse: bool) -> None:
+    h, x, w, u = arg("h", (2, 3)), arg("x", (2, 4)), arg("w", (3, 3)), arg("u", (4, 3))
+    product = matmul(x, u)
+    wide = matmul(el.tanh(product), w)  # of a product that the body wants itself, too
+    new = el.tanh(matmul(h, w) + product * wide)
+    body = Graph("step", (h, x, w, u), (), (new, product, x))
+    operands = (arg("h0", (2, 3)), arg("xs", (T, 2, 4)), w, u)
+    attrs = {"body": body, "carries": 1, "sequences": 1, "length": T, "reverse": reverse}
+    loop = items(scan(*operands, **attrs))
+    rng = np.random.default_rng(12)
+    for length in (5, 1, 0):
+        arrays = [rng.standard_normal(s) for s in ((2, 3), (length, 2, 4), (3, 3), (4, 3))]
+        engine = compare(Graph("g", operands, (), loop), *arrays)
+    assert [label[4:10] for label in inside(engine)] == ["matmul", "mul_ad"]
+    total = sum_(loop[0], dims=(0, 1)) + reshape(sum_(loop[1] * loop[1], dims=(0, 1, 2)), shape=(1, 1))
+    shares = vjp([reshape(total, shape=())], [constant(1.0, float64)], operands)
+    graph = Graph("g", operands, (), tuple(n for n in shares if n is not None))
+    compare(graph, *(rng.standard_normal(s) for s in ((2, 3), (6, 2, 4), (3, 3), (4, 3))))
+
+
+def test_products_that_stay_in_a_loop() -> None:
+    """Those that would take much more memory than their sequence, and those that may fail or have to wait."""
+    h, x, row, w = arg("h", (2, 3)), arg("x", (2, 1)), arg("row", (1, 90)), arg("w", (90, 3))
+    place = arg("place", (2,), int64)
+    for product, count in (
+        (matmul(el.sin(matmul(x, row)), w), 1),
+        (matmul(take(x, place, dim=0), matmul(row, w)), 1),
+        (matmul(OPS["barrier"](x, h), matmul(row, w)), 1),
+        (matmul(x, matmul(row, w)), 0),
+    ):
+        body = Graph("step", (h, x, row, w, place), (), (el.tanh(h + product),))
+        operands = (arg("h0", (2, 3)), arg("xs", (4, 2, 1)), row, w, place)
+        (last,) = items(scan(*operands, body=body, carries=1, sequences=1, length=4, reverse=False))
+        rng = np.random.default_rng(13)
+        arrays = [rng.standard_normal(n.shape) * 0.1 for n in operands[:-1]]
+        engine = compare(Graph("g", operands, (), (last,)), *arrays, np.array([1, 0]))
+        loose = [label for label in inside(engine) if "matmul" in label and "row" not in label]
+        assert min(len(loose), 1) == count, inside(engine)
 
 
 def test_parts_of_concatenations_around_and_in_loops() -> None:

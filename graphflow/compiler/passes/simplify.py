@@ -10,6 +10,7 @@ from graphflow.compiler import interpret
 from graphflow.compiler.indexing import numel
 from graphflow.compiler.ir import OPS, Graph, Node, broadcast_shapes, constant
 from graphflow.compiler.passes.expand import expand
+from graphflow.compiler.passes.hoist import hoist_products, read_sequence
 from graphflow.compiler.passes.merge import merge_scans
 from graphflow.compiler.rewrite import RuleSet
 from graphflow.dims import Dim
@@ -17,6 +18,8 @@ from graphflow.dtypes import int64
 
 RULES = RuleSet()
 rule = RULES.rule
+rule("scan")(hoist_products)
+rule("project")(read_sequence)
 
 
 def simplify(graph: Graph) -> Graph:
