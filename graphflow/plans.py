@@ -109,7 +109,7 @@ def _code(digest: str, symbol: str) -> bytes:
 @functools.cache
 def _maker() -> str:
     """A digest of what plans are made by."""
-    made = hashlib.sha256(f"{function.fingerprint()} numpy-{np.__version__}".encode())
+    made = hashlib.sha256(repr((*function.versions(), np.__version__)).encode())
     for package, name in (*_modules(), *BESIDE):
         made.update(pkgutil.get_data(package.__name__, f"{name}.py") or b"")
     return made.hexdigest()

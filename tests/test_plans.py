@@ -203,7 +203,7 @@ def test_versions_processor_and_the_compiler_matter(store: Cache, monkeypatch: p
     real = plans.pkgutil.get_data
     changes: tuple[tuple[Any, str, Any], ...] = (
         (plans.np, "__version__", "0.1"),
-        (plans.function, "fingerprint", lambda: "another Numba, LLVM or processor"),
+        (plans.function, "versions", lambda: ("another Python", "Numba, LLVM or processor")),
         (plans.pkgutil, "get_data", lambda p, f: real(p, f) + (b"#" if f == "fuse.py" else b"")),
         (plans.pkgutil, "get_data", lambda p, f: real(p, f) + (b"#" if f == "program.py" else b"")),
     )

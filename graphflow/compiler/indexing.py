@@ -42,10 +42,17 @@ class Index:
 
     def substitute(self, values: Mapping[str, Index]) -> Index:
         """The index with variables replaced by indices."""
-        result = Index(None, self.offset)
+        terms: dict[str, Size] = {}
+        offset = self.offset
         for variable, coefficient in self.terms.items():
-            result = result + values.get(variable, Index.of(variable)) * coefficient
-        return result
+            value = values.get(variable)
+            if value is None:
+                terms[variable] = terms.get(variable, 0) + coefficient
+                continue
+            for inner, factor in value.terms.items():
+                terms[inner] = terms.get(inner, 0) + factor * coefficient
+            offset = offset + value.offset * coefficient
+        return Index(terms, offset)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Index) and self.terms == other.terms and self.offset == other.offset

@@ -44,6 +44,12 @@ class Function:
 PARTS = ("function", *digests.beside("numba"), "llvm", "matmul_arguments", *vecmath.SOURCES)
 
 
+def versions() -> tuple[str | None, str, str]:
+    """Those of what reads and translates kernels, and the processor."""
+    numba = importlib.metadata.version("numba")  # not asked of Numba itself, which takes long to import
+    return sys.implementation.cache_tag, numba, llvm.host().description
+
+
 @functools.cache
 def fingerprint() -> str:
     """A digest of everything but the kernel that decides what machine code comes out.
@@ -51,9 +57,7 @@ def fingerprint() -> str:
     That is the versions of what reads and translates it, the processor, and the modules that take part, the
     core's argument block among them, which kernels that call the core fill in.
     """
-    numba = importlib.metadata.version("numba")  # not asked of Numba itself, which takes long to import
-    versions = (sys.implementation.cache_tag, numba, llvm.host().description)
-    return digests.of_modules(PARTS, *versions)
+    return digests.of_modules(PARTS, *versions())
 
 
 def symbol(function: Function) -> str:

@@ -8,6 +8,7 @@ runs are copied as vectors: to where neighbours lie in a panel, or turned by the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -66,12 +67,22 @@ def _made(
 ) -> Packer:  # fmt: skip
     target = target or llvm.host()
     scalar = SCALARS[dtype.name]
-    batch, rows, depth = axes
-    writer = _Writer(scalar, blocking(scalar.size, target), side, rows, depth, batch)
-    text = writer.packer() if what == "pack" else writer.locator()
+    parts = tuple([tuple(axis) for axis in axes])
+    text, words = _written(what, scalar, blocking(scalar.size, target), side, parts)
     digest = hashlib.sha256(f"{target.description}\n{text}".encode()).hexdigest()[:16]
     symbol = f"gf_{what}_{side}_{scalar.name}_{digest}"
-    return Packer(symbol, text.replace(_NAME, symbol), (buffer, *map(SizeArg, writer.words)))
+    return Packer(symbol, text.replace(_NAME, symbol), (buffer, *map(SizeArg, words)))
+
+
+@functools.lru_cache(256)  # layers of a network share their packers
+def _written(
+    what: str, scalar: Scalar, plan: Blocking, side: str, axes: tuple[tuple[tuple[Size, Size], ...], ...]
+) -> tuple[str, tuple[Dim, ...]]:
+    """The function's text under a placeholder's name, and what it finds in its argument block."""
+    batch, rows, depth = axes
+    writer = _Writer(scalar, plan, side, rows, depth, batch)
+    text = writer.packer() if what == "pack" else writer.locator()
+    return text, tuple(writer.words)
 
 
 _NAME = "gf_pack_digest"
