@@ -113,7 +113,8 @@ class Captures:
         """The key that was `before` a trace, without what the trace added to containers and objects.
 
         A function that appends to a list does so while it is traced only, and needn't be traced again for it.
-        One that counts in a dictionary or an attribute does: the next number makes another trace.
+        One that counts in a dictionary or an attribute does: the next number makes another trace. So does one
+        that appends plain values to a list that it also reads.
         """
         watches = self._watches or []
         values = tuple([watch.read() for watch in watches])
@@ -128,7 +129,8 @@ class Captures:
                 for label, part in [(watch.label, value), *held]:
                     stand_in = comparable(part)
                     added = additions(earlier.get(label), part) if (label, stand_in) in changed else None
-                    if added is not None:
+                    reads = watch.deep and part is value and id(part) in (added or ())
+                    if added is not None and not (reads and any(type(item) in PLAIN for item in part)):
                         self._own[watch.place, label] = self._own.get((watch.place, label), added) | added
         self._key = self._key_of(watches, values)
         was = {label: stand_in for label, stand_in in before if (label, stand_in) not in after}

@@ -314,3 +314,21 @@ def test_an_object_that_answers_strangely_is_only_looked_at() -> None:
     assert function(X).item() == 18.0
     strange.k = 5.0
     assert function(X).item() == 30.0
+
+
+def test_a_list_the_function_appends_to_and_reads_is_compared() -> None:
+    sizes: list[Any] = []
+    kept: list[Any] = []
+
+    def f(x: Any) -> Any:
+        sizes.append(1)
+        kept.append(x * 2)
+        return kept[-1] * len(sizes)
+
+    g = gf.compile(f)
+    assert [g(gf.ones(1)).item() for _ in range(4)] == [2, 4, 6, 8]
+    sizes.clear()
+    assert g(gf.ones(1)).item() == 2
+    h = gf.compile(lambda x: (kept.append(x), kept[-1] * 2)[1])
+    assert [h(gf.ones(1)).item() for _ in range(3)] == [2, 2, 2]
+    assert len(h.variants) == 1
