@@ -15,17 +15,16 @@ from __future__ import annotations
 import ctypes
 import importlib
 import json
-import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "GRAPHFLOW_NUM_THREADS"):
-    os.environ[name] = "1"
+import turns
+
+turns.hold(1)
 
 import numpy as np  # noqa: E402
 
@@ -35,8 +34,6 @@ from graphflow.nn import functional as F  # noqa: E402
 
 #: Heads of all batch items together, tokens, and numbers of a head.
 SHAPES = ((48, 64, 32), (8, 128, 64), (8, 256, 64), (8, 512, 64), (4, 1024, 64), (2, 2048, 64))
-ROUNDS = 15
-SECONDS = 0.02  # of one round
 MB = 1e6
 
 Call = Callable[[], object]
@@ -96,24 +93,6 @@ def contestants() -> list[str]:
     return ["tiles", "matrices", "torch"]
 
 
-def milliseconds(calls: dict[str, Call]) -> dict[str, float]:
-    """The best of all rounds of each call, in turn."""
-    counts = {}
-    for who, call in calls.items():
-        call()
-        start = time.thread_time()
-        call()
-        counts[who] = max(1, int(SECONDS / max(time.thread_time() - start, 1e-6)))
-    best = dict.fromkeys(calls, float("inf"))
-    for _ in range(ROUNDS):
-        for who, call in calls.items():
-            start = time.thread_time()
-            for _ in range(counts[who]):
-                call()
-            best[who] = min(best[who], (time.thread_time() - start) / counts[who] * 1e3)
-    return best
-
-
 def resident(field: str) -> int:
     """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at most."""
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
@@ -145,7 +124,6 @@ def main() -> None:
     """Prints one line for each shape and kind."""
     wanted = {int(word) for word in sys.argv[1:]}
     names = contestants()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     print("milliseconds, and megabytes of a call with gradients; * is what a graph gets")
     for shape in SHAPES:
         if wanted and shape[1] not in wanted:
@@ -155,8 +133,9 @@ def main() -> None:
             calls = {who: calls_of(who, arrays(*shape), causal) for who in names}
             print(f"{shape[0]} heads x {shape[1]} tokens x {shape[2]}{', causal' * causal}", flush=True)
             for title, part in (("forward", 0), ("with gradients", 1)):
-                times = milliseconds({who: pair[part] for who, pair in calls.items()})
-                cells = [f"{who}{'*' * (who == chosen)} {ms:8.3f}" for who, ms in times.items()]
+                times = turns.best([pair[part] for pair in calls.values()])
+                pairs = zip(names, times, strict=True)
+                cells = [f"{who}{'*' * (who == chosen)} {1e3 * seconds:8.3f}" for who, seconds in pairs]
                 print(f"    {title:15}", "   ".join(cells), flush=True)
             cells = [f"{who}{'*' * (who == chosen)} {memory(who, shape, causal):8.1f}" for who in names]
             print(f"    {'memory':15}", "   ".join(cells), flush=True)

@@ -8,20 +8,15 @@ Results are compared first. ``--all`` adds other kinds of convolution.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-import time
 from collections.abc import Callable
 
-ARGUMENTS = argparse.ArgumentParser(description=__doc__)
-ARGUMENTS.add_argument("--threads", type=int, default=1)
-ARGUMENTS.add_argument("--rounds", type=int, default=15)
+import turns
+
+ARGUMENTS = turns.parser(__doc__)
 ARGUMENTS.add_argument("--all", action="store_true", help="other kinds of convolution, too")
 GIVEN = ARGUMENTS.parse_args()
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GRAPHFLOW_NUM_THREADS"):
-    os.environ[name] = str(GIVEN.threads)
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: GIVEN.threads])
+turns.hold(GIVEN.threads)
 
 import numpy as np  # noqa: E402
 
@@ -94,30 +89,10 @@ def theirs(x: np.ndarray, w: np.ndarray, g: np.ndarray, how: dict[str, int]) -> 
     ]
 
 
-def best(calls: list[Call], rounds: int, seconds: float = 0.02) -> list[float]:
-    """Seconds of one call of each, the best of interleaved rounds."""
-    clock = time.thread_time if GIVEN.threads == 1 else time.perf_counter
-    counts, results = [], [float("inf")] * len(calls)
-    for call in calls:
-        call()
-        start = clock()
-        call()
-        counts.append(max(1, int(seconds / max(clock() - start, 1e-6))))
-    for _ in range(rounds):
-        for i, (call, count) in enumerate(zip(calls, counts, strict=True)):
-            start = clock()
-            for _ in range(count):
-                call()
-            results[i] = min(results[i], (clock() - start) / count)
-    return results
-
-
 def main() -> None:
     """Prints the table."""
     random = np.random.default_rng(0)
-    print(f"float32, {GIVEN.threads} thread(s); ratio: PyTorch's time to graphflow's")
-    print(f"{'':48s}{'graphflow':>20s}{'torch':>20s}")
-    print(f"{'':48s}" + f"{'ms':>10s}{'GFLOP/s':>10s}" * 2 + f"{'ratio':>8s}")
+    turns.head(GIVEN.threads, "GFLOP/s")
     logs = []
     for title, image, window, stride, padding, groups in CASES + OTHERS * GIVEN.all:
         how = {"stride": stride, "padding": padding, "groups": groups}
@@ -130,11 +105,8 @@ def main() -> None:
             a, b = np.asarray(one()), np.asarray(other())
             if not np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max()):
                 raise AssertionError(f"{title}, {name}: the results differ")
-            seconds = best([one, other], GIVEN.rounds)
-            ratio = seconds[1] / seconds[0]
-            logs.append(np.log(ratio))
-            figures = "".join(f"{1e3 * each:10.2f}{1e-9 * flops / each:10.1f}" for each in seconds)
-            print(f"{title + ': ' + name:48s}{figures}{ratio:8.2f}", flush=True)
+            seconds = turns.best([one, other], GIVEN.threads, GIVEN.rounds)
+            logs.append(np.log(turns.row(f"{title}: {name}", seconds, flops)))
     print(f"geometric mean of the ratios: {np.exp(np.mean(logs)):.2f}")
 
 

@@ -14,15 +14,15 @@ is that of its better way.
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ[name] = "1"
+import turns
+
+turns.hold(1)
 
 import ctypes  # noqa: E402
 
@@ -42,9 +42,6 @@ else:
 
 Shape = tuple[str, int, int, int, int, str]  # title, batch, m, k, n, layout
 Call = Callable[[], object]
-
-ROUNDS = 15
-SECONDS = 0.02  # of one round
 
 
 def layers(who: str, batch: int, inputs: int, outputs: int) -> list[Shape]:
@@ -256,8 +253,8 @@ def best(contestants: list[list[Timed]]) -> list[float]:
             way.run(1)
             start = time.thread_time()
             way.run(3)
-            counts.append(max(1, int(SECONDS * 3 / (time.thread_time() - start))))
-    for _ in range(ROUNDS):
+            counts.append(max(1, int(turns.SECONDS * 3 / (time.thread_time() - start))))
+    for _ in range(turns.ROUNDS):
         left = iter(counts)
         for i, ways in enumerate(contestants):
             for way in ways:

@@ -8,21 +8,16 @@ results, each once; ratios are PyTorch's time to ours. Results are compared firs
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-ARGUMENTS = argparse.ArgumentParser(description=__doc__)
-ARGUMENTS.add_argument("--threads", type=int, default=1)
-ARGUMENTS.add_argument("--rounds", type=int, default=15)
+import turns
+
+ARGUMENTS = turns.parser(__doc__)
 ARGUMENTS.add_argument("--only", default="", help="cases whose title has this in it")
 GIVEN = ARGUMENTS.parse_args()
-for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GRAPHFLOW_NUM_THREADS"):
-    os.environ[name] = str(GIVEN.threads)
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: GIVEN.threads])
+turns.hold(GIVEN.threads)
 
 import numpy as np  # noqa: E402
 
@@ -103,24 +98,6 @@ def their_calls(function: Function, wanted: Sequence[np.ndarray], labels: Sequen
     return [forward, with_gradients]
 
 
-def best(calls: Sequence[Call], rounds: int, seconds: float = 0.02) -> list[float]:
-    """Seconds of one call of each, the best of interleaved rounds."""
-    clock = time.thread_time if GIVEN.threads == 1 else time.perf_counter
-    counts, results = [], [float("inf")] * len(calls)
-    for call in calls:
-        call()
-        start = clock()
-        call()
-        counts.append(max(1, int(seconds / max(clock() - start, 1e-6))))
-    for _ in range(rounds):
-        for i, (call, count) in enumerate(zip(calls, counts, strict=True)):
-            start = clock()
-            for _ in range(count):
-                call()
-            results[i] = min(results[i], (clock() - start) / count)
-    return results
-
-
 def compare(title: str, pair: Sequence[Call], read: int) -> float:
     """Prints one line of the table; the ratio. `read` are bytes of operands."""
     one, other = ([np.asarray(v) for v in call()] for call in pair)
@@ -128,18 +105,13 @@ def compare(title: str, pair: Sequence[Call], read: int) -> float:
         if not np.allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max()):
             raise AssertionError(f"{title}: the results differ")
     moved = read + sum(v.nbytes for v in other)
-    seconds = best(pair, GIVEN.rounds)
-    figures = "".join(f"{1e3 * each:10.3f}{1e-9 * moved / each:10.1f}" for each in seconds)
-    print(f"{title:48s}{figures}{seconds[1] / seconds[0]:8.2f}", flush=True)
-    return seconds[1] / seconds[0]
+    return turns.row(title, turns.best(pair, GIVEN.threads, GIVEN.rounds), moved)
 
 
 def main() -> None:
     """Prints the table."""
     random = np.random.default_rng(0)
-    print(f"float32, {GIVEN.threads} thread(s); ratio: PyTorch's time to graphflow's")
-    print(f"{'':48s}{'graphflow':>20s}{'torch':>20s}")
-    print(f"{'':48s}" + f"{'ms':>10s}{'GB/s':>10s}" * 2 + f"{'ratio':>8s}")
+    turns.head(GIVEN.threads, "GB/s")
     ratios = []
     for name, shape, parameters, classes, function in CASES:
         title = f"{name} {'x'.join(map(str, shape))}"
