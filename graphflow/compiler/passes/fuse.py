@@ -20,10 +20,10 @@ from graphflow.compiler.access import (
     splits,
     strip_reshapes,
 )
-from graphflow.compiler.indexing import ZERO, Shape
+from graphflow.compiler.indexing import ZERO, Shape, numel
 from graphflow.compiler.ir import Graph, Node, toposort, users
 from graphflow.compiler.passes.dependencies import Dependencies
-from graphflow.compiler.passes.pressure import asked_for
+from graphflow.compiler.passes.pressure import arrays_read, asked_for
 from graphflow.compiler.passes.rematerialize import rematerialize
 from graphflow.compiler.passes.separate import separate
 from graphflow.compiler.passes.split import update_nodes
@@ -67,6 +67,7 @@ class _Fuser:
         if self.join:
             self._settle()
             rematerialize(self.graph, self.units, self._sorted(), self.unit_of, self.stored)
+            self._share_rows()  # some read the same array only since they compute the rest again
         self._choose_outputs()
         units = tuple(unit for unit in self._sorted() if unit.nodes)
         return Fused(self.graph, units, frozenset(self.stored), self.unit_of)
@@ -379,16 +380,16 @@ class _Fuser:
             while merged:
                 others = sorted(self.units.direct[unit], key=lambda u: u.number)
                 merged = any(self._merge(unit, other) for other in others)
+        self._share_rows()
+
+    def _share_rows(self) -> None:
+        """Merges units that read rows of the same array."""
         readers: dict[Node, dict[Unit, None]] = {}
         for unit in self._sorted():
-            for node in unit.nodes if unit.reduced else ():
-                for operand in node.inputs:
-                    base = self._base(operand)
-                    if self.unit_of.get(base) is not unit and [s for s in base.shape if s != 1] == [
-                        unit.axes[a] for a in unit.wide
-                    ]:
-                        readers.setdefault(base, {})[unit] = None
-        for units in readers.values():  # rows of the same array, read by several kernels
+            for base in arrays_read(unit, self.unit_of) if unit.reduced else ():
+                if numel(base.shape) == numel(unit.axes):
+                    readers.setdefault(base, {})[unit] = None
+        for units in readers.values():
             first, *rest = units
             for other in rest:
                 if {first, other} <= self.units.direct.keys() and self.units.covers([first], other):

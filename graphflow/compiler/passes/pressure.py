@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from graphflow.compiler.access import strip_reshapes
-from graphflow.compiler.ir import Graph, Node
+from graphflow.compiler.ir import Graph, Node, TensorType
 from graphflow.compiler.passes.dependencies import Dependencies
 from graphflow.compiler.passes.order import ordered, typical_bytes
 from graphflow.compiler.passes.unit import Unit
@@ -119,4 +119,20 @@ def asked_for(
     return asked, repeated
 
 
-__all__ = ["Peak", "Pressure", "asked_for"]
+def arrays_read(unit: Unit, unit_of: Mapping[Node, Unit]) -> list[Node]:
+    """The arrays in memory that the unit reads, also for what it computes again."""
+    found: list[Node] = []
+    stack, seen = [i for n in reversed(unit.nodes) for i in reversed(n.inputs)], set(unit.nodes)
+    while stack:
+        node = stack.pop()
+        if node in seen or not isinstance(node.type, TensorType):
+            continue
+        seen.add(node)
+        if node in unit_of or not node.inputs:
+            found.append(node)
+        else:
+            stack.extend(reversed(node.inputs))
+    return found
+
+
+__all__ = ["Peak", "Pressure", "arrays_read", "asked_for"]
