@@ -466,6 +466,23 @@ def test_symbolic_sizes(dtype: dtypes.DType) -> None:
                 assert indirect or functions or target != llvm.host() or exact <= bound
 
 
+def test_little_scratch_where_little_is_used() -> None:
+    plan, target = matmul.blocking(4, TARGETS["generic"]), TARGETS["generic"]
+
+    def scratch(m: int, n: int, k: int, strides: tuple[int, ...], *functions: Word) -> int:
+        words = [1, 1, 1, m, n, k, *strides, *[0] * (Word.BATCH - Word.PACK_A)]
+        for word in functions:
+            words[word] = 1
+        return evaluate(matmul.scratch_bytes(dtypes.float32, words, target), {})
+
+    assert scratch(4, 16, 16, (16, 1, 16, 1, 16, 1)) == 0  # both operands where they lie, sums into C
+    assert scratch(4, 16, 16, (16, 1, 16, 1, 0, 0), Word.EPILOGUE) == 4 * 4 * 16  # a tile
+    # copied rows, and one panel of columns that are copied
+    rows = -(-6 // plan.rows) * plan.rows
+    taken = scratch(6, 196, 400, (0, 0, 0, 0, 196, 1), Word.PACK_A, Word.PACK_B)
+    assert taken == 4 * 400 * (rows + plan.panel)
+
+
 @VARIANTS
 @DTYPES
 def test_object_code_stands_alone(variant: str, dtype: dtypes.DType) -> None:

@@ -140,18 +140,24 @@ def _compute(s: Block, scratch: ll.Value) -> None:
     chunk = b.select(straight, b.sub(s.m1, s.m0), b.mul(fitting, const(blocking.rows)))
     in_place = s.in_place
     copied = _a_copied(s, deepest)
-    few = b.icmp_signed("<=", b.sub(s.m1, s.m0), const(blocking.panelwise_rows))
-    kept = b.or_(straight, b.not_(one))
-    panelwise = b.and_(b.and_(few, kept), b.not_(b.or_(in_place, copied)))
+    height = b.sub(s.m1, s.m0)
+    few = b.icmp_signed("<=", height, const(blocking.panelwise_rows))
+    once = b.or_(b.icmp_signed("<=", height, chunk), b.not_(one))  # a panel isn't wanted for other rows
+    panelwise = b.and_(b.and_(few, once), b.not_(in_place))
+    # where A is copied: if the strips of all rows and one panel take less than those of a unit and all panels
+    tall = b.mul(b.ceil_div(height, const(blocking.rows)), const(blocking.rows))
+    unit, panel = b.min(tall, const(blocking.unit_rows)), b.min(padded, const(blocking.panel))
+    less = b.icmp_signed("<", b.add(tall, panel), b.add(unit, padded))
+    panelwise = b.and_(panelwise, b.or_(b.not_(copied), b.and_(less, b.not_(s.kept))))
 
     # what `matmul_scratch` counts; strips are read element by element and needn't be aligned
     panels = scratch
-    sums = b.select(b.and_(streamed, b.not_(one)), b.mul(b.sub(s.m1, s.m0), padded), const(0))
-    packed = b.mul(deepest, b.select(panelwise, b.min(padded, const(blocking.panel)), padded))
+    sums = b.select(b.and_(streamed, b.not_(one)), b.mul(height, padded), const(0))
+    packed = b.mul(deepest, b.select(panelwise, panel, padded))
     packed = b.select(turning, const(near_elements(blocking)), packed)
     packed = b.select(s.kept, const(0), packed)
     tile = b.at(panels, b.select(in_place, sums, packed))
-    rows_kept = b.min(chunk, b.sub(s.m1, s.m0))
+    rows_kept = b.min(chunk, height)
     strips = b.at(tile, b.select(straight, const(0), b.mul(rows_kept, padded)))
 
     with b.loop(s.m0, s.m1, chunk) as rows:
@@ -168,7 +174,7 @@ def _compute(s: Block, scratch: ll.Value) -> None:
                     _rows_only(s, run, (strips, panels), copied, streamed)
                 with many_rows, b.if_else(panelwise) as (then, otherwise):
                     with then:
-                        _panels_first(s, run, panels)
+                        _panels_first(s, run, strips, panels, copied)
                     with otherwise:
                         fresh = b.or_(b.icmp_signed("==", first, s.m0), b.not_(one))
                         with b.if_then(b.and_(fresh, b.not_(b.or_(in_place, s.kept)))):
@@ -349,12 +355,16 @@ def _strips_first(s: Block, run: Run, strips: ll.Value, panels: ll.Value, copied
                 _tile(s, run, (row, there), bounds, (*left, right, b.select(s.in_place, b_depth, width)))
 
 
-def _panels_first(s: Block, run: Run, panel: ll.Value) -> None:
+def _panels_first(s: Block, run: Run, strips: ll.Value, panel: ll.Value, copied: ll.Value) -> None:
     """Panel by panel of B, each packed when its turn comes and used for all rows at once.
 
     Where there are few rows, a panel isn't wanted again, so that one panel's memory is enough and stays near.
     """
     b, blocking = s.b, s.blocking
+    with b.if_then(copied), b.loop(run.first, run.stop, const(blocking.unit_rows)) as unit:
+        stop = b.min(run.stop, b.add(unit.index, const(blocking.unit_rows)))
+        here = b.at(strips, b.mul(b.sub(unit.index, run.first), run.depth))
+        _pack_strips(s, run, unit.index, stop, here)
     with each_panel(s) as bounds:
         width = b.mul(bounds[1], const(blocking.lanes))
         with b.if_then(b.not_(s.kept)):
@@ -363,7 +373,8 @@ def _panels_first(s: Block, run: Run, panel: ll.Value) -> None:
         with b.loop(run.first, run.stop, const(blocking.rows)) as inner:
             row = inner.index
             there = b.min(b.sub(run.stop, row), const(blocking.rows))
-            _tile(s, run, (row, there), bounds, (*_strip_in_place(s, run, row), right, width))
+            left = _strip(s, run, row, b.at(strips, b.mul(b.sub(row, run.first), run.depth)), copied)
+            _tile(s, run, (row, there), bounds, (*left, right, width))
 
 
 def _tile(

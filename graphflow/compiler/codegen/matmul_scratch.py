@@ -19,6 +19,9 @@ from graphflow.dims import Dim, ceil_div, choose, maximum, minimum
 Size = int | Dim
 Words = Sequence[Size]
 
+# Up to so many runs of k their length is told exactly where k isn't known.
+_RUNS = 3
+
 
 def scratch_elements(plan: Blocking, words: Words) -> Size:
     """Elements of scratch that a thread needs for the product of an argument block, however its range is cut.
@@ -61,7 +64,7 @@ def indirect_bytes(plan: Blocking, itemsize: int, words: Words) -> Size:
 
 
 def _elements(plan: Blocking, words: Words) -> Size:
-    """What `matmul_driver` lays out where it computes C, not C's transpose: panels, tile and strips."""
+    """What `matmul_driver` lays out where it computes C, not C's transpose: panels, a tile and strips."""
     m, n, k = words[Word.M], words[Word.N], words[Word.K]
     deepest, one = _deepest(plan, k), _at_most(k, plan.depth)
     complete = 1 if plan.masks else _equal(n % plan.lanes, 0)
@@ -80,15 +83,25 @@ def _elements(plan: Blocking, words: Words) -> Size:
     width = minimum(_rounded(n, plan.lanes), choose(streamed, plan.stream_columns, plan.columns))
     scattered = _both(_not(_equal(words[Word.A_DEPTH], 1)), _at_most(SHALLOW + 1, deepest))
     copied = 1 if words[Word.PACK_A] else _both(scattered, _at_most(plan.panel + 1, width))
-    panelwise = _both(_both(_either(straight, _not(one)), _not(copied)), _at_most(m, plan.panelwise_rows))
+    elements = choose(one, plan.small_tile, plan.large_tile)
+    fitting: Size = plan.rows
+    if isinstance(width, int) and width:
+        fitting = maximum(elements // (width * plan.rows), 1) * plan.rows
+    once = _either(_either(straight, _at_most(m, fitting)), _not(one))
+    panelwise = _both(once, _at_most(m, plan.panelwise_rows))
 
+    tall, panel = _rounded(m, plan.rows), minimum(width, plan.panel)
+    unit = minimum(tall, plan.unit_rows)
     sums = choose(_both(streamed, _not(one)), m * width, 0)
-    packed = 0 if words[Word.KEPT] else deepest * choose(panelwise, minimum(width, plan.panel), width)
-    panels = choose(in_place, sums, choose(turning, near_elements(plan), packed))
-    most = maximum(choose(one, plan.small_tile, plan.large_tile), plan.rows * width)
-    tile = choose(straight, 0, minimum(m * width, most))
-    strips = choose(copied, deepest * minimum(plan.unit_rows, _rounded(m, plan.rows)), 0)
-    return panels + tile + strips
+    strips: Size = choose(copied, unit, 0)
+    copies = choose(panelwise, minimum(tall + panel, unit + width), unit + width)
+    packed = choose(copied, copies, choose(panelwise, panel, width))
+    if words[Word.KEPT]:
+        packed = strips
+    operands = choose(turning, near_elements(plan) + deepest * strips, deepest * packed)
+    operands = choose(in_place, sums + deepest * strips, operands)
+    tile = choose(straight, 0, minimum(m * width, maximum(elements, plan.rows * width)))
+    return operands + tile
 
 
 def _turned(words: Words) -> Size:
@@ -105,10 +118,13 @@ def _turned(words: Words) -> Size:
 
 
 def _deepest(plan: Blocking, k: Size) -> Size:
-    """The longest run of k."""
+    """The longest run of k, exact for a few of them where k isn't known."""
     if isinstance(k, int):
         return -(-k // max(1, -(-k // plan.depth)))
-    return minimum(k, plan.depth)
+    longest: Size = plan.depth
+    for runs in range(_RUNS, 0, -1):
+        longest = choose(_at_most(k, runs * plan.depth), ceil_div(k, runs), longest)
+    return longest
 
 
 def _rounded(size: Size, step: int) -> Size:
