@@ -138,10 +138,11 @@ class CompiledFunction:
         """Any call, whatever its arguments are."""
         if current_trace() is not None:
             return self._function(*args, **kwargs)
-        if kwargs or not all(map(_FLAT.__contains__, map(type, args))):
-            leaves, spec = pytree.flatten((args, kwargs))
-        else:
+        is_flat = not kwargs and all(map(_FLAT.__contains__, map(type, args)))
+        if is_flat:
             leaves, spec = list(args), _flat_spec(len(args))
+        else:
+            leaves, spec = pytree.flatten((args, kwargs))
         around = self._captures.key()
         kinds: list[Hashable] = []
         arrays: list[np.ndarray] = []
@@ -162,7 +163,7 @@ class CompiledFunction:
         variant.used.value = self._calls.value
         self._direct.keep_current()
         result = variant.run(call, binding)
-        if spec == _flat_spec(len(args), tuple(kwargs)):
+        if variant.is_plain and (is_flat or spec == _flat_spec(len(args), tuple(kwargs))):
             self._direct.met(variant, binding, call, key)
         return result
 

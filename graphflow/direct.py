@@ -29,7 +29,8 @@ from graphflow.traced import Arguments
 from graphflow.variant import Binding, Variant
 
 _MOST = 16  # direct calls of one function
-_MET = 64  # kinds of calls that are counted
+_MET = 64  # kinds of calls that are counted, and calls that are all looked at
+_SOME = 17  # of so many later ones one is; a prime, so that kinds that take turns all have theirs
 _KINDS = (Tensor, np.ndarray, float)  # of arguments that are arrays; not of their subclasses
 
 
@@ -75,14 +76,16 @@ class DirectCalls:
         """Takes note of a call that the variant just took, with arguments that aren't nested.
 
         One of a kind that comes again gets a direct call: at the second, and where that didn't help at the
-        fourth, eighth and so on.
+        fourth, eighth and so on. After many calls that went through Python only some are looked at.
         """
-        if not variant.is_plain:
+        kinds = binding.met
+        number = kinds[None] = kinds.get(None, 0) + 1
+        if number > _MET and number % _SOME:
             return
         mark = (tuple([a.shape for a in call.arrays]), tuple(map(type, call.leaves)))
-        if len(binding.met) >= _MET:
-            binding.met.clear()
-        count = binding.met[mark] = binding.met.get(mark, 0) + 1
+        if len(kinds) > _MET:
+            kinds.clear()
+        count = kinds[mark] = kinds.get(mark, 0) + 1
         if count < 2 or count & (count - 1):
             return
         made = self._make(variant, binding, call, key, mark)
