@@ -1,4 +1,4 @@
-"""Row kernels beside PyTorch's: normalisations, softmax and cross-entropy, forward and with all gradients.
+"""Row kernels beside PyTorch's: norms, softmax, cross-entropy and pooling, forward and with all gradients.
 
 Run ``python benchmarks/rows.py [--threads N] [--only NAME]``, one thread unless said. The contestants take
 turns within one process, so that a busy machine hurts all alike; each figure is the best of its rounds. With
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import turns
@@ -23,6 +24,7 @@ import numpy as np  # noqa: E402
 
 import graphflow as gf  # noqa: E402
 import graphflow.nn.functional as ours  # noqa: E402
+from graphflow.utils.checkpoint import checkpoint  # noqa: E402
 
 try:
     import torch
@@ -41,6 +43,12 @@ def batch_norm(F: Any, x: Any, w: Any, b: Any) -> Any:
     return F.batch_norm(x, None, None, w, b, True)
 
 
+def pool_again(F: Any, x: Any) -> Any:
+    """Without stored places of the peaks: the gradient looks for them again."""
+    pool = partial(F.max_pool2d, kernel_size=3, stride=2, padding=1)
+    return pool(x) if F is theirs else checkpoint(pool, x, use_reentrant=False)
+
+
 #: Title, shape of x, shapes of parameters, how many classes labels have (0: there are none), the function.
 Case = tuple[str, tuple[int, ...], Shapes, int, Function]
 CASES: list[Case] = [
@@ -57,6 +65,9 @@ CASES: list[Case] = [
     ("cross_entropy", (4096, 1000), (), 1000, lambda F, x, y: F.cross_entropy(x, y)),
     ("cross_entropy", (768, 65), (), 65, lambda F, x, y: F.cross_entropy(x, y)),
     ("cross_entropy", (128, 10), (), 10, lambda F, x, y: F.cross_entropy(x, y)),
+    ("max_pool 2x2", (32, 64, 32, 32), (), 0, lambda F, x: F.max_pool2d(x, 2)),
+    ("max_pool 3x3 by 2", (32, 64, 32, 32), (), 0, lambda F, x: F.max_pool2d(x, 3, 2, 1)),
+    ("max_pool 3x3 by 2 again", (32, 64, 32, 32), (), 0, pool_again),
 ]
 
 
