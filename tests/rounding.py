@@ -84,7 +84,7 @@ def _noisy(
                 for k, v in node.attrs.items()
             }
             known[node] = tuple(np.asarray(v) for v in node.op.numpy(*operands, **attrs))
-        elif node.op.kind == "routine":
+        elif node.op.kind in ("routine", "tiled"):
             known[node] = _noisy_routine(node, operands, symbols, rng)
         elif isinstance(node.type, TensorType) and rounds(node):
             known[node] = _noisy_result(node, operands, symbols, rng)

@@ -65,7 +65,7 @@ def _cache_bytes(level: int, otherwise: int) -> int:
             ):
                 continue
             text = (index / "size").read_text().strip()
-            return int(text[:-1]) * _UNITS[text[-1]] if text[-1] in _UNITS else int(text)
+            return int(text[:-1]) * _UNITS[text[-1]] if text[-1:] in _UNITS else int(text)
         except (OSError, ValueError):
             continue
     return otherwise
