@@ -140,14 +140,24 @@ def neither_low_nor_small(q: Any, k: Any, v: Any, m: Any) -> Any:
     return F.softmax((q @ k.mT).masked_fill(m == 0, -1e5), -1) @ v
 
 
+def over_triangle(q: Any, k: Any, v: Any, m: Any) -> Any:
+    scores = (q @ k.mT).masked_fill(gf.ones(T, T).tril() == 0, -math.inf)
+    return F.softmax(scores.masked_fill(m == 0, -0.5), -1) @ v  # later keys are back
+
+
+def over_added_triangle(q: Any, k: Any, v: Any, m: Any) -> Any:
+    scores = q @ k.mT + gf.zeros(T, T, dtype=q.dtype).masked_fill(gf.ones(T, T).tril() == 0, -math.inf)
+    return F.softmax(scores.masked_fill(m == 0, -1e9), -1) @ v
+
+
 def two_fills(q: Any, k: Any, v: Any, m: Any) -> Any:
     scores = (q @ k.mT).masked_fill(m == 0, -math.inf)
     return F.softmax(scores.masked_fill(gf.ones(T, T).tril() == 0, -1e9), -1) @ v
 
 
 LEFT = (
-    neither_low_nor_small, two_fills, dropped, both, used_again, scores_used, watched, other_dimension,
-    squared, scaled_bias,
+    neither_low_nor_small, over_triangle, over_added_triangle, two_fills, dropped, both, used_again,
+    scores_used, watched, other_dimension, squared, scaled_bias,
 )  # fmt: skip
 
 

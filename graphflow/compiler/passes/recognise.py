@@ -171,9 +171,10 @@ class _Scores:
     def leave_out(self, there: Node, fill: float) -> bool:
         """Takes a mask, True where scores stay; whether that can be said."""
         kind = _constant_kind(there, self.shape)
-        if kind == "all" or (kind == "causal" and fill == -math.inf):
-            self.causal |= kind == "causal"
+        if kind == "all":
             return True
+        if kind == "causal" and fill == -math.inf:
+            return self.hide_later()
         if self.bias is not None or (self.mask is not None and fill != self.fill):
             return False
         if fill > LOW and abs(fill) > self.exact:
@@ -183,12 +184,20 @@ class _Scores:
         self.fill = fill
         return True
 
+    def hide_later(self) -> bool:
+        """Takes what hides later keys; whether that can be said: a number that a mask writes over what is
+        hidden brings them back.
+        """
+        self.causal = self.fill in (None, -math.inf)
+        return self.causal
+
     def add(self, bias: Node) -> bool:
         """Takes numbers that are added; whether that can be said."""
         kind = _constant_kind(bias, self.shape)
-        if kind in ("all", "causal"):
-            self.causal |= kind == "causal"
+        if kind == "all":
             return True
+        if kind == "causal":
+            return self.hide_later()
         if self.bias is not None or self.mask is not None:
             return False
         self.bias = bias
