@@ -45,7 +45,7 @@ for calls_before in (1, 4):  # of the last one the next is direct
     except KeyboardInterrupt:
         print("interrupted")
     assert last(short, 3.0).tolist() == [3, 3, 3]
-    assert calls.item() >= made + 1
+    assert calls.item() == made + 1  # what was interrupted changed no state
 """
 
 

@@ -205,15 +205,15 @@ class _Planner:
         """
         copies = []
         self.writers: set[Unit] = set()
-        checking = [] if self.in_body else [u for u in self.fused.units if self._checks_indices(u)]
+        ending = [] if self.in_body else [u for u in self.fused.units if self._may_end_run(u)]
         for number, root in self.fused.graph.updates:
             base, state = strip_reshapes(root), self.fused.graph.states[number]
             unit = self.fused.unit_of[base]
             readers = self.readers.get(state, [])
             others = [u for u in readers if u is not unit]
             late = any(self.needs.needs(u, unit) for u in others)
-            # A state keeps its value when an index turns out to be bad, there or later.
-            early = unit in checking or any(self.needs.needs(u, unit) for u in checking)
+            # A state keeps its value when the run ends there or later.
+            early = unit in ending or any(self.needs.needs(u, unit) for u in ending)
             inside = unit.kind == "control"
             in_place = unit not in readers or reads_in_place(self.fused, unit, state, base)
             if late or early or inside or not in_place:
@@ -224,12 +224,14 @@ class _Planner:
                 self.writers.add(unit)
         return copies
 
-    def _checks_indices(self, unit: Unit) -> bool:
-        """Whether the unit's kernels look at indices, also those of values that are computed again there."""
+    def _may_end_run(self, unit: Unit) -> bool:
+        """Whether a run may end in the unit: at a bad index, also of a value that is computed again there, or
+        by Ctrl-C in a loop.
+        """
         stack, seen = list(unit.nodes), set[Node]()
         while stack:
             node = stack.pop()
-            if _checks(node):
+            if _checks(node) or _loops(node):
                 return True
             seen.add(node)
             stack += [i for i in node.inputs if i not in seen and i not in self.fused.unit_of]
@@ -331,6 +333,12 @@ def _checks(node: Node) -> bool:
     graphs = [v for v in node.attrs.values() if isinstance(v, Graph)]
     inside = any(_checks(inner) for graph in graphs for inner in graph.nodes())
     return inside or node.op.kind in ("gather", "scatter") or node.op.name == "checked_index"
+
+
+def _loops(node: Node) -> bool:
+    """Whether there is a loop in the node."""
+    graphs = [v for v in node.attrs.values() if isinstance(v, Graph)]
+    return node.op.name in ("scan", "while_loop") or any(_loops(i) for graph in graphs for i in graph.nodes())
 
 
 def _alike(calls: Sequence[Call], memory_of: Callable[[int], int]) -> list[list[Call]]:
