@@ -14,10 +14,11 @@ import numpy as np
 
 _WHOLE_BYTES = 1 << 20  # of larger arrays a sample is compared
 _SAMPLE = 256  # elements, about
-# Attributes that say nothing about elements, or give another array on the same memory.
-_HARMLESS = frozenset(
-    ["T", "diagonal", "dtype", "flags", "itemsize", "mT", "nbytes", "ndim", "ravel", "reshape", "shape",
-     "size", "squeeze", "strides", "swapaxes", "transpose", "view"]
+# Attributes that say nothing about elements.
+_HARMLESS = frozenset(["dtype", "flags", "itemsize", "nbytes", "ndim", "shape", "size", "strides"])
+# Those that give another array on the same memory.
+_VIEWS = frozenset(
+    ["T", "diagonal", "mT", "ravel", "reshape", "squeeze", "swapaxes", "transpose", "view"]
 )  # fmt: skip
 
 
@@ -53,7 +54,12 @@ def content(array: np.ndarray) -> bytes:
 
 def reads_elements(attribute: str) -> bool:
     """Whether an attribute of an array has to do with what is in it."""
-    return attribute not in _HARMLESS
+    return attribute not in _HARMLESS and attribute not in _VIEWS
+
+
+def hands_on_elements(attribute: str) -> bool:
+    """Whether an attribute of an array is another array with its elements."""
+    return attribute in _VIEWS
 
 
 def held(reads: Iterable[Read]) -> list[tuple[Read, Held]]:
@@ -71,4 +77,4 @@ def left_to_compare(before: Sequence[tuple[Read, Held]], taken: Iterable[Any]) -
     return tuple([h for read, h in before if read.surely or id(read.array) not in known])
 
 
-__all__ = ["Held", "Read", "content", "held", "left_to_compare", "reads_elements"]
+__all__ = ["Held", "Read", "content", "hands_on_elements", "held", "left_to_compare", "reads_elements"]

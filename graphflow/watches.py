@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphflow.bytecode import DYNAMIC, Load, loads, names_in
-from graphflow.contents import Read, reads_elements
+from graphflow.contents import Read, hands_on_elements, reads_elements
 from graphflow.snapshots import LIBRARY, LIMIT, MISSING, dictionary, form, reached, root, users_classes
 
 _DESCRIPTORS = (property, staticmethod, classmethod, functools.cached_property)
-_FIXED = (types.ModuleType, types.BuiltinFunctionType)
 _UNCALLED = ("__init__", "__new__", "__post_init__", "__repr__")  # of an object that is there already
 Place = tuple[Hashable, str]
 
@@ -216,16 +215,19 @@ class Reading:
         is in `source`, if that is known.
         """
         path = load.path
+        above: Any = None
         for length in range(first, len(path) + 1):
             part = path[:length]
             found = _follow(read(), part)
+            in_module = length > first and isinstance(above, types.ModuleType)
             label = ".".join((name, *part))
             if found is MISSING:
                 if length:  # something like __getattr__ finds it
                     above = part[:-1]
                     yield Watch(".".join((name, *above)), _path_reader(read, above), place, True)
                 return
-            on_class = length > 0 and isinstance(found, (types.FunctionType, *_DESCRIPTORS))
+            is_method = isinstance(found, (types.FunctionType, *_DESCRIPTORS))
+            on_class = length > 0 and is_method and not in_module
             is_compiled = length > 0 and "_function" in dictionary(found)
             if isinstance(found, staticmethod):
                 self._use(_Used(found, label))
@@ -236,18 +238,26 @@ class Reading:
             ended = length == len(path) and load.ended
             if isinstance(found, np.ndarray) and not on_class:
                 self._note_array(label, found, ended, path[length:])
-            if not on_class and not isinstance(found, _FIXED) and (ended or not isinstance(found, type)):
-                deep = ended and form(type(found)) != "whole"
-                yield Watch(label, _path_reader(read, part), place, deep, None if part else source)
+            is_module = isinstance(found, types.ModuleType)
+            own = is_module and _is_own(found.__name__)
+            is_fixed = own or isinstance(found, types.BuiltinFunctionType)
+            if not on_class and not is_fixed and (ended or not isinstance(found, type)):
+                deep = ended and form(type(found)) != "whole" and not is_module
+                if part:
+                    is_there = in_module and part[-1] in vars(above)
+                    source = ("item", vars(above), part[-1]) if is_there else None
+                yield Watch(label, _path_reader(read, part), place, deep, source)
             if ended and _is_network(found):
                 self.networks[id(found)] = found
-            if on_class or (isinstance(found, types.ModuleType) and _is_own(found.__name__)):
+            if on_class or own:
                 return
+            above = found
 
     def _note_array(self, label: str, array: np.ndarray, ended: bool, rest: tuple[str, ...]) -> None:
         """Notes an array of which code may read elements: it does where it asks for more than its sizes."""
-        surely = bool(rest) and reads_elements(rest[0])
-        if surely or ended:
+        after = [name for name in rest if not hands_on_elements(name)]
+        surely = bool(after) and reads_elements(after[0])
+        if surely or (not after and (ended or rest)):
             surely = surely or (id(array) in self.arrays and self.arrays[id(array)].surely)
             self.arrays[id(array)] = Read(label, array, surely)
 

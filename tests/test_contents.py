@@ -24,7 +24,8 @@ TAKEN: dict[str, Callable[..., Any]] = {
     "operand": lambda x: K * x,
     "view": lambda x: x * gf.tensor(K[::-1]),
     "attribute": lambda x: x * gf.tensor(HELD.k),
-    "sizes": lambda x: x * gf.tensor(K) * len(K) * K.shape[0],
+    "sizes": lambda x: x * gf.tensor(K) * len(K) * K.shape[0] * K.T.ndim,
+    "another shape": lambda x: x * gf.from_numpy(K.reshape(2)),
     "in a container": lambda x: x * gf.tensor(HELD.deep["k"][0]),
 }
 READ: dict[str, Callable[..., Any]] = {
@@ -36,6 +37,8 @@ READ: dict[str, Callable[..., Any]] = {
     "list": lambda x: x * gf.tensor([K[0], K[1]]),
     "in a container": lambda x: x * HELD.deep["k"][0].max(),
     "another dtype": lambda x: x * gf.Tensor(K.astype(np.float64)),
+    "a view's element": lambda x: x * K.reshape(-1)[1] if K.flags.c_contiguous else x,
+    "a view's total": lambda x: x * K.T.sum(),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import graphflow as gf
@@ -180,3 +181,25 @@ def test_modes_of_the_thread_and_settings_of_the_process(
     thread.start()
     thread.join()
     assert np.array_equal(seen[0].numpy(), f(x).numpy())
+
+
+def test_another_function_in_a_module_is_noticed() -> None:
+    layers, inner = ModuleType("layers"), ModuleType("inner")
+    layers.inner, inner.scaled, layers.rate = inner, lambda x: x * 2.0, 1.0  # type: ignore[attr-defined]
+
+    @gf.compile
+    def f(x: Any) -> Any:
+        return layers.inner.scaled(x) * layers.rate
+
+    x = gf.ones(1)
+    for _ in range(4):
+        assert f(x).item() == 2.0
+    assert takes(ready(f)[0], x)
+    inner.scaled = lambda x: x * 3.0  # type: ignore[attr-defined]
+    assert f(x).item() == f(x).item() == 3.0
+    layers.inner = SimpleNamespace(scaled=lambda x: x * 4.0)  # type: ignore[attr-defined]
+    assert f(x).item() == f(x).item() == 4.0
+    layers.rate = 2.0  # type: ignore[attr-defined]
+    assert f(x).item() == 8.0
+    layers = SimpleNamespace(inner=inner, rate=1.0)  # type: ignore[assignment]
+    assert f(x).item() == 3.0
