@@ -7,7 +7,7 @@ that is a view of such is a view of it, so that changes in place reach whoever t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,10 +38,13 @@ def _number(value: Any, sizes: Mapping[str, int]) -> Any:
     return evaluate(value, sizes) if isinstance(value, Dim) else value
 
 
-def shared_results(leaves: Sequence[Any], arguments: Sequence[Tensor], since: int) -> list[Shared | None]:
+def shared_results(
+    leaves: Sequence[Any], arguments: Sequence[Tensor], grads: Collection[int], since: int
+) -> list[Shared | None]:
     """For each leaf of a traced function's result what it shares, None for values of its own.
 
-    `arguments` are their handles in the trace, which began when storages were numbered `since`.
+    `arguments` are their handles in the trace, which began when storages were numbered `since`. `grads` are
+    the ``id()`` of gradients that were there: at the next call there may be others.
     """
     numbers = {id(handle): i for i, handle in enumerate(arguments)}
     first: dict[int, int] = {}
@@ -53,7 +56,7 @@ def shared_results(leaves: Sequence[Any], arguments: Sequence[Tensor], since: in
             return Shared("argument", numbers[id(handle)])
         if handle._array is not None:
             # one that was made while tracing, of numbers, is made anew at every call
-            there = handle._storage.born < since and handle._node_is_state()
+            there = handle._storage.born < since and handle._node_is_state() and id(handle) not in grads
             return Shared("tensor", handle) if there else None
         earlier = first.get(id(handle))
         return None if earlier in (None, position) else Shared("result", earlier)

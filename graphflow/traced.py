@@ -194,7 +194,8 @@ def _collect(
     nodes: list[Node] = []
     returned: list[tuple[int | None, Any]] = []
     differentiable = set()
-    shared = shared_results(leaves, handles, since)
+    grads_read = {id(grad) for _, grad in grad_table(tracer).initial.values()}
+    shared = shared_results(leaves, handles, grads_read, since)
     for leaf, whole in zip(leaves, shared, strict=True):
         if isinstance(leaf, np.ndarray):
             leaf = Tensor.holding(leaf)

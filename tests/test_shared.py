@@ -157,3 +157,18 @@ def test_graphs_and_files_give_memory_of_their_own(tmp_path: Any) -> None:
         a, b, c = graph(x)
         a.zero_()
         assert [t.tolist() for t in (b, c, x)] == [[2, 2], [1, 1], [1, 1]]
+
+
+def test_a_gradient_is_the_one_that_is_there_now() -> None:
+    weight = gf.ones(3, requires_grad=True)
+
+    @gf.compile
+    def f(x: Any) -> Any:
+        return weight.grad, weight.grad[1:], x
+
+    for number in (2.0, 2.0, 3.0, 4.0):
+        weight.grad = gf.full((3,), number)
+        for _ in range(3):
+            whole, part, _ = f(gf.ones(1))
+            assert (whole.tolist(), part.tolist()) == ([number] * 3, [number] * 2)
+    assert len(f.variants) == 1
