@@ -92,14 +92,19 @@ def einsum(q: Any, k: Any, v: Any, m: Any) -> Any:
 
 def grouped(q: Any, k: Any, v: Any, m: Any) -> Any:
     q, k, v = (t.reshape(-1, T, D) for t in (q, k, v))
-    scores = gf.bmm(q, k.transpose(1, 2)).view(B, H, T, T) + m.cos()
+    scores = gf.bmm(q, k.transpose(1, 2)).view(B, H, T, T).masked_fill(m == 0, -1e9)
     return gf.bmm(F.softmax(scores.view(-1, T, T), -1), v).view(B, H, T, D)
 
 
+def far(q: Any, k: Any, v: Any, m: Any) -> Any:
+    m = m * (gf.arange(T) != 7)[:, None]  # a query with all its keys far away
+    return F.softmax(q @ k.mT / 3 + (1 - m) * -1e9, -1) @ v
+
+
 FOUND = (
-    nano, causal, triangle, above, numbers, large, moderate, keys, biased, einsum, grouped, low, low_causal,
-    triangle_low,
+    nano, causal, triangle, above, large, moderate, keys, einsum, grouped, low, low_causal, triangle_low,
 )  # fmt: skip
+ADDED = (numbers, biased, far)
 
 
 def dropped(q: Any, k: Any, v: Any, m: Any) -> Any:
@@ -219,6 +224,18 @@ def test_what_asks_for_the_weights_keeps_them(form: FORM, monkeypatch: pytest.Mo
     made, ops = ops_of(monkeypatch, both_ways, q, k, v, m)
     assert "attention" not in ops and "attention_gradient" not in ops
     gf.manual_seed(3)
+    agree(made, both_ways(q, k, v, m))
+
+
+@pytest.mark.parametrize("form", ADDED, ids=lambda f: f.__name__)
+def test_with_added_numbers_gradients_keep_the_weights(form: FORM, monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v, m = operands()
+    made, ops = ops_of(monkeypatch, form, q, k, v, m)
+    assert "attention" in ops and "exp" not in ops
+    np.testing.assert_allclose(made.numpy(), form(q, k, v, m).numpy(), rtol=1e-9, atol=1e-11)
+    both_ways = with_gradients(form)
+    made, ops = ops_of(monkeypatch, both_ways, q, k, v, m)
+    assert "attention" not in ops and "attention_gradient" not in ops
     agree(made, both_ways(q, k, v, m))
 
 

@@ -78,17 +78,15 @@ def written_out(
 ) -> dict[Node, WrittenOut]:
     """Those among the nodes of which nothing in between is kept or watched, by their last products.
 
-    None with a bias that has a gradient: that is as large as the weights.
+    None with a bias. One that has a gradient is as large as the weights. Any other may put all scores of a
+    query far away (-1e9 for every key that it could see), and from the logarithm of their sum, which is lost
+    beside such a number, the weights couldn't be made again.
     """
     found = [f for node in order if node in needed and (f := _match(node)) is not None]
     if not found:
         return {}
     alone, _ = _apart(found, order, frozenset(kept))
-    return {
-        f.product: f
-        for f in alone
-        if not any(n in watched for n in f.between) and (f.bias is None or f.bias not in needed)
-    }
+    return {f.product: f for f in alone if f.bias is None and not any(n in watched for n in f.between)}
 
 
 def _apart(
