@@ -82,7 +82,6 @@ from graphflow.runtime.words import (
     STATUS,
     THREADS,
     WORKER_INDEX,
-    WORKER_PATIENCE,
     WORKER_POOL,
     WORKER_SEEN,
     read,
@@ -390,11 +389,10 @@ entry:
   {read("pool", "worker", WORKER_POOL, "ptr")}
   {read("thread", "worker", WORKER_INDEX)}
   {read("first", "worker", WORKER_SEEN)}
-  {word("patience", "worker", WORKER_PATIENCE)}
   br label %loop
 loop:
   %seen = phi i64 [%first, %entry], [%stage, %go]
-  %stage = call i64 @enter(ptr %pool, i64 %seen, ptr %patience)
+  %stage = call i64 @enter(ptr %pool, i64 %seen)
   {read("plan", "pool", PLAN, "ptr")}
   %last = icmp eq ptr %plan, null
   br i1 %last, label %end, label %go

@@ -11,9 +11,6 @@ from graphflow.runtime.words import (
     INSIDE_CONDITION,
     INSIDE_SLEEPERS,
     MUTEX,
-    PATIENCE,
-    SLEEPS,
-    SLEEPS_NEXT,
     SPIN,
     STAGE,
     STAGE_CONDITION,
@@ -21,9 +18,6 @@ from graphflow.runtime.words import (
     read,
     word,
 )
-
-# How many times in a row a thread sleeps at once before it tries again whether spinning helps.
-MOST_SLEEPS = 64
 
 _PAUSE = {
     "x86_64": ("declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"),
@@ -78,20 +72,19 @@ define internal void @close_stage(ptr %pool) noinline {{
   %closed = add i64 %open, 1
   store atomic i64 %closed, ptr %stage seq_cst, align 8
   {word("inside", "pool", INSIDE)}
-  {word("patience", "pool", PATIENCE)}
-  call void @await_none(ptr %pool, ptr %inside, i64 0, ptr %patience)
+  call void @await_none(ptr %pool, ptr %inside, i64 0)
   ret void
 }}
 
 ; waits until a stage is open that isn't the one of `seen`, and goes inside: the value of STAGE
-define internal i64 @enter(ptr %pool, i64 %seen, ptr %patience) {{
+define internal i64 @enter(ptr %pool, i64 %seen) {{
 entry:
   {word("stage", "pool", STAGE)}
   {word("inside", "pool", INSIDE)}
   br label %wait
 wait:
   %last = phi i64 [%seen, %entry], [%now, %look], [%now, %late]
-  call void @await(ptr %pool, ptr %stage, i64 %last, ptr %patience)
+  call void @await(ptr %pool, ptr %stage, i64 %last)
   br label %look
 look:
   %now = load atomic i64, ptr %stage acquire, align 8
@@ -127,39 +120,27 @@ done:
 
 
 def _await(name: str, condition: str, sleepers: int, queue: int, pause: str) -> str:
-    """The function ``name(pool, word, value, patience)``: returns when `condition` holds for word and value.
+    """The function ``name(pool, word, value)``: returns when `condition` holds for word and value.
 
-    Where spinning was in vain it will be again, because the one who is waited for has no CPU or much to do:
-    the next time the thread sleeps at once, then twice, and so on, until spinning does help.
+    It spins every time before it sleeps: a worker that slept at once would come too late for the next stage,
+    too, and find the caller alone for good.
     """
     return f"""
-define internal void @{name}(ptr %pool, ptr %word, i64 %old, ptr %patience) noinline {{
+define internal void @{name}(ptr %pool, ptr %word, i64 %old) noinline {{
 entry:
   %first = load atomic i64, ptr %word seq_cst, align 8
   %there = icmp {condition} i64 %first, %old
   br i1 %there, label %done, label %begin
 begin:
-  {read("sleeps", "patience", SLEEPS)}
-  {read("sleeps.next", "patience", SLEEPS_NEXT)}
   {read("spin", "pool", SPIN)}
-  %impatient = icmp sgt i64 %sleeps, 0
-  br i1 %impatient, label %count, label %start
-count:
-  %sleeps.less = sub i64 %sleeps, 1
-  store i64 %sleeps.less, ptr %sleeps.at
-  br label %sleep
-start:
   %began = call i64 @now()
   %limit = add i64 %began, %spin
   br label %look
 look:
-  %round = phi i64 [0, %start], [%next, %rest], [%next, %clock]
+  %round = phi i64 [0, %begin], [%next, %rest], [%next, %clock]
   %value = load atomic i64, ptr %word acquire, align 8
   %changed = icmp {condition} i64 %value, %old
-  br i1 %changed, label %helped, label %rest
-helped:
-  store i64 1, ptr %sleeps.next.at
-  br label %done
+  br i1 %changed, label %done, label %rest
 rest:
   {pause}
   %next = add i64 %round, 1
@@ -169,14 +150,7 @@ rest:
 clock:
   %time = call i64 @now()
   %late = icmp sgt i64 %time, %limit
-  br i1 %late, label %vain, label %look
-vain:
-  store i64 %sleeps.next, ptr %sleeps.at
-  %twice = shl i64 %sleeps.next, 1
-  %more = call i64 @llvm.smax.i64(i64 %twice, i64 1)
-  %most = call i64 @llvm.smin.i64(i64 %more, i64 {MOST_SLEEPS})
-  store i64 %most, ptr %sleeps.next.at
-  br label %sleep
+  br i1 %late, label %sleep, label %look
 sleep:
   {word("mutex", "pool", MUTEX)}
   {word("condition", "pool", queue)}

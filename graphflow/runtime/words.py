@@ -49,14 +49,10 @@ SLOT, POINTER, BYTES, PATCH_WORDS = range(4)
 # take part, and goes up by one whenever that changes; PLAN, PROFILE and FIRST are what they take part in.
 # INSIDE is how many are at it. Of both, how many threads sleep until it changes.
 STAGE, INSIDE, STAGE_SLEEPERS, INSIDE_SLEEPERS, PLAN, PROFILE, FIRST, SPIN = 0, 8, 16, 24, 32, 33, 34, 35
-# What the thread that has the pool knows about waiting, see PATIENCE_WORDS. The rest is big enough for every
-# platform's pthread_mutex_t and pthread_cond_t.
-PATIENCE, MUTEX, STAGE_CONDITION, INSIDE_CONDITION, POOL_WORDS = 40, 64, 80, 96, 112
+# Big enough for every platform's pthread_mutex_t and pthread_cond_t.
+MUTEX, STAGE_CONDITION, INSIDE_CONDITION, POOL_WORDS = 64, 80, 96, 112
 # A worker's own words; SEEN is the STAGE word when it was started.
-WORKER_POOL, WORKER_INDEX, WORKER_SEEN, WORKER_HANDLE, WORKER_PATIENCE, WORKER_WORDS = 0, 1, 2, 3, 4, 8
-# How many times a thread goes to sleep at once, without spinning before, and how many times it will after the
-# next time that spinning was in vain.
-SLEEPS, SLEEPS_NEXT, PATIENCE_WORDS = range(3)
+WORKER_POOL, WORKER_INDEX, WORKER_SEEN, WORKER_HANDLE, WORKER_WORDS = 0, 1, 2, 3, 8
 
 
 def word(name: str, base: str, index: int | str) -> str:
