@@ -3,7 +3,7 @@
 Run ``python benchmarks/attention.py [TOKENS ...]``: `scaled_dot_product_attention` alone and with its
 gradients, causal and not, of sequences of so many tokens. One thread, in CPU time; the contestants take
 turns, each figure is the best of its rounds. *tiles* is the kernel that has no matrix of weights, *matrices*
-what it is without that kernel (products and a softmax); which of the two a graph gets goes by `SHORT`, and is
+what it is without that kernel (products and a softmax); which of the two a graph gets goes by sizes, and is
 marked.
 
 Memory is what one call with gradients adds to the highest resident memory of a process of its own, which has
@@ -29,12 +29,15 @@ turns.hold(1)
 import numpy as np  # noqa: E402
 
 import graphflow as gf  # noqa: E402
+from graphflow.compiler import pipeline  # noqa: E402
 from graphflow.compiler.ops import attention as declared  # noqa: E402
 from graphflow.nn import functional as F  # noqa: E402
 
 #: Heads of all batch items together, tokens, and numbers of a head.
 SHAPES = ((48, 64, 32), (8, 128, 64), (8, 256, 64), (8, 512, 64), (4, 1024, 64), (2, 2048, 64))
 MB = 1e6
+
+pipeline.always_verify = True  # or the second contestant would take the first one's plan from the cache
 
 Call = Callable[[], object]
 
@@ -45,8 +48,8 @@ def arrays(heads: int, tokens: int, size: int) -> list[np.ndarray]:
     return [rng.standard_normal((1, heads, tokens, size)).astype(np.float32) for _ in range(4)]
 
 
-def graphflow_calls(operands: list[np.ndarray], causal: bool, short: int) -> tuple[Call, Call]:
-    """Attention and attention with gradients, compiled with matrices of weights up to `short` elements."""
+def graphflow_calls(operands: list[np.ndarray], causal: bool, matrices: bool) -> tuple[Call, Call]:
+    """Attention and attention with gradients, compiled with `matrices` of weights or without."""
 
     def attend(q: gf.Tensor, k: gf.Tensor, v: gf.Tensor) -> gf.Tensor:
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
@@ -57,10 +60,11 @@ def graphflow_calls(operands: list[np.ndarray], causal: bool, short: int) -> tup
 
     forward, both = gf.compile(attend), gf.compile(differentiate)
     q, k, v, g = (gf.tensor(a) for a in operands)
-    declared.SHORT, usual = short, declared.SHORT
+    usual = declared._is_short
+    declared._is_short = lambda node: matrices
     forward(q, k, v)
     both(q, k, v, g)
-    declared.SHORT = usual
+    declared._is_short = usual
     return lambda: forward(q, k, v), lambda: both(q, k, v, g)
 
 
@@ -81,7 +85,7 @@ def calls_of(who: str, operands: list[np.ndarray], causal: bool) -> tuple[Call, 
     """A contestant's two calls."""
     if who == "torch":
         return torch_calls(operands, causal)
-    return graphflow_calls(operands, causal, 0 if who == "tiles" else 1 << 40)
+    return graphflow_calls(operands, causal, who == "matrices")
 
 
 def contestants() -> list[str]:
@@ -128,7 +132,8 @@ def main() -> None:
     for shape in SHAPES:
         if wanted and shape[1] not in wanted:
             continue
-        chosen = "matrices" if shape[1] ** 2 <= declared.SHORT else "tiles"
+        _, tokens, size = shape
+        chosen = "matrices" if tokens**2 <= declared.SHORT and tokens <= size else "tiles"
         for causal in (False, True):
             calls = {who: calls_of(who, arrays(*shape), causal) for who in names}
             print(f"{shape[0]} heads x {shape[1]} tokens x {shape[2]}{', causal' * causal}", flush=True)
