@@ -95,6 +95,7 @@ def source() -> str:
     return f"""
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
 
 {wait_source()}
 {signals_source()}

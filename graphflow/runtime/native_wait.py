@@ -32,7 +32,6 @@ def wait_source() -> str:
     pause_declaration, pause = _PAUSE.get(platform.machine().lower(), ("", ""))
     clock = 6 if sys.platform == "darwin" else 1  # CLOCK_MONOTONIC
     return f"""{pause_declaration}
-declare i64 @llvm.smax.i64(i64, i64)
 declare i32 @clock_gettime(i32, ptr)
 declare i32 @pthread_mutex_lock(ptr)
 declare i32 @pthread_mutex_unlock(ptr)
