@@ -40,8 +40,8 @@ def _number(value: Any, sizes: Mapping[str, int]) -> Any:
 
 def shared_results(
     leaves: Sequence[Any], arguments: Sequence[Tensor], grads: Collection[int], since: int
-) -> list[Shared | None]:
-    """For each leaf of a traced function's result what it shares, None for values of its own.
+) -> dict[int, Shared]:
+    """What the leaves of a traced function's result share, by position, without values of their own.
 
     `arguments` are their handles in the trace, which began when storages were numbered `since`. `grads` are
     the ``id()`` of gradients that were there: at the next call there may be others.
@@ -61,14 +61,15 @@ def shared_results(
         earlier = first.get(id(handle))
         return None if earlier in (None, position) else Shared("result", earlier)
 
-    found: list[Shared | None] = []
+    found: dict[int, Shared] = {}
     for position, leaf in enumerate(leaves):
         known = place(leaf, position) if isinstance(leaf, Tensor) else None
         if known is None and isinstance(leaf, Tensor) and leaf._alias is not None:
             owner = place(leaf._alias.owner, None)
             if owner is not None and _can_be_taken(leaf._alias, owner):
                 known = Shared(owner.source, owner.of, leaf._alias.steps)
-        found.append(known)
+        if known is not None:
+            found[position] = known
     return found
 
 

@@ -48,14 +48,14 @@ class Results:
     """What the traced function leaves behind, besides its graph.
 
     ``returned`` has for every leaf of the result an output's number, or the constant itself (a Dim stands for
-    its value at the call), and ``shared`` what it shares with others; ``differentiable`` are the numbers of
-    outputs of their own that require grad. ``grads`` are (handle or argument number, output number, or the
-    handle that stays, or None).
+    its value at the call), and ``shared`` by position what it shares with others; ``differentiable`` are the
+    numbers of outputs of their own that require grad. ``grads`` are (handle or argument number, output
+    number, or the handle that stays, or None).
     """
 
     spec: pytree.Spec
     returned: tuple[tuple[int | None, Any], ...]
-    shared: tuple[Shared | None, ...]
+    shared: dict[int, Shared]
     grads: tuple[tuple[Tensor | int, int | Tensor | None], ...]
     argument_updates: tuple[tuple[int, int], ...]
     differentiable: frozenset[int]
@@ -196,12 +196,12 @@ def _collect(
     differentiable = set()
     grads_read = {id(grad) for _, grad in grad_table(tracer).initial.values()}
     shared = shared_results(leaves, handles, grads_read, since)
-    for leaf, whole in zip(leaves, shared, strict=True):
+    for position, leaf in enumerate(leaves):
         if isinstance(leaf, np.ndarray):
             leaf = Tensor.holding(leaf)
         if isinstance(leaf, Tensor):
             nodes.append(leaf._traced_node(tracer))
-            if leaf._requires_grad and whole is None:
+            if leaf._requires_grad and position not in shared:
                 differentiable.add(len(nodes) - 1)
             returned.append((len(nodes) - 1, None))
         else:
@@ -233,7 +233,7 @@ def _collect(
     if any(handles[number]._requires_grad for number, _ in updates):
         differentiable.clear()  # a function that changes what it would be differentiated by
     return tuple(nodes), Results(
-        spec, tuple(returned), tuple(shared), tuple(grads), tuple(updates), frozenset(differentiable)
+        spec, tuple(returned), shared, tuple(grads), tuple(updates), frozenset(differentiable)
     )
 
 

@@ -258,14 +258,14 @@ class Variant:
                     target._storage.version += 1
         if self._records:
             return self._recorded(operands, outputs, call)
-        if results.spec is pytree.LEAF and results.returned[0][0] is not None and results.shared[0] is None:
+        if results.spec is pytree.LEAF and results.returned[0][0] is not None and not results.shared:
             return Tensor.holding(outputs[results.returned[0][0]])
         constants = [self._constant(c, call) for _, c in results.returned]
         return self._nested(outputs, constants, self._sizes_of_views(call), call.leaves, call.dynamic)
 
     def _sizes_of_views(self, call: Arguments) -> dict[str, int]:
         """The symbols' values, where there are results that are taken out of others with them."""
-        return self.traced.sizes(call.arrays) if any(self.traced.results.shared) else {}
+        return self.traced.sizes(call.arrays) if self.traced.results.shared else {}
 
     def _nested(
         self,
@@ -288,9 +288,7 @@ class Variant:
                 if number in results.differentiable:
                     record(tensor, project(node, number))
                     name_grad_fn(tensor, "CompiledFunctionBackward")
-        for position, shared in enumerate(results.shared):
-            if shared is None:
-                continue
+        for position, shared in results.shared.items():
             if shared.source == "argument":
                 owner = leaves[dynamic[shared.of]]
             else:
@@ -320,7 +318,7 @@ class Variant:
         for one plain tensor.
         """
         results = self.traced.results
-        own = not (results.grads or any(results.shared))
+        own = not (results.grads or results.shared)
         if own and results.spec is pytree.LEAF and results.returned[0][0] == 0:
             return None
         sizes = self._sizes_of_views(call)
